@@ -1,0 +1,37 @@
+"""Who is to blame.
+
+Every failure in chatbox has one of three causes, and its type says which:
+
+- `LocalError`: our own caller broke a contract. That is a bug in this program; let it be seen.
+- `RemoteError`: the peer did something wrong or asked for something that cannot be had. Over TCP it
+  becomes an error answer; over UDP the datagram is dropped and counted.
+- `OSError`: the weather, such as a full disk or a lost network. It is Python's own and stays so.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ChatboxError", "LocalError", "RemoteError"]
+
+
+class ChatboxError(Exception):
+    """What the two errors of our own have in common."""
+
+
+class LocalError(ChatboxError):
+    """Our own caller broke a contract: a bug on this side of the wire."""
+
+
+class RemoteError(ChatboxError):
+    """The peer broke the protocol, or asked for what it cannot have.
+
+    `code` is a short word for programs, as it goes over the wire (``no-such-file``); `detail` is a
+    sentence for people and may be empty.
+    """
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}" if self.detail else self.code
