@@ -1,0 +1,229 @@
+"""The shelf: the files that a server shares.
+
+The only server module that touches paths. A name that a peer sent becomes an open file here or
+nowhere, and these are the rules:
+
+1. What is shared is the regular files directly in one folder, looked up afresh at each request.
+2. A name is a plain base name: UTF-8, no ``/`` or ``\\``, no control characters, no dot in front.
+   A file whose own name breaks that rule is not shared. (``\\`` separates folders for a client on
+   Windows.)
+3. Symbolic links are neither listed nor opened, wherever they lead. Following only those that stay
+   inside would mean to resolve and compare paths that may change in between; not following any is
+   one flag of `os.open`. A file can be shared under a second name by a hard link.
+4. What was opened must turn out to be a regular file, or is closed again. Opening never waits, so a
+   fifo cannot stop the server. A device is not opened at all, for that alone may have effects.
+
+The shared folder itself may be reached through links: who runs the server chose it. It is opened
+anew each time, so a folder that was replaced by another of the same name is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from chatbox.errors import LocalError, RemoteError
+from chatbox.hashing import Hasher, Hashing, Identity
+from chatbox.text import is_printable
+
+__all__ = ["MAX_LISTED", "Listed", "SharedFile", "Shelf", "is_plain_name"]
+
+MAX_LISTED: Final = 10_000
+"""Names in one list, the first ones in order. The list is one line of the chat; so many names of
+255 bytes make 2.5 MB. A file past them is not listed but can be had by who knows its name."""
+
+MAX_NAME_BYTES: Final = 255
+"""What the usual file systems take (NAME_MAX)."""
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_NOT_THERE: Final = frozenset(
+    {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV}
+)
+"""Errors of opening a file that mean: there is no such regular file. ELOOP is O_NOFOLLOW's word for
+a link, ENXIO and ENODEV are said of sockets and devices."""
+
+
+class Opener(Protocol):
+    """`os.open`, or a stand-in for it."""
+
+    def __call__(self, path: str, flags: int, *, dir_fd: int) -> int:
+        """Open `path` below `dir_fd` and return the descriptor."""
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether `name` may be the name of a shared file (rule 2)."""
+    return (
+        0 < len(name) <= MAX_NAME_BYTES
+        and not name.startswith(".")
+        and "/" not in name
+        and "\\" not in name
+        and is_printable(name)
+        and len(name.encode("utf-8")) <= MAX_NAME_BYTES
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the list: a file's name and its size in bytes."""
+
+    name: str
+    size: int
+
+
+class Shelf:
+    """The shared folder."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        hasher: Hasher | None = None,
+        opener: Opener = os.open,
+    ) -> None:
+        """Raises OSError if `folder` is not a folder that can be read."""
+        self.folder = os.path.abspath(folder)
+        self._hasher = hasher or Hasher()
+        self._opener = opener
+        os.close(os.open(self.folder, _FOLDER_FLAGS))
+
+    def list(self) -> list[Listed]:
+        """Return the shared files, sorted by name, at most `MAX_LISTED` of them.
+
+        Raises RemoteError if the folder cannot be read at present.
+        """
+        with self._open_folder() as folder:
+            names = heapq.nsmallest(MAX_LISTED, _names_in(folder))
+            sizes = ((name, _size_of(folder, name)) for name in names)
+            return [Listed(name, size) for name, size in sizes if size is not None]
+
+    def open(self, name: str) -> SharedFile:
+        """Open the shared file called `name`; the caller closes it.
+
+        Raises RemoteError: ``bad-file-name`` if no shared file could be called that,
+        ``no-such-file``, or ``file-unreadable`` if it is there but cannot be opened.
+        """
+        if not is_plain_name(name):
+            raise RemoteError("bad-file-name", "A file's name is a plain name, without any folder.")
+        with self._open_folder() as folder:
+            try:
+                fd = self._open_regular(folder, name)
+            except OSError as error:
+                if error.errno in _NOT_THERE:
+                    raise RemoteError("no-such-file", "There is no file of that name.") from error
+                raise _unreadable("this file", error) from error
+        return SharedFile(name, fd, self._hasher)
+
+    @contextmanager
+    def _open_folder(self) -> Iterator[int]:
+        """Lend a descriptor of the folder."""
+        try:
+            folder = os.open(self.folder, _FOLDER_FLAGS)
+        except OSError as error:
+            raise _unreadable("its folder of files", error) from error
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _open_regular(self, folder: int, name: str) -> int:
+        """Open `name` in `folder` (rules 3 and 4). Raises OSError."""
+        # The first look keeps us from opening devices; the second is the one that can be relied on.
+        if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            raise OSError(errno.ENOENT, "not a regular file")
+        fd = self._opener(name, _FILE_FLAGS, dir_fd=folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.ENOENT, "not a regular file")
+        return fd
+
+
+class SharedFile:
+    """A shared file, open for reading, as it was when it was opened."""
+
+    def __init__(self, name: str, fd: int, hasher: Hasher) -> None:
+        """Take ownership of `fd`."""
+        self._fd = fd
+        self._hasher = hasher
+        self._hashing: Hashing | None = None
+        self._identity = Identity.of(os.fstat(fd))
+        self.name: Final = name
+        self.size: Final = self._identity.size
+        self.mtime_ns: Final = self._identity.mtime_ns
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill `buffer` with what stands at byte `offset`; return how many bytes that were.
+
+        Fewer than asked for means that the file ends there. Raises OSError.
+        """
+        fd = self._open_fd()
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(fd, [buffer[done:]], offset + done)
+            if not got:
+                break
+            done += got
+        return done
+
+    def changed(self) -> bool:
+        """Say whether the contents may differ from when the file was opened.
+
+        A file that was deleted or renamed meanwhile keeps its contents for us.
+        """
+        return not self._identity.same_contents(Identity.of(os.fstat(self._open_fd())))
+
+    def start_hashing(self, wake: Callable[[], None]) -> None:
+        """Begin to take the digest; `wake` is called, from another thread, when that has ended.
+
+        Look at `digest` then: it is still None if the file could not be read to its end or changed
+        meanwhile. Raises OSError if there are no descriptors left.
+        """
+        if self._hashing is not None:
+            raise LocalError("this file is being hashed already")
+        self._hashing = self._hasher.start(self._open_fd(), self._identity, wake)
+
+    def digest(self) -> bytes | None:
+        """Return the sha-256 of the whole file (32 bytes), or None as long as it is not known."""
+        return self._hashing.digest if self._hashing else None
+
+    def close(self) -> None:
+        """Close the file and stop hashing it. What was known stays known."""
+        if self._hashing is not None and not self._hashing.done:
+            self._hasher.stop(self._hashing)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open_fd(self) -> int:
+        if self._fd < 0:
+            raise LocalError("this file was closed")
+        return self._fd
+
+
+def _names_in(folder: int) -> Iterator[str]:
+    """Yield the names of the regular files in `folder` that may be shared."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_plain_name(entry.name) and entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def _size_of(folder: int, name: str) -> int | None:
+    """Return a file's size in bytes, or None if it has gone or become something else meanwhile."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _unreadable(what: str, error: OSError) -> RemoteError:
+    """Tell the peer why, but not where: the server's paths are its own affair."""
+    return RemoteError("file-unreadable", f"The server cannot read {what}: {error.strerror}.")
