@@ -1,0 +1,142 @@
+"""The log that forgets: in memory, bounded, and gone with the process. It commits at once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final
+
+from chatbox.errors import LocalError
+from chatbox.log import Entry, Kind, Record
+
+__all__ = ["MAX_BYTES", "MAX_RECORDS", "MemoryLog"]
+
+MAX_RECORDS: Final = 10_000
+"""Messages kept: a day of a lively room."""
+
+MAX_BYTES: Final = 16 << 20
+"""Memory for messages kept, by `_cost`, so that long ones cannot fill the machine: the records
+alone would allow 40 MB of text."""
+
+_RECORD_BYTES: Final = 300
+"""What one record takes besides its text, measured roughly on CPython 3.11."""
+
+
+class MemoryLog:
+    """A `MessageLog` of the last messages.
+
+    An `append` out of the subscriber's callback is committed when that callback returns, as part of
+    the `append` that is being reported.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._now = now
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._last_id = 0
+        self._kept: deque[Record] = deque()
+        self._kept_bytes = 0
+        self._waiting: deque[Sequence[Entry]] = deque()
+        self._reporting = False
+        self._stopped = False
+        self._on_commit: Callable[[Sequence[Record]], None] | None = None
+        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
+
+    def subscribe(
+        self,
+        on_commit: Callable[[Sequence[Record]], None],
+        on_failure: Callable[[Sequence[Entry]], None],
+    ) -> None:
+        """Name the one subscriber."""
+        if self._on_commit is not None:
+            raise LocalError("This log has its subscriber already")
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+
+    def start(self) -> None:
+        """Begin; there is nothing to do."""
+
+    def stop(self, stopped: Callable[[], None]) -> None:
+        """Take no more; everything appended has been committed already."""
+        self._stopped = True
+        stopped()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Commit these now, or right after the callback that this is called from."""
+        self._waiting.append(entries)
+        if self._reporting:
+            return
+        self._reporting = True
+        try:
+            while self._waiting:
+                self._settle(self._waiting.popleft())
+        finally:
+            self._reporting = False
+
+    def history(
+        self,
+        after: int | None,
+        count: int,
+        reader: str,
+        answer: Callable[[Sequence[Record] | None], None],
+    ) -> None:
+        """Answer at once."""
+        if after is None:
+            newest_first = (r for r in reversed(self._kept) if _may_read(reader, r))
+            found = list(islice(newest_first, count))
+            found.reverse()
+        else:
+            start = bisect_right(self._kept, after, key=lambda record: record.id)
+            later = (r for r in islice(self._kept, start, None) if _may_read(reader, r))
+            found = list(islice(later, count))
+        answer(found)
+
+    def _settle(self, entries: Sequence[Entry]) -> None:
+        if self._on_commit is None or self._on_failure is None:
+            raise LocalError("This log has no subscriber")
+        if self._stopped:
+            self._on_failure(entries)
+            return
+        at = int(self._now() * 1000)
+        records = [
+            Record(id, at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin)
+            for id, e in enumerate(entries, self._last_id + 1)
+        ]
+        self._last_id += len(records)
+        self._keep(records)
+        self._on_commit(records)
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.kind is Kind.MESSAGE:
+                # Without its origin, which would keep a connection's objects alive.
+                kept = Record(
+                    record.id,
+                    record.at,
+                    record.kind,
+                    record.sender,
+                    record.recipient,
+                    record.text,
+                    record.readers,
+                )
+                self._kept.append(kept)
+                self._kept_bytes += _cost(kept)
+        while len(self._kept) > self._max_records or self._kept_bytes > self._max_bytes:
+            self._kept_bytes -= _cost(self._kept.popleft())
+
+
+def _cost(record: Record) -> int:
+    """Bytes that a kept record takes, four a character: what the widest strings need."""
+    return _RECORD_BYTES + 4 * len(record.text)
+
+
+def _may_read(reader: str, record: Record) -> bool:
+    return not record.readers or reader in record.readers

@@ -1,0 +1,180 @@
+"""Stand-ins for what surrounds the chat: a reactor's turns, a wire, a log that takes its time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from chatbox.chat.sharing import Offer
+from chatbox.chat.wire import Message, parse_line
+from chatbox.errors import RemoteError
+from chatbox.log import Entry, Record
+from chatbox.log.memory import MemoryLog
+
+NOON = 1_700_000_000.0
+"""A time at which tests happen, in seconds since the epoch."""
+
+
+class Turns:
+    """A reactor that does nothing but end its turns when told."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+
+    def later(self, work: Callable[[], None]) -> None:
+        """What a `chatbox.chat.outbox.Turn` is made with."""
+        self._waiting.append(work)
+
+    @property
+    def asked(self) -> int:
+        """How many calls wait for the end of the turn."""
+        return len(self._waiting)
+
+    def end(self) -> None:
+        """End this turn, and those that it causes."""
+        for _ in range(100):
+            if not self._waiting:
+                return
+            waiting, self._waiting = self._waiting, []
+            for work in waiting:
+                work()
+        raise AssertionError("The turns never end")
+
+
+class Wire:
+    """A transport that remembers what was written, write by write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.on_write: Callable[[], None] = lambda: None
+
+    def write(self, data: bytes) -> None:
+        """Remember one write."""
+        self.writes.append(data)
+        self.on_write()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Remember one write in pieces."""
+        self.write(b"".join(data))
+
+    def take(self) -> bytes:
+        """Return what was written, once."""
+        writes, self.writes = self.writes, []
+        return b"".join(writes)
+
+    def take_messages(self) -> list[Message]:
+        """Return the lines that were written, once."""
+        return [parse_line(line) for line in self.take().splitlines(keepends=True)]
+
+
+class DelayedLog:
+    """A log that answers only when it is told to, and fails when it is told to."""
+
+    def __init__(self, now: Callable[[], float] = lambda: NOON) -> None:
+        self._memory = MemoryLog(now)
+        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
+        self.appended: deque[Sequence[Entry]] = deque()
+        """Batches that are neither committed nor failed."""
+        self.asked: deque[Callable[[], None]] = deque()
+        """Questions about history without their answer."""
+        self.reachable = True
+
+    def subscribe(
+        self,
+        on_commit: Callable[[Sequence[Record]], None],
+        on_failure: Callable[[Sequence[Entry]], None],
+    ) -> None:
+        """Name the one subscriber."""
+        self._on_failure = on_failure
+        self._memory.subscribe(on_commit, on_failure)
+
+    def start(self) -> None:
+        """Begin."""
+        self._memory.start()
+
+    def stop(self, stopped: Callable[[], None]) -> None:
+        """Commit what waits, and end."""
+        self.settle()
+        self._memory.stop(stopped)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Let these wait."""
+        self.appended.append(entries)
+
+    def history(
+        self,
+        after: int | None,
+        count: int,
+        reader: str,
+        answer: Callable[[Sequence[Record] | None], None],
+    ) -> None:
+        """Let the question wait; answer None if the log cannot be reached by then."""
+
+        def reply() -> None:
+            if self.reachable:
+                self._memory.history(after, count, reader, answer)
+            else:
+                answer(None)
+
+        self.asked.append(reply)
+
+    def commit(self) -> None:
+        """Commit the oldest batch."""
+        self._memory.append(self.appended.popleft())
+
+    def fail(self) -> None:
+        """Fail the oldest batch."""
+        assert self._on_failure is not None
+        self._on_failure(self.appended.popleft())
+
+    def reply(self) -> None:
+        """Answer the oldest question."""
+        self.asked.popleft()()
+
+    def settle(self) -> None:
+        """Commit and answer everything."""
+        while self.appended:
+            self.commit()
+        while self.asked:
+            self.reply()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on a `FakeShelf`."""
+
+    name: str
+    size: int
+
+
+class FakeShelf:
+    """`Files` and `Downloads` of a few names; what they raise can be set."""
+
+    def __init__(self, *files: File) -> None:
+        self.files = files
+        self.error: Exception | None = None
+        self.offered: list[tuple[str, str]] = []
+
+    def list(self) -> Sequence[File]:
+        """Return the files."""
+        if self.error is not None:
+            raise self.error
+        return self.files
+
+    def offer(self, user: str, name: str) -> Offer:
+        """Offer a file that is there."""
+        if self.error is not None:
+            raise self.error
+        for file in self.files:
+            if file.name == name:
+                self.offered.append((user, name))
+                return Offer(port=55000, ticket="TICKET", size=file.size)
+        raise RemoteError("no-such-file")
+
+
+def tokens() -> Callable[[], str]:
+    """Return a maker of tokens that are well formed, different, and the same in every run."""
+    numbers = count(1)
+    return lambda: f"token-{next(numbers):0>16}"

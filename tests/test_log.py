@@ -1,0 +1,277 @@
+"""What every log promises, and the bounds of the one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.errors import LocalError
+from chatbox.log import Entry, Kind, MessageLog, Record, open_log
+from chatbox.log.memory import MemoryLog
+from tests.helpers.chat import NOON, DelayedLog
+
+
+def say(text: str, *readers: str, origin: object = None) -> Entry:
+    """Make an entry of something that alice says."""
+    return Entry(Kind.MESSAGE, "alice", "all", text, readers, origin)
+
+
+def presence(text: str) -> Entry:
+    """Make an entry of alice coming or going."""
+    return Entry(Kind.PRESENCE, "alice", "all", text)
+
+
+def texts(records: Sequence[Record] | None) -> list[str] | None:
+    """Return what was said."""
+    return None if records is None else [record.text for record in records]
+
+
+if TYPE_CHECKING:
+    _Base = SynchronousTestCase
+else:
+    _Base = object
+
+
+class LogConformance(_Base):
+    """What every kind of log does. Its tests have `make_log`, and `settle` that lets it finish."""
+
+    def make_log(self) -> MessageLog:
+        """Make a log that is neither subscribed to nor started."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Let the log commit what it was given and answer what it was asked."""
+
+    def setUp(self) -> None:
+        """Start a log that nothing has been said in."""
+        self.batches: list[list[Record]] = []
+        self.failed: list[Entry] = []
+        self.log = self.make_log()
+        self.log.subscribe(self.on_commit, self.failed.extend)
+        self.log.start()
+
+    def on_commit(self, records: Sequence[Record]) -> None:
+        """Remember each batch."""
+        self.batches.append(list(records))
+
+    @property
+    def records(self) -> list[Record]:
+        """Everything committed."""
+        return [record for batch in self.batches for record in batch]
+
+    def append(self, *entries: Entry) -> None:
+        """Append and let the log finish."""
+        self.log.append(entries)
+        self.settle()
+
+    def history(self, after: int | None, count: int, reader: str = "") -> list[str] | None:
+        """Ask for history and let the log answer, once."""
+        answers: list[Sequence[Record] | None] = []
+        self.log.history(after, count, reader, answers.append)
+        self.settle()
+        [answer] = answers
+        return texts(answer)
+
+    def test_entries_become_records(self) -> None:
+        """A record is its entry, with a place, a time and the very origin."""
+        origin = object()
+        self.append(Entry(Kind.MESSAGE, "alice", "bob", "hi", ("a", "b"), origin))
+        [record] = self.records
+        self.assertEqual(
+            (record.kind, record.sender, record.recipient, record.text, record.readers),
+            (Kind.MESSAGE, "alice", "bob", "hi", ("a", "b")),
+        )
+        self.assertIs(record.origin, origin)
+        self.assertGreater(record.id, 0)
+        self.assertGreater(record.at, 1_600_000_000_000)
+
+    def test_order(self) -> None:
+        """Records come in the order of appending, and their numbers grow."""
+        for number in range(10):
+            self.log.append([say(f"{number}a"), presence(f"{number}b")])
+        self.settle()
+        self.assertEqual(
+            texts(self.records), [f"{number}{letter}" for number in range(10) for letter in "ab"]
+        )
+        ids = [record.id for record in self.records]
+        self.assertEqual(ids, sorted(set(ids)))
+
+    def test_append_from_the_subscriber(self) -> None:
+        """What is appended while a batch is reported comes after that batch, in one order."""
+        seen: list[str] = []
+
+        def echo(records: Sequence[Record]) -> None:
+            for record in records:
+                seen.append(record.text)
+                if len(record.text) < 3:
+                    self.log.append([say(record.text + "!")])
+            seen.append("|")
+
+        self.log = self.make_log()
+        self.log.subscribe(echo, self.failed.extend)
+        self.log.start()
+        self.append(say("a"), say("b"))
+        self.assertEqual(
+            [word for word in seen if word != "|"], ["a", "b", "a!", "b!", "a!!", "b!!"]
+        )
+        self.assertEqual(seen[:3], ["a", "b", "|"])
+
+    def test_nothing_appended(self) -> None:
+        """An empty batch harms nobody."""
+        self.append()
+        self.append(say("a"))
+        self.assertEqual(texts(self.records), ["a"])
+
+    def test_one_subscriber(self) -> None:
+        """A second subscriber is a mistake of the caller's."""
+        self.assertRaises(LocalError, self.log.subscribe, self.on_commit, self.failed.extend)
+
+    def test_last_messages(self) -> None:
+        """Without a place, history is the last messages, oldest first."""
+        self.append(*map(say, "abcde"))
+        self.assertEqual(self.history(None, 3), ["c", "d", "e"])
+        self.assertEqual(self.history(None, 100), ["a", "b", "c", "d", "e"])
+        self.assertEqual(self.history(None, 0), [])
+
+    def test_messages_after_a_place(self) -> None:
+        """With a place, history is what follows it, from the first on."""
+        self.append(*map(say, "abcde"))
+        b = self.records[1].id
+        self.assertEqual(self.history(b, 2), ["c", "d"])
+        self.assertEqual(self.history(b, 100), ["c", "d", "e"])
+        self.assertEqual(self.history(0, 100), ["a", "b", "c", "d", "e"])
+        self.assertEqual(self.history(self.records[-1].id, 100), [])
+        self.assertEqual(self.history((1 << 63) - 1, 100), [])
+
+    def test_history_of_nothing(self) -> None:
+        """An empty log has an empty history."""
+        self.assertEqual(self.history(None, 10), [])
+        self.assertEqual(self.history(5, 10), [])
+
+    def test_private_messages(self) -> None:
+        """A message with readers is shown to them only, and does not count for others."""
+        self.append(say("open"), say("secret", "ann", "bob"), say("open too"))
+        for reader in ("ann", "bob"):
+            self.assertEqual(self.history(None, 9, reader), ["open", "secret", "open too"])
+            self.assertEqual(self.history(0, 2, reader), ["open", "secret"])
+        for reader in ("", "eve", "an"):
+            self.assertEqual(self.history(None, 2, reader), ["open", "open too"])
+            self.assertEqual(self.history(0, 2, reader), ["open", "open too"])
+
+    def test_presence_is_not_kept(self) -> None:
+        """Coming and going is committed in its place, and not shown in history."""
+        self.append(presence("joined"), say("a"), presence("left"), say("b"))
+        self.assertEqual(texts(self.records), ["joined", "a", "left", "b"])
+        self.assertEqual(self.history(None, 9), ["a", "b"])
+        self.assertEqual(self.history(self.records[0].id, 9), ["a", "b"])
+
+    def test_any_text(self) -> None:
+        """Texts come back as they were."""
+        odd = ["", "\n", "'; drop table", "\x00\x1b", "\N{GRINNING FACE}\u202e", "a" * 4096]
+        self.append(*map(say, odd))
+        self.assertEqual(self.history(0, 9), odd)
+
+    def test_history_has_no_origin(self) -> None:
+        """What is kept does not keep its origin."""
+        answers: list[Sequence[Record] | None] = []
+        self.append(say("a", origin=object()))
+        self.log.history(None, 1, "", answers.append)
+        self.settle()
+        [[record]] = [answer or () for answer in answers]
+        self.assertIs(record.origin, None)
+
+    def test_stop(self) -> None:
+        """Once stopped, what was appended before is settled, and what comes later fails."""
+        stopped: list[bool] = []
+        self.log.append([say("before")])
+        self.log.stop(lambda: stopped.append(True))
+        self.settle()
+        self.assertEqual(stopped, [True])
+        self.assertEqual(texts(self.records), ["before"])
+        self.append(say("after"))
+        self.assertEqual(texts(self.records), ["before"])
+        self.assertEqual([entry.text for entry in self.failed], ["after"])
+
+
+class MemoryConformanceTests(LogConformance, SynchronousTestCase):
+    """The log in memory is a log."""
+
+    def make_log(self) -> MessageLog:
+        """Open it as the server does."""
+        return open_log("memory:", now=lambda: NOON)
+
+
+class DelayedConformanceTests(LogConformance, SynchronousTestCase):
+    """The log that other tests use is a log."""
+
+    def make_log(self) -> MessageLog:
+        """Make one, and remember it to be settled."""
+        self.delayed = DelayedLog()
+        return self.delayed
+
+    def settle(self) -> None:
+        """Let it catch up."""
+        self.delayed.settle()
+
+
+class MemoryLogTests(SynchronousTestCase):
+    """The log in memory forgets."""
+
+    def make(self, max_records: int, max_bytes: int) -> MemoryLog:
+        """Make a small one."""
+        log = MemoryLog(lambda: NOON, max_records=max_records, max_bytes=max_bytes)
+        log.subscribe(lambda records: None, lambda entries: None)
+        return log
+
+    def kept(self, log: MemoryLog) -> list[str] | None:
+        """Return all that it keeps."""
+        answers: list[Sequence[Record] | None] = []
+        log.history(0, 1_000_000, "", answers.append)
+        return texts(answers[0])
+
+    def test_bounded_by_count(self) -> None:
+        """The oldest message goes first."""
+        log = self.make(3, 1 << 20)
+        log.append([say(letter) for letter in "abcde"])
+        self.assertEqual(self.kept(log), ["c", "d", "e"])
+
+    def test_bounded_by_bytes(self) -> None:
+        """A long message costs several old ones their place."""
+        log = self.make(1000, 4000)
+        log.append([say(letter) for letter in "abcdefgh"])
+        self.assertEqual(self.kept(log), ["a", "b", "c", "d", "e", "f", "g", "h"])
+        log.append([say("x" * 500)])
+        self.assertEqual(self.kept(log), ["d", "e", "f", "g", "h", "x" * 500])
+
+    def test_numbers_go_on(self) -> None:
+        """Forgetting does not make a number come twice."""
+        log = self.make(1, 4000)
+        log.append([say("a"), say("b")])
+        log.append([say("c")])
+        answers: list[Sequence[Record] | None] = []
+        log.history(2, 5, "", answers.append)
+        self.assertEqual([record.id for record in answers[0] or ()], [3])
+
+    def test_time(self) -> None:
+        """The time is the clock's, in milliseconds."""
+        heard: list[Record] = []
+        log = MemoryLog(lambda: 12.3456)
+        log.subscribe(heard.extend, lambda entries: None)
+        log.append([say("a")])
+        self.assertEqual(heard[0].at, 12345)
+
+    def test_no_subscriber(self) -> None:
+        """Appending to a log that nobody hears is a mistake of the caller's."""
+        self.assertRaises(LocalError, MemoryLog(lambda: NOON).append, [say("a")])
+
+
+class OpenLogTests(SynchronousTestCase):
+    """Logs are named by URLs."""
+
+    def test_unknown(self) -> None:
+        """A URL of no known kind is refused in words."""
+        for url in ("", "memory", "memory:x", "http://example.org"):
+            error = self.assertRaises(ValueError, open_log, url)
+            self.assertIn(repr(url), str(error))
