@@ -1,0 +1,328 @@
+"""Who is here and who hears what.
+
+The room never sends what it was handed. What somebody says is appended to the log; what the log has
+committed is heard, and only then is the speaker told. Coming and going take the same road, so that
+everybody sees all of it in one order::
+
+    say, join, leave  ->  gathered until the turn ends  ->  log.append  ...  committed  ->  outboxes
+
+The log may take its time, and so may whoever gives out the names. So between asking and being here
+lies a `Place`, and a connection may be gone before its answer comes:
+
+- A `Person` is somebody who holds a name. It outlives connections: whoever shows the person's token
+  takes the place of the connection that speaks for it, silently; for the others nothing changes.
+- A `Seat` is one connection's stake in the room: it speaks for a person, or did.
+
+A person who leaves is gone at once and the name is free at once. The others may hear of it later,
+but always before they hear of somebody new under that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Final
+
+from chatbox.chat.codes import Code
+from chatbox.chat.names import Claim, Name, Names, parse_name
+from chatbox.chat.outbox import Fanout, Outbox, Turn
+from chatbox.chat.wire import EVERYBODY, Message, format_line
+from chatbox.errors import LocalError, RemoteError
+from chatbox.log import Entry, Kind, MessageLog, Record
+
+__all__ = [
+    "JOINED",
+    "LEFT",
+    "MAX_UNCOMMITTED_BYTES",
+    "PLACES",
+    "Person",
+    "Place",
+    "Room",
+    "Seat",
+    "heard",
+]
+
+JOINED: Final = "joined"
+LEFT: Final = "left"
+
+MAX_UNCOMMITTED_BYTES: Final = 32 << 20
+"""Text that may wait for the log, all speakers together. A stalled disk must not fill the memory:
+each connection may have dozens of messages on their way, and there are thousands of connections."""
+
+_ENTRY_BYTES: Final = 500
+"""What one message that waits takes besides its text, roughly."""
+
+
+_ANYBODY: Final[tuple[str, ...]] = ()
+"""The readers of what everybody may read."""
+
+
+class Place(Enum):
+    """Where a person is."""
+
+    COMING = "coming"
+    """The name is held; that they joined is on its way through the log."""
+    HERE = "here"
+    GONE = "gone"
+
+
+PLACES: Final = {
+    Place.COMING: frozenset({Place.HERE, Place.GONE}),
+    Place.HERE: frozenset({Place.GONE}),
+    Place.GONE: frozenset[Place](),
+}
+"""From where to where a person may move."""
+
+
+class Seat:
+    """One connection's stake in the room.
+
+    `replaced` is called when another connection with the same token takes the place of this one.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        answer: Callable[[Person | Code], None],
+        replaced: Callable[[], None],
+    ) -> None:
+        self.outbox = outbox
+        self.answer = answer
+        self.replaced = replaced
+        self.person: Person | None = None
+        self.left = False
+
+
+class Person:
+    """Somebody who holds a name; `seat` speaks for them, None once that connection is gone."""
+
+    def __init__(self, claim: Claim, seat: Seat) -> None:
+        self.claim = claim
+        self.identity = claim.identity
+        self.seat: Seat | None = seat
+        self.place = Place.COMING
+
+    @property
+    def name(self) -> Name:
+        """What they are called."""
+        return self.claim.name
+
+    def become(self, place: Place) -> None:
+        """Move to another place. Raises LocalError if there is no way."""
+        if place not in PLACES[self.place]:
+            raise LocalError(f"Nobody who is {self.place.value} can be {place.value}")
+        self.place = place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Saying:
+    """The origin of a message: whom to tell what became of it."""
+
+    answer: Callable[[Code | None], None]
+    cost: int
+
+
+class Room:
+    """One room. `turn` is shared with `fanout`, which carries what everybody hears."""
+
+    def __init__(self, log: MessageLog, names: Names, turn: Turn) -> None:
+        self._log = log
+        self._names = names
+        self._turn = turn
+        self.fanout = Fanout(turn)
+        self._people: dict[str, Person] = {}
+        """Everybody who is coming or here, by the key of their name."""
+        self._gathered: list[Entry] = []
+        self._unheard: list[Entry] = []
+        """Departures that the log did not take; they go ahead of what comes next."""
+        self._uncommitted_bytes = 0
+        log.subscribe(self._committed, self._failed)
+
+    def names(self) -> list[str]:
+        """Return the names of those who are here, the longest here first."""
+        return [p.name.text for p in self._people.values() if p.place is Place.HERE]
+
+    def join(self, name: Name, token: str | None, seat: Seat) -> None:
+        """Ask to be here. `seat.answer` gets the person, once here, or the code of a refusal.
+
+        The codes are those of `Names.claim`, and log-unavailable. `token` is what an earlier
+        connection of the same person was given, or None.
+        """
+        self._names.claim(name, token, partial(self._claimed, seat))
+
+    def leave(self, seat: Seat) -> None:
+        """This connection is gone or wants to be; whatever it waits for will not be answered."""
+        if seat.left:
+            return
+        seat.left = True
+        person = seat.person
+        if person is None:
+            return
+        seat.outbox.stop_listening()
+        person.seat = None
+        if person.place is Place.HERE:
+            self._depart(person)
+
+    def say(
+        self, seat: Seat, recipient: str, text: str, answer: Callable[[Code | None], None]
+    ) -> None:
+        """Say something to everybody or to one person.
+
+        `answer` gets None once it is in the log, or log-unavailable. Raises RemoteError
+        (no-such-user or busy) if it cannot even be tried.
+        """
+        speaker = seat.person
+        if speaker is None or speaker.place is not Place.HERE:
+            raise LocalError("Only somebody who is here can speak")
+        cost = _ENTRY_BYTES + len(text)
+        if self._uncommitted_bytes + cost > MAX_UNCOMMITTED_BYTES:
+            raise RemoteError(Code.BUSY)
+        if recipient.lower() == EVERYBODY:
+            to, readers = EVERYBODY, _ANYBODY
+        else:
+            listener = self._find(recipient)
+            if listener is None or listener.place is not Place.HERE:
+                raise RemoteError(Code.NO_SUCH_USER)
+            to, readers = listener.name.text, (speaker.identity, listener.identity)
+        self._uncommitted_bytes += cost
+        origin = _Saying(answer, cost)
+        self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin))
+
+    def history(
+        self,
+        seat: Seat,
+        after: int | None,
+        count: int,
+        answer: Callable[[Sequence[Record] | None], None],
+    ) -> None:
+        """Look up what was said, as far as it concerns this person: see `MessageLog.history`."""
+        if seat.person is None:
+            raise LocalError("Only somebody who is here can read the log")
+        self._log.history(after, count, seat.person.identity, answer)
+
+    # From the names.
+
+    def _claimed(self, seat: Seat, outcome: Claim | Code) -> None:
+        if isinstance(outcome, Code):
+            if not seat.left:
+                seat.answer(outcome)
+            return
+        person = self._people.get(outcome.name.key) if outcome.resumed else None
+        if person is not None:
+            person.claim = outcome
+            if not seat.left:
+                self._take_over(person, seat)
+        elif seat.left:
+            self._names.release(outcome)
+        else:
+            person = seat.person = Person(outcome, seat)
+            self._people[person.name.key] = person
+            self._gather(_presence(person, JOINED))
+
+    def _take_over(self, person: Person, seat: Seat) -> None:
+        ghost, person.seat = person.seat, seat
+        seat.person = person
+        if ghost is not None:
+            ghost.left = True
+            ghost.outbox.stop_listening()
+            ghost.replaced()
+        if person.place is Place.HERE:
+            self._seated(person, seat)
+
+    # From the log.
+
+    def _committed(self, records: Sequence[Record]) -> None:
+        for record in records:
+            origin = record.origin
+            if isinstance(origin, Person) and record.text == JOINED:
+                self._arrive(origin, record)
+            elif record.readers:
+                self._deliver(record)
+            else:
+                self.fanout.share(heard(record))
+            if isinstance(origin, _Saying):
+                self._uncommitted_bytes -= origin.cost
+                origin.answer(None)
+
+    def _failed(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            origin = entry.origin
+            if isinstance(origin, _Saying):
+                self._uncommitted_bytes -= origin.cost
+                origin.answer(Code.LOG_UNAVAILABLE)
+            elif isinstance(origin, Person) and entry.text == JOINED:
+                self._forget(origin)
+                if origin.seat is not None:
+                    seat, origin.seat = origin.seat, None
+                    seat.person = None
+                    seat.answer(Code.LOG_UNAVAILABLE)
+            elif isinstance(origin, Person) and origin.name.key not in self._people:
+                self._unheard.append(entry)
+
+    def _arrive(self, person: Person, record: Record) -> None:
+        if person.seat is None:
+            self.fanout.share(heard(record))
+            self._depart(person)
+        else:
+            person.become(Place.HERE)
+            self._seated(person, person.seat)
+            self.fanout.share(heard(record))
+
+    def _deliver(self, record: Record) -> None:
+        listener = self._find(record.recipient)
+        # Who holds the name now need not be who was spoken to.
+        if listener is not None and listener.seat and listener.identity in record.readers:
+            listener.seat.outbox.put(heard(record))
+
+    # The common part.
+
+    def _seated(self, person: Person, seat: Seat) -> None:
+        seat.answer(person)
+        if not seat.left:
+            seat.outbox.listen()
+
+    def _depart(self, person: Person) -> None:
+        self._forget(person)
+        self._gather(_presence(person, LEFT))
+
+    def _forget(self, person: Person) -> None:
+        person.become(Place.GONE)
+        del self._people[person.name.key]
+        self._names.release(person.claim)
+
+    def _find(self, raw: str) -> Person | None:
+        try:
+            return self._people.get(parse_name(raw).key)
+        except RemoteError:
+            return None
+
+    def _gather(self, entry: Entry) -> None:
+        self._gathered.append(entry)
+        self._turn.gather(self._append)
+
+    def _append(self) -> None:
+        entries = self._unheard + self._gathered
+        self._unheard, self._gathered = [], []
+        self._log.append(entries)
+
+
+def heard(record: Record) -> bytes:
+    """Return the line in which a record is heard."""
+    response = "message_received" if record.kind is Kind.MESSAGE else "presence"
+    return format_line(
+        Message(
+            sender=record.sender,
+            recipient=record.recipient,
+            text=record.text,
+            response=response,
+            sequence=record.id,
+            time=record.at,
+        )
+    )
+
+
+def _presence(person: Person, what: str) -> Entry:
+    return Entry(Kind.PRESENCE, person.name.text, EVERYBODY, what, origin=person)

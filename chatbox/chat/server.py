@@ -1,0 +1,359 @@
+"""Bytes in, session, bytes out: the only module of the chat that knows Twisted's transports.
+
+Each connection is a `ChatProtocol`. Incoming bytes become lines, which go to a `Session`; outgoing
+ones come from an `Outbox`. What is left for this module is what only a transport has:
+
+- *Reading* stops while the session is busy, or while the client does not read its answers. That is
+  how a client is slowed: by not being read from, never by a queue that grows. There is one place
+  where this is decided, `ChatProtocol._reconsider_reading`.
+- *Writing* stops while the transport pushes back (`_PushBack`).
+- *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
+  is no idle timer: whoever listens quietly may stay for ever.
+- *Hanging up* lets the client read what is on its way, for a limited time.
+- A client that has ended its side (netcat does when its input ends) still gets its answers.
+"""
+
+# mypy: allow-untyped-calls
+# Twisted's LineReceiver and Service have no annotations yet.
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatbox.chat.codes import Code
+from chatbox.chat.outbox import Outbox
+from chatbox.chat.room import Room
+from chatbox.chat.session import Downloads, Files, Session
+from chatbox.chat.wire import MAX_REQUEST_BYTES
+from chatbox.errors import RemoteError
+from chatbox.log import MessageLog
+from chatbox.text import printable
+
+__all__ = ["ChatFactory", "ChatProtocol", "ChatService"]
+
+MAX_SKIPPED_BYTES: Final = 1 << 20
+"""What is read, and thrown away, of a line that is too long. An honest mistake, such as a file
+pasted into netcat, ends within it; what does not is cut off."""
+
+LINGER_SECONDS: Final = 10.0
+"""How long a client may take to read the last words before the connection is cut."""
+
+KEEP_ALIVE_IDLE_SECONDS: Final = 60
+KEEP_ALIVE_INTERVAL_SECONDS: Final = 15
+KEEP_ALIVE_PROBES: Final = 4
+"""A peer that vanished silently is found 60 + 4 x 15 = 120 seconds after it was last heard."""
+
+USER_TIMEOUT_MS: Final = 120_000
+"""The same limit for data that is never acknowledged (RFC 5482)."""
+
+COMPLAINT_SECONDS: Final = 10.0
+MAX_COMPLAINTS: Final = 20
+"""Warnings about bad peers in that time, all peers together: a flood must not fill the disk."""
+
+_log = Logger()
+
+
+class ChatFactory(Factory):
+    """Makes the server's end of each connection to one room.
+
+    `clock` is the reactor, or whatever runs delayed calls.
+    """
+
+    noisy = False
+
+    def __init__(self, room: Room, files: Files, downloads: Downloads, clock: IReactorTime) -> None:
+        self.room = room
+        self.files = files
+        self.downloads = downloads
+        self.clock = clock
+        self.complaints = _Complaints(clock)
+        self._connections: set[ChatProtocol] = set()
+        self._stopped: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
+        """Make the protocol for a new connection, unless the server is stopping."""
+        return None if self._stopped is not None else ChatProtocol(self)
+
+    def stop(self) -> Deferred[None]:
+        """Tell everybody that the server stops, and hang up. Fires when all connections are gone.
+
+        That takes `LINGER_SECONDS` at most. Stop listening first.
+        """
+        if self._stopped is None:
+            self._stopped = Deferred()
+            for connection in list(self._connections):
+                connection.session.dismiss(Code.SERVER_STOPPING)
+            self._check_stopped()
+        return self._stopped
+
+    def connected(self, connection: ChatProtocol) -> None:
+        """Count a connection in."""
+        self._connections.add(connection)
+
+    def disconnected(self, connection: ChatProtocol) -> None:
+        """Count a connection out."""
+        self._connections.discard(connection)
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        if self._stopped is not None and not self._stopped.called and not self._connections:
+            self._stopped.callback(None)
+
+
+class ChatService(Service):
+    """The log and the room as one service. It stops when everybody has gone and all is stored.
+
+    Put it before the services that listen, so that it starts first and stops with them.
+    """
+
+    def __init__(self, factory: ChatFactory, log: MessageLog) -> None:
+        self._factory = factory
+        self._log = log
+
+    def startService(self) -> None:
+        """Start the log. Raises OSError or LocalError if it cannot work."""
+        super().startService()
+        self._log.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye to everybody, then stop the log."""
+        super().stopService()
+        done: Deferred[None] = Deferred()
+        self._factory.stop().addCallback(lambda _: self._log.stop(partial(done.callback, None)))
+        return done
+
+
+@implementer(IHalfCloseableProtocol)
+class ChatProtocol(LineReceiver):
+    """One connection."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_REQUEST_BYTES
+    session: Session
+
+    def __init__(self, factory: ChatFactory) -> None:
+        self._factory = factory
+        self._excess = b""
+        self._skipped = 0
+        self._input_ended = False
+        self._hung_up = False
+        self._cut: IDelayedCall | None = None
+
+    # What the transport calls.
+
+    def connectionMade(self) -> None:
+        """Begin the conversation."""
+        transport: Any = self.transport
+        _find_dead_peers(transport)
+        self._peer = _address(transport.getPeer())
+        self._outbox = Outbox(
+            self._factory.room.fanout,
+            transport,
+            on_overflow=self._overflow,
+            on_change=self._reconsider_reading,
+        )
+        self.session = Session(
+            self._factory.room,
+            self._factory.files,
+            self._factory.downloads,
+            self._outbox,
+            server=f"server:{_host(transport.getHost())}",
+            peer=self._peer,
+            hang_up=self._hang_up,
+            on_change=self._reconsider_reading,
+            complain=self._complain,
+        )
+        transport.registerProducer(_PushBack(self._outbox), True)
+        self._factory.connected(self)
+        _log.debug("{peer} connected", peer=self._peer)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in bytes; a line that is too long is one of those that they may hold."""
+        super().dataReceived(data)
+        while self._excess:
+            excess, self._excess = self._excess, b""
+            super().dataReceived(excess)
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line has come; it may still have a CR at its end."""
+        self.session.receive(line)
+        self._reconsider_reading()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line is too long: say so, and skip to its end.
+
+        `line` is all that is there, with what follows the line, if that has come already. The base
+        class has given up on it, so `dataReceived` passes it through again, as raw data.
+        """
+        self._excess = line
+        self._skipped = 0
+        self.setRawMode()
+        self.session.refuse(RemoteError(Code.TOO_LONG))
+        self._reconsider_reading()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """More of a line that is too long; an endless one ends here."""
+        _, newline, rest = data.partition(b"\n")
+        if newline:
+            self.setLineMode(rest)
+            return
+        self._skipped += len(data)
+        if self._skipped > MAX_SKIPPED_BYTES:
+            self.session.dismiss(Code.TOO_LONG)
+
+    def readConnectionLost(self) -> None:
+        """The client has sent all it will, and may still read."""
+        if self._input_ended:
+            return
+        self._input_ended = True
+        if self.clearLineBuffer() and self.line_mode:
+            # Half a line may be a message cut off in the middle; it is not taken for a whole.
+            self.session.refuse(RemoteError(Code.BAD_LINE, "The last line has no end."))
+        self.session.input_ended()
+
+    def writeConnectionLost(self) -> None:
+        """We have ended our side, which we never do alone."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone; its name is free."""
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
+        self._hung_up = True
+        self._outbox.discard()
+        self.session.connection_lost()
+        self._factory.disconnected(self)
+        _log.debug("{peer} disconnected: {reason}", peer=self._peer, reason=reason.value)
+
+    # What the session and the outbox call.
+
+    def _reconsider_reading(self) -> None:
+        """Read on, or wait until the client has its answers.
+
+        A limit on the rate of requests (a token bucket) has its place in the condition here.
+        """
+        if self._hung_up or self._input_ended:
+            return
+        wait = self.session.busy or self._outbox.congested
+        if wait != self.paused:
+            if wait:
+                self.pauseProducing()
+            else:
+                self.resumeProducing()
+
+    def _overflow(self) -> None:
+        self._complain(RemoteError(Code.TOO_SLOW))
+        self.session.dismiss(Code.TOO_SLOW)
+
+    def _hang_up(self) -> None:
+        """Close after what is in the outbox, and cut if the client does not read that."""
+        if self._hung_up:
+            return
+        self._hung_up = True
+        transport: Any = self.transport
+        self._outbox.close()
+        transport.unregisterProducer()
+        self._cut = self._factory.clock.callLater(LINGER_SECONDS, transport.abortConnection)
+        transport.loseConnection()
+
+    def _complain(self, error: RemoteError) -> None:
+        self._factory.complaints.note(self._peer, error)
+
+
+@implementer(IPushProducer)
+class _PushBack:
+    """Tells an outbox when the transport has enough, and when it wants more.
+
+    The protocol itself cannot be the producer: its `pauseProducing` stops the reading.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def pauseProducing(self) -> None:
+        """The transport has enough."""
+        self._outbox.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport wants more."""
+        self._outbox.resume()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+
+
+class _Complaints:
+    """Warns the operator of bad peers, up to a rate, and counts what it keeps to itself."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._since = clock.seconds()
+        self._noted = 0
+
+    def note(self, peer: str, error: RemoteError) -> None:
+        """`peer` has done what `error` says."""
+        now = self._clock.seconds()
+        # A clock that was set back begins a new span too.
+        if not 0 <= now - self._since < COMPLAINT_SECONDS:
+            if self._noted > MAX_COMPLAINTS:
+                _log.warn("{count} more bad lines", count=self._noted - MAX_COMPLAINTS)
+            self._since, self._noted = now, 0
+        self._noted += 1
+        if self._noted <= MAX_COMPLAINTS:
+            _log.warn("bad peer {peer}: {error}", peer=peer, error=printable(str(error)))
+
+
+def _find_dead_peers(transport: Any) -> None:
+    """Have the kernel find out when the peer is gone, if there is a TCP socket below."""
+    connection = _socket_below(transport)
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # We write once a turn, so there are no small writes that are worth holding back.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_SECONDS),
+        ("TCP_KEEPINTVL", KEEP_ALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+    ):
+        option = getattr(socket, name, None)  # Not every platform has all of them.
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _socket_below(transport: Any) -> socket.socket | None:
+    """Return the socket that a transport writes to, through wrappers such as TLS."""
+    while transport is not None:
+        handle = getattr(transport, "getHandle", lambda: None)()
+        if isinstance(handle, socket.socket):
+            return handle
+        transport = getattr(transport, "transport", None)
+    return None
+
+
+def _host(address: Any) -> str:
+    """Return the host that a client has reached; a UNIX socket has none."""
+    return str(getattr(address, "host", "local"))
+
+
+def _address(address: Any) -> str:
+    """Return a peer's address for the operator's log."""
+    port = getattr(address, "port", None)
+    return _host(address) if port is None else f"{_host(address)} port {port}"

@@ -1,0 +1,401 @@
+"""One client's conversation: lines in, answers out.
+
+A session knows no sockets. Its owner hands it lines and tells it when the connection is lost; it
+puts its answers into an outbox and asks its owner to hang up. What may be asked, and when, is the
+table `REQUESTS`; how far a conversation has come is the table `TRANSITIONS`.
+
+- Every answer begins with the server's name and the client's. Before the client has one, that is
+  the valid name that it last asked for, or nothing.
+- The number of a request (``q``) comes back in its answer, a refusal included.
+- Once named, a client may leave its name out of its requests. If it is there it must be its own.
+- A password in a connect (``m``) is not looked at: there are no accounts yet.
+- A refusal costs nothing but the answer: the connection stays, and so do all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from chatbox.chat.codes import Code, sentence
+from chatbox.chat.history import page, wanted
+from chatbox.chat.names import parse_name
+from chatbox.chat.outbox import Outbox
+from chatbox.chat.pipeline import Job, Pipeline
+from chatbox.chat.room import Person, Room, Seat
+from chatbox.chat.sharing import Downloads, Files, Offer
+from chatbox.chat.wire import Message, check_text, format_line, format_list, parse_request
+from chatbox.errors import LocalError, RemoteError
+from chatbox.log import Record
+from chatbox.text import printable
+
+__all__ = [
+    "REQUESTS",
+    "TRANSITIONS",
+    "Asked",
+    "Downloads",
+    "Files",
+    "Offer",
+    "Request",
+    "Session",
+    "State",
+]
+
+_log = Logger()
+
+
+class State(Enum):
+    """How far the conversation has come."""
+
+    NAMELESS = "nameless"
+    JOINING = "joining"
+    HERE = "here"
+    GONE = "gone"
+
+
+TRANSITIONS: Final = {
+    State.NAMELESS: frozenset({State.JOINING, State.GONE}),
+    State.JOINING: frozenset({State.HERE, State.NAMELESS, State.GONE}),
+    State.HERE: frozenset({State.GONE}),
+    State.GONE: frozenset[State](),
+}
+"""From which state to which a conversation may go. A refused name leads back to NAMELESS."""
+
+
+class Session:
+    """One client's conversation.
+
+    `server` is the name that the server goes by, such as ``server:192.0.2.1``, and `peer` what the
+    client is called in the operator's log. `hang_up` closes the connection after what is in the
+    outbox; `on_change` is called when `busy` may have changed; `complain` hears of lines that a
+    well-behaved client would not send.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        files: Files,
+        downloads: Downloads,
+        outbox: Outbox,
+        *,
+        server: str,
+        peer: str,
+        hang_up: Callable[[], None],
+        on_change: Callable[[], None],
+        complain: Callable[[RemoteError], None],
+    ) -> None:
+        self._room = room
+        self._files = files
+        self._downloads = downloads
+        self._outbox = outbox
+        self._server = server
+        self._peer = peer
+        self._hang_up = hang_up
+        self._on_change = on_change
+        self._complain = complain
+        self._state = State.NAMELESS
+        self._called = ""
+        self._seat: Seat | None = None
+        self._input_ended = False
+        self._pipeline = Pipeline(outbox.put, self._progress)
+
+    @property
+    def state(self) -> State:
+        """How far the conversation has come."""
+        return self._state
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much is in progress that no more should be read."""
+        return self._pipeline.full
+
+    # What the owner tells.
+
+    def receive(self, line: bytes) -> None:
+        """A line has come, with or without its end."""
+        try:
+            message = parse_request(line)
+        except RemoteError as error:
+            self.refuse(error)
+        else:
+            request = REQUESTS.get(message.request or "", _STRANGE)
+            self._ask(Asked(self, request, message))
+
+    def refuse(self, error: RemoteError) -> None:
+        """A line has come that makes no sense, or cannot even be handed over."""
+        self._complain(error)
+        self._ask(Asked(self, _STRANGE, Message(), error))
+
+    def _ask(self, asked: Asked) -> None:
+        if self._state is not State.GONE and not self._input_ended:
+            self._pipeline.add(asked)
+
+    def input_ended(self) -> None:
+        """The client sends no more, but may still read: answer what it asked, then hang up."""
+        self._input_ended = True
+        self._progress()
+
+    def connection_lost(self) -> None:
+        """The client is gone."""
+        self._leave()
+
+    def dismiss(self, code: Code) -> None:
+        """Say why, and hang up."""
+        if self._state is not State.GONE:
+            self._outbox.put(self._line(None, "error", text=code.sentence, error=code.value))
+            self._leave()
+            self._hang_up()
+
+    # What requests do.
+
+    def begin(self, asked: Asked) -> None:
+        """Do what was asked, or refuse it."""
+        try:
+            if asked.error is not None:
+                raise asked.error
+            self._admit(asked)
+            asked.request.handler(self, asked)
+        except RemoteError as error:
+            self._refuse(asked, error)
+        except Exception:
+            _log.failure("a request of {peer} failed: {asked}", peer=self._peer, asked=asked)
+            if asked.answer is None:
+                self._refuse(asked, RemoteError(Code.INTERNAL_ERROR))
+
+    def _admit(self, asked: Asked) -> None:
+        """Check what every request must pass. Raises RemoteError."""
+        if self._state not in asked.request.states:
+            here = self._state is State.HERE
+            raise RemoteError(Code.ALREADY_CONNECTED if here else Code.NOT_CONNECTED)
+        sender = asked.message.sender
+        if self._state is State.HERE and sender and not self._is_own(sender):
+            raise RemoteError(Code.WRONG_SENDER)
+
+    def _is_own(self, sender: str) -> bool:
+        if sender == self._called:
+            return True
+        try:
+            return parse_name(sender).key == parse_name(self._called).key
+        except RemoteError:
+            return False
+
+    def connect(self, asked: Asked) -> None:
+        """Ask for a name, and to be here under it."""
+        self._called = ""
+        name = parse_name(asked.message.sender or "")
+        self._called = name.text
+        self._become(State.JOINING)
+        self._seat = Seat(
+            self._outbox,
+            answer=partial(self._joined, asked),
+            replaced=partial(self.dismiss, Code.REPLACED),
+        )
+        self._room.join(name, asked.message.key, self._seat)
+
+    def _joined(self, asked: Asked, outcome: Person | Code) -> None:
+        if isinstance(outcome, Code):
+            self._become(State.NAMELESS)
+            self._refuse(asked, RemoteError(outcome))
+            return
+        self._become(State.HERE)
+        self._called = outcome.name.text
+        _log.info("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
+        self._answer(asked, text="True", key=outcome.claim.token)
+
+    def disconnect(self, asked: Asked) -> None:
+        """Say goodbye."""
+        self._answer(asked, text="True")
+        self._bow_out()
+
+    def list_users(self, asked: Asked) -> None:
+        """Tell who is here."""
+        self._answer(asked, text=format_list(self._room.names()))
+
+    def list_files(self, asked: Asked) -> None:
+        """Tell what can be downloaded, and how large it is."""
+        try:
+            files = self._files.list()
+        except OSError as error:
+            raise self._unavailable(error) from error
+        names = format_list(file.name for file in files)
+        self._answer(asked, text=names, size=tuple(file.size for file in files))
+
+    def say(self, asked: Asked) -> None:
+        """Say something to everybody, or to somebody."""
+        recipient, text = asked.message.recipient, asked.message.text
+        if not recipient:
+            raise RemoteError(Code.MISSING_FIELD, "A message needs its recipient, r.")
+        check_text(text or "")
+        self._room.say(self._own_seat(), recipient, text or "", partial(self._said, asked))
+
+    def _said(self, asked: Asked, refusal: Code | None) -> None:
+        if refusal is None:
+            self._answer(asked, text="True")
+        else:
+            self._refuse(asked, RemoteError(refusal))
+
+    def download(self, asked: Asked) -> None:
+        """Make a file ready to be fetched."""
+        name = asked.message.text
+        if not name:
+            raise RemoteError(Code.MISSING_FIELD, "A download needs the file's name, m.")
+        try:
+            offer = self._downloads.offer(self._called, name)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        self._answer(asked, text=str(offer.port), key=offer.ticket, size=offer.size)
+
+    def history(self, asked: Asked) -> None:
+        """Show what was said."""
+        after = asked.message.after
+        count = wanted(asked.message)
+        if after is not None:
+            count += 1  # To know whether there is more.
+        self._room.history(self._own_seat(), after, count, partial(self._remembered, asked))
+
+    def _remembered(self, asked: Asked, found: Sequence[Record] | None) -> None:
+        if found is None:
+            self._refuse(asked, RemoteError(Code.LOG_UNAVAILABLE))
+            return
+        lines, more_after = page(found, asked.message.after, wanted(asked.message))
+        self._answer(asked, *lines, text=str(len(lines)), after=more_after)
+
+    def ping(self, asked: Asked) -> None:
+        """Say that we are here."""
+        self._answer(asked)
+
+    # Answers.
+
+    def _answer(self, asked: Asked, *before: bytes, **fields: Any) -> None:
+        """Answer with `fields`, and with some lines before them."""
+        line = self._line(asked.message.sequence, asked.request.response, **fields)
+        self._pipeline.end(asked, b"".join((*before, line)))
+
+    def _refuse(self, asked: Asked, error: RemoteError) -> None:
+        refused = asked.request.refused
+        response = asked.request.response if refused else "error"
+        text = refused or error.detail or sentence(error.code)
+        line = self._line(asked.message.sequence, response, text=text, error=str(error.code))
+        self._pipeline.end(asked, line)
+
+    def _line(self, sequence: int | None, response: str, **fields: Any) -> bytes:
+        return format_line(
+            Message(
+                sender=self._server,
+                recipient=self._called,
+                response=response,
+                sequence=sequence,
+                **fields,
+            )
+        )
+
+    def _unavailable(self, error: OSError) -> RemoteError:
+        _log.warn("the shared files cannot be read: {error}", error=error)
+        return RemoteError(Code.UNAVAILABLE)
+
+    # Coming and going.
+
+    def _progress(self) -> None:
+        """Answers have left, or no more requests come."""
+        if self._input_ended and self._pipeline.idle:
+            self._bow_out()
+        else:
+            self._on_change()
+
+    def _bow_out(self) -> None:
+        if self._state is not State.GONE:
+            self._leave()
+            self._hang_up()
+
+    def _leave(self) -> None:
+        if self._state is State.GONE:
+            return
+        if self._state is State.HERE:
+            _log.info("{name} left from {peer}", name=printable(self._called), peer=self._peer)
+        self._become(State.GONE)
+        self._pipeline.clear()
+        if self._seat is not None:
+            self._room.leave(self._seat)
+
+    def _own_seat(self) -> Seat:
+        if self._seat is None:
+            raise LocalError("Only somebody with a name has a seat")
+        return self._seat
+
+    def _become(self, state: State) -> None:
+        if state not in TRANSITIONS[self._state]:
+            raise LocalError(f"No way from {self._state.value} to {state.value}")
+        self._state = state
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What can be asked: who does it, in which states, and how it is answered."""
+
+    handler: Callable[[Session, Asked], None]
+    states: frozenset[State]
+    response: str
+    """The `p` of its answer."""
+    refused: str | None = None
+    """The `m` of a refusal; None if a refusal is a plain error."""
+    alone: bool = False
+    """Whether it waits for all before it, and all behind wait for it: see `Pipeline`."""
+
+
+class Asked(Job):
+    """A request as one client has made it. `error` says what is wrong with it from the outset."""
+
+    __slots__ = ("error", "message", "request", "session")
+
+    def __init__(
+        self,
+        session: Session,
+        request: Request,
+        message: Message,
+        error: RemoteError | None = None,
+    ) -> None:
+        super().__init__(request.alone)
+        self.session = session
+        self.request = request
+        self.message = message
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"<Asked {printable(self.message.request or '?')}>"
+
+    def begin(self) -> None:
+        """Have the session do it."""
+        self.session.begin(self)
+
+
+_HERE: Final = frozenset({State.HERE})
+_NAMELESS: Final = frozenset({State.NAMELESS})
+# While JOINING nothing begins, for connect is alone; once GONE nothing is heard.
+_ANY: Final = _HERE | _NAMELESS
+
+REQUESTS: Final = {
+    "connect": Request(Session.connect, _NAMELESS, "connect_response", "False", alone=True),
+    "disconnect": Request(Session.disconnect, _ANY, "disconnect_response", alone=True),
+    "get_user_list": Request(Session.list_users, _HERE, "user_list"),
+    "get_file": Request(Session.list_files, _HERE, "file_list"),
+    "message_request": Request(Session.say, _HERE, "message_response", "False"),
+    "download": Request(Session.download, _HERE, "download_response", "ERR"),
+    "history": Request(Session.history, _HERE, "history_response", alone=True),
+    "ping": Request(Session.ping, _ANY, "ping_response"),
+}
+"""Everything that can be asked, by the value of `t`."""
+
+
+def _unknown(_: Session, asked: Asked) -> None:
+    if asked.message.request is None:
+        raise RemoteError(Code.MISSING_FIELD, "A request needs its kind, t.")
+    raise RemoteError(Code.UNKNOWN_REQUEST)
+
+
+_STRANGE: Final = Request(_unknown, _ANY, "error")
+"""What cannot be understood, as a line or as a request."""

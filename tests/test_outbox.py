@@ -1,0 +1,300 @@
+"""Turns, the fan-out, and outboxes: how many writes, and in which order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.outbox import MAX_OWN_BYTES, MAX_QUEUED_BYTES, Fanout, Outbox, Turn
+from tests.helpers.chat import Turns, Wire
+
+
+class TurnTests(SynchronousTestCase):
+    """What happens at the end of a turn."""
+
+    def setUp(self) -> None:
+        """Begin a turn."""
+        self.turns = Turns()
+        self.turn = Turn(self.turns.later)
+        self.done: list[str] = []
+
+    def test_once(self) -> None:
+        """Work that is asked for many times is done once, by one call of the reactor."""
+
+        def work() -> None:
+            self.done.append("work")
+
+        for _ in range(3):
+            self.turn.write(work)
+        self.assertEqual(self.turns.asked, 1)
+        self.turns.end()
+        self.assertEqual(self.done, ["work"])
+        self.turn.write(work)
+        self.turns.end()
+        self.assertEqual(self.done, ["work", "work"])
+
+    def test_gathering_goes_first(self) -> None:
+        """Nothing is written before all is gathered, even what is gathered by gathering."""
+
+        def gather() -> None:
+            self.done.append("gather")
+            self.turn.write(write)
+            if self.done.count("gather") < 3:
+                self.turn.gather(gather)
+
+        def write() -> None:
+            self.done.append("write")
+
+        self.turn.write(write)
+        self.turn.gather(gather)
+        self.turns.end()
+        self.assertEqual(self.done, ["gather"] * 3 + ["write"])
+        self.assertEqual(self.turns.asked, 0)
+
+    def test_writing_belongs_to_one_turn(self) -> None:
+        """What is asked for while writing is done in the next turn."""
+
+        def write() -> None:
+            self.done.append("write")
+            if len(self.done) < 3:
+                self.turn.write(write)
+                self.turn.gather(lambda: self.done.append("gather"))
+
+        self.turn.write(write)
+        for expected in (["write"], ["write", "gather", "write"]):
+            [end] = self.turns._waiting
+            self.turns._waiting.clear()
+            end()
+            self.assertEqual(self.done, expected)
+
+    def test_failure(self) -> None:
+        """Work that fails is logged and does not stop the rest."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.turn.gather(fail)
+        self.turn.write(lambda: self.done.append("write"))
+        self.turns.end()
+        self.assertEqual(self.done, ["write"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class OutboxTests(SynchronousTestCase):
+    """What each client gets, and when."""
+
+    def setUp(self) -> None:
+        """Have two clients who hear everything and one who is not in the room."""
+        self.turns = Turns()
+        self.fanout = Fanout(Turn(self.turns.later))
+        self.overflows: list[str] = []
+        self.changes: list[str] = []
+        self.alice, self.bob, self.guest = (self.make(name) for name in ("alice", "bob", "guest"))
+        self.alice.listen()
+        self.bob.listen()
+
+    def make(self, name: str) -> Outbox:
+        """Make an outbox, and a wire of that name."""
+        wire = Wire()
+        setattr(self, f"{name}_wire", wire)
+        return Outbox(
+            self.fanout,
+            wire,
+            on_overflow=lambda: self.overflows.append(name),
+            on_change=lambda: self.changes.append(name),
+        )
+
+    alice_wire: Wire
+    bob_wire: Wire
+    guest_wire: Wire
+
+    def test_one_write_of_shared_bytes(self) -> None:
+        """A turn's lines are one bytes object for all, written once each."""
+        self.fanout.share(b"1\n")
+        self.fanout.share(b"2\n")
+        self.assertEqual(self.alice_wire.writes, [])
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [b"1\n2\n"])
+        self.assertIs(self.alice_wire.writes[0], self.bob_wire.writes[0])
+        self.assertEqual(self.guest_wire.writes, [])
+
+    def test_own_lines_in_their_place(self) -> None:
+        """Lines of one client's own are where they were put down, in the same one write."""
+        self.alice.put(b"a1\n")
+        self.fanout.share(b"1\n")
+        self.alice.put(b"a2\n")
+        self.alice.put(b"a3\n")
+        self.fanout.share(b"2\n")
+        self.guest.put(b"g\n")
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [b"a1\n1\na2\na3\n2\n"])
+        self.assertEqual(self.bob_wire.writes, [b"1\n2\n"])
+        self.assertEqual(self.guest_wire.writes, [b"g\n"])
+
+    def test_turns_are_apart(self) -> None:
+        """Nothing is left over for the next turn."""
+        self.fanout.share(b"1\n")
+        self.alice.put(b"a\n")
+        self.turns.end()
+        self.fanout.share(b"2\n")
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [b"1\na\n", b"2\n"])
+        self.assertEqual(self.bob_wire.writes, [b"1\n", b"2\n"])
+
+    def test_listening_in_the_middle(self) -> None:
+        """Who begins or ends listening in a turn hears its part of it."""
+        self.fanout.share(b"1\n")
+        self.guest.put(b"g\n")
+        self.fanout.share(b"1b\n")
+        self.guest.listen()
+        self.fanout.share(b"2\n")
+        self.bob.stop_listening()
+        self.bob.put(b"b\n")
+        self.fanout.share(b"3\n")
+        self.turns.end()
+        self.assertEqual(self.guest_wire.take(), b"g\n2\n3\n")
+        self.assertEqual(self.bob_wire.take(), b"1\n1b\n2\nb\n")
+        self.fanout.share(b"4\n")
+        self.turns.end()
+        self.assertEqual(self.guest_wire.take(), b"4\n")
+        self.assertEqual(self.bob_wire.take(), b"")
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(
+                    ["share", "put", "listen", "stop_listening", "pause", "resume", "end"]
+                ),
+                st.integers(0, 2),
+            )
+        )
+    )
+    def test_any_order(self, steps: list[tuple[str, int]]) -> None:
+        """Whatever happens in whatever order, each gets what it should, in order."""
+        self.setUp()
+        outboxes = [self.alice, self.bob, self.guest]
+        wires = [self.alice_wire, self.bob_wire, self.guest_wire]
+        expected = [b"", b"", b""]
+        listening = [True, True, False]
+        for number, (step, who) in enumerate(steps):
+            line = b"%d\n" % number
+            if step == "share":
+                self.fanout.share(line)
+                for index in range(3):
+                    expected[index] += line * listening[index]
+            elif step == "put":
+                outboxes[who].put(line)
+                expected[who] += line
+            elif step == "end":
+                self.turns.end()
+            else:
+                if step == "listen" and listening[who]:
+                    continue
+                getattr(outboxes[who], step)()
+                if "listen" in step:
+                    listening[who] = step == "listen"
+        self.turns.end()
+        for outbox in outboxes:
+            outbox.resume()
+        self.assertEqual([wire.take() for wire in wires], expected)
+
+    def test_push_back(self) -> None:
+        """While the transport pushes back nothing is written; then everything, at once."""
+        self.alice.pause()
+        for number in range(3):
+            self.fanout.share(b"%d\n" % number)
+            self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [])
+        self.assertEqual(len(self.bob_wire.writes), 3)
+        self.alice.resume()
+        self.assertEqual(self.alice_wire.writes, [b"0\n1\n2\n"])
+        self.assertEqual(self.overflows, [])
+
+    def test_push_back_in_a_write(self) -> None:
+        """A transport may push back from inside a write."""
+        self.alice_wire.on_write = self.alice.pause
+        self.fanout.share(b"1\n")
+        self.turns.end()
+        self.fanout.share(b"2\n")
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [b"1\n"])
+        self.alice.resume()
+        self.fanout.share(b"3\n")
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [b"1\n", b"2\n"])
+
+    def test_overflow(self) -> None:
+        """Past the bound that client alone is given up, and what waited is forgotten."""
+        line = b"x" * (MAX_QUEUED_BYTES // 4)
+        self.alice.pause()
+        for _ in range(4):
+            self.fanout.share(line)
+            self.turns.end()
+        self.assertEqual(self.overflows, [])
+        self.fanout.share(line)
+        self.turns.end()
+        self.assertEqual(self.overflows, ["alice"])
+        self.assertEqual(len(self.bob_wire.writes), 5)
+        self.alice.put(b"bye\n")
+        self.alice.close()
+        self.assertEqual(self.alice_wire.take(), b"bye\n")
+
+    def test_close(self) -> None:
+        """Closing writes what there is, pushed back or not, and nothing afterwards."""
+        self.alice.pause()
+        self.fanout.share(b"1\n")
+        self.turns.end()
+        self.fanout.share(b"2\n")
+        self.alice.put(b"bye\n")
+        self.alice.close()
+        self.assertEqual(self.alice_wire.take(), b"1\n2\nbye\n")
+        self.fanout.share(b"3\n")
+        self.alice.put(b"ghost\n")
+        self.alice.listen()
+        self.fanout.share(b"4\n")
+        self.alice.close()
+        self.turns.end()
+        self.assertEqual(self.alice_wire.take(), b"")
+        self.assertEqual(self.bob_wire.take(), b"1\n2\n3\n4\n")
+
+    def test_discard(self) -> None:
+        """Without a transport nothing is written any more."""
+        self.alice.put(b"a\n")
+        self.fanout.share(b"1\n")
+        self.alice.discard()
+        self.alice.resume()
+        self.turns.end()
+        self.assertEqual(self.alice_wire.writes, [])
+
+    def test_congestion(self) -> None:
+        """Push-back, or a heap of answers, means that this client should read first."""
+        self.assertFalse(self.alice.congested)
+        self.alice.pause()
+        self.assertTrue(self.alice.congested)
+        self.alice.resume()
+        self.assertFalse(self.alice.congested)
+        self.assertEqual(self.changes, ["alice", "alice"])
+        self.bob.put(b"x" * MAX_OWN_BYTES)
+        self.assertFalse(self.bob.congested)
+        self.bob.put(b"x")
+        self.assertTrue(self.bob.congested)
+        self.turns.end()
+        self.assertFalse(self.bob.congested)
+        self.assertEqual(self.changes, ["alice", "alice", "bob"])
+
+    def test_change_belongs_to_the_next_round(self) -> None:
+        """What is put down because congestion ended is in its place among what follows."""
+
+        def read_on() -> None:
+            eager.put(b"a\n")
+            self.fanout.share(b"2\n")
+
+        wire = Wire()
+        eager = Outbox(self.fanout, wire, on_overflow=lambda: None, on_change=read_on)
+        eager.listen()
+        self.fanout.share(b"1\n")
+        eager.put(b"x" * (MAX_OWN_BYTES + 1))
+        self.turns.end()
+        self.assertEqual(wire.writes[1:], [b"a\n2\n"])
+        self.assertEqual(self.bob_wire.writes, [b"1\n", b"2\n"])
