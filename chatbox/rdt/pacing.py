@@ -1,0 +1,99 @@
+"""
+Spreading packets over time (RFC 9002 section 7.7) with a token bucket counted in bytes.
+
+The bucket fills at the pacing rate. Its depth is the burst that may leave at once after a silence.
+Two forces set it. Too shallow, and the transfer cannot keep its rate: timers in user space fire
+about a millisecond apart, so each firing must find a millisecond's worth of bytes, whatever the
+rate. Too deep, and bursts overflow the short queues of cheap routers. So the depth grows with the
+rate (two milliseconds' worth) from a floor of ten packets, the burst that RFC 9002 section 7.7
+allows anyway.
+"""
+
+from __future__ import annotations
+
+import math
+
+BURST_PACKETS = 10
+"""The least depth of the bucket, in packets (RFC 9002 section 7.2: the initial window)."""
+
+BURST_SECONDS = 0.002
+"""
+The depth of the bucket in time at the current rate: two firings of a timer of one millisecond.
+"""
+
+WAKE_SECONDS = 0.001
+"""When the bucket is empty, wait until it holds this much time's worth: fewer, larger trains."""
+
+CLOCK_STEP = 1e-6
+"""Seconds below which two instants cannot be told apart."""
+
+
+class Pacer:
+    """
+    A token bucket: `budget` says how many bytes may leave now, `spend` takes them, `ready_at` says
+    when to ask again.
+    """
+
+    __slots__ = ("_packet", "_rate", "_tokens", "_updated_at")
+
+    def __init__(self, packet_bytes: int, now: float) -> None:
+        self._rate = math.inf
+        self._packet = packet_bytes
+        self._tokens = float(self.depth)
+        self._updated_at = now
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second."""
+        return self._rate
+
+    @property
+    def depth(self) -> int:
+        """The largest burst in bytes at the present rate."""
+        floor = BURST_PACKETS * self._packet
+        return floor if math.isinf(self._rate) else max(floor, int(self._rate * BURST_SECONDS))
+
+    def set_rate(self, rate: float, packet_bytes: int, now: float) -> None:
+        """Fill from now on at `rate` bytes per second, sending packets of `packet_bytes`."""
+        if rate == self._rate and packet_bytes == self._packet:
+            return
+        self._refill(now)
+        self._rate = rate
+        self._packet = packet_bytes
+        self._tokens = min(self._tokens, self.depth)
+
+    def budget(self, now: float) -> int:
+        """How many bytes may leave now; an unlimited rate gives a large number."""
+        if math.isinf(self._rate):
+            return 1 << 62
+        self._refill(now)
+        return int(self._tokens)
+
+    def spend(self, size: int, now: float) -> None:
+        """
+        Account for `size` bytes that leave now. One packet may overdraw the bucket; the debt is
+        waited off.
+        """
+        if not math.isinf(self._rate):
+            self._refill(now)
+            self._tokens -= size
+
+    def ready_at(self, now: float) -> float:
+        """When it pays to ask for a budget again: `now` if it does already."""
+        if math.isinf(self._rate):
+            return now
+        self._refill(now)
+        wanted = max(self._packet, min(self._rate * WAKE_SECONDS, self.depth / 2))
+        # An instant in seconds since 1970 is a float that steps by a quarter of a microsecond: what
+        # is missing by less than that must count as there, or the caller would be sent away to come
+        # back at this instant.
+        if self._tokens + self._rate * CLOCK_STEP >= self._packet:
+            return now
+        return now + (wanted - self._tokens) / self._rate
+
+    def _refill(self, now: float) -> None:
+        # A wall clock may step back: nothing is refilled then, and nothing is taken away.
+        elapsed = now - self._updated_at
+        self._updated_at = now
+        if elapsed > 0 and not math.isinf(self._rate):
+            self._tokens = min(self._tokens + elapsed * self._rate, self.depth)

@@ -1,0 +1,485 @@
+"""
+The client's end of one transfer.
+
+The receiver keeps two sets: the packet numbers that arrived, which is what it acknowledges, and the
+bytes of the file that arrived, which is what it has. Data goes to the sink at its own offset as
+soon as it is opened, in whatever order it comes, so nothing waits in memory and flow control is
+only a bound on how far ahead the server may run.
+
+All that the receiver has to say is one value, `Control` (see `chatbox.rdt.packet`), and every
+packet of its carries all of it. When to send one is decided by three clocks:
+
+- something came that deserves an acknowledgement: at once if it shows a gap, or a STATUS; else
+  after the delay, or the
+  bytes, that the server asked for;
+- our wish changed and the server has not confirmed it (`Status.heard`): again and again, backing
+  off;
+- nothing came for a while: a question whether the server is still there, which the server answers.
+
+State changes go through `_become`, and only along `TRANSITIONS`::
+
+    OPENING --first answer--> RECEIVING <--> PAUSED
+                                  |            |
+                  all here, digest known       |
+                                  v            |
+                              VERIFYING        |
+                                  |            |
+               (from anywhere) ---+------------+--> ENDING --confirmed, or tried enough--> CLOSED
+
+`Ended` is reported once, when the outcome is certain for *this* side. ENDING only tells the server.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from chatbox.errors import LocalError, RemoteError
+from chatbox.rdt.acks import Acknowledger
+from chatbox.rdt.asking import POLL_AFTER, Asking, Expecting
+from chatbox.rdt.ends import End
+from chatbox.rdt.packet import (
+    MAX_DATAGRAM,
+    NO_LIMIT,
+    Control,
+    Kind,
+    Open,
+    Phase,
+    Status,
+    Train,
+    Wish,
+    pack_control,
+    pack_open,
+    unpack_status,
+)
+from chatbox.rdt.progress import Meter, Progress
+from chatbox.rdt.ranges import RangeSet
+from chatbox.rdt.seal import Packet, Run, TrainOpener, client_keys, seal_packet, server_keys
+from chatbox.rdt.ticket import Ticket
+
+WINDOW_BYTES = 64 << 20
+"""How far beyond the first missing byte the server may send: enough for 2.5 Gbit/s at 200 ms."""
+
+
+class State(Enum):
+    """Where the transfer stands."""
+
+    OPENING = "opening"
+    RECEIVING = "receiving"
+    PAUSED = "paused"
+    VERIFYING = "verifying"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.OPENING: frozenset({State.RECEIVING, State.ENDING}),
+    State.RECEIVING: frozenset({State.PAUSED, State.VERIFYING, State.ENDING}),
+    State.PAUSED: frozenset({State.RECEIVING, State.VERIFYING, State.ENDING}),
+    State.VERIFYING: frozenset({State.ENDING}),
+    State.ENDING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a file that arrived whole: `End.DONE` and its path, or what went wrong."""
+
+    end: End
+    detail: str = ""
+    path: str | None = None
+    digest: bytes | None = None
+
+
+class Sink(Protocol):
+    """Where the file goes."""
+
+    @property
+    def have(self) -> Sequence[tuple[int, int]]:
+        """Half-open ranges of bytes that are there from an earlier attempt."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """
+        Write down bytes of the file; the memory is the caller's again afterwards.
+
+        :raises OSError: if they cannot be written.
+        """
+
+    def reached(self, prefix: int) -> None:
+        """All before `prefix` is written: hashing may go on so far."""
+
+    def finish(self, digest: bytes) -> None:
+        """The file is whole: check that its sha-256 is `digest` and give it its name. `verdict`
+        tells when that is done.
+        """
+
+    def verdict(self) -> Verdict | None:
+        """The result of `finish`, None until there is one."""
+
+    def close(self, end: End) -> None:
+        """Nothing more will be written; `end` tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The server has answered."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing moves until `Receiver.proceed`: because half of the file is here, or because we
+    asked.
+    """
+
+    half_way: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The transfer is over; always the last event, and always there."""
+
+    end: End
+    detail: str
+    path: str | None
+    digest: bytes | None
+
+
+Event = Opened | Paused | Resumed | Ended
+
+
+class Receiver:
+    """
+    One transfer from the client's side, without socket or clock.
+
+    Call `receive` with what came, `on_timer` when `next_timer` is due, `sink_ready` when the sink
+    has a verdict, and `pause`, `proceed`, `cancel` as a person wishes; after each, take the events,
+    send all of `trains_to_send`, and look at `next_timer` again.
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        size: int,
+        sink: Sink,
+        now: float,
+        *,
+        pause_half_way: bool = True,
+        rtt: float = 0.0,
+        rate_limit: int = NO_LIMIT,
+        max_datagram: int = MAX_DATAGRAM,
+    ) -> None:
+        self.connection_id = ticket.connection_id
+        self.state = State.OPENING
+        self.size = size
+        self._sink = sink
+        self._opener = TrainOpener(server_keys(ticket.secret), ticket.connection_id)
+        self._keys = client_keys(ticket.secret)
+        self._max_datagram = max_datagram
+        self._rtt = rtt
+        self._file = RangeSet(sink.have)
+        self._prefix = self._file.prefix()
+        self._meter = Meter()
+        self._events: deque[Event] = deque()
+        self._status: Status | None = None
+        self._status_number = -1
+        # What we say.
+        self._next_number = 0
+        self._wish = Wish.RUN
+        self._end = End.NONE
+        self._pause_at = size // 2 if pause_half_way and size > 1 else NO_LIMIT
+        if self._pause_at <= self._prefix:
+            self._pause_at = NO_LIMIT
+        self._rate_limit = rate_limit
+        # When we say it.
+        self._acks = Acknowledger(now)
+        self._asking = Asking(rtt, now)
+        self._control_due = True
+        self._wished_number = 0
+        self._server_knows = False
+        """The server knows of the end: we say one last time that we know that it knows."""
+
+    # ---- what others may look at
+
+    @property
+    def closed(self) -> bool:
+        """Whether the transfer can be forgotten."""
+        return self.state is State.CLOSED
+
+    @property
+    def confirmed(self) -> int:
+        """Bytes of the file that are written down."""
+        return self._file.total
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that were not the server's, or damaged."""
+        return self._opener.dropped
+
+    def progress(self, now: float) -> Progress:
+        """How far it is, how fast it goes, and if it does not, why."""
+        rate = self._meter.rate(now) if self.state is State.RECEIVING else 0.0
+        left = (self.size - self.confirmed) / rate if rate > 0 else None
+        return Progress(self.confirmed, self.size, rate, left, self.state.value, self._reason(now))
+
+    def next_event(self) -> Event | None:
+        """The next thing that happened, None if there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    # ---- commands
+
+    def pause(self, now: float) -> None:
+        """Ask the server to stop for now."""
+        if self.state in (State.OPENING, State.RECEIVING) and self._wish is Wish.RUN:
+            self._wish_for(Wish.PAUSE, now)
+
+    def proceed(self, now: float) -> None:
+        """Go on after a pause, whoever asked for it. Before half way it does not waive the pause
+        there.
+        """
+        if self._wish is Wish.PAUSE:
+            self._wish_for(Wish.RUN, now)
+        elif self.state is State.PAUSED:
+            self._pause_at = NO_LIMIT
+            self._wish_for(Wish.RUN, now)
+
+    def set_rate_limit(self, rate: int, now: float) -> None:
+        """Ask for at most `rate` bytes per second from now on; `NO_LIMIT` for no limit."""
+        self._rate_limit = max(1, rate)
+        if self.state in (State.RECEIVING, State.PAUSED):
+            self._control_due = True
+
+    def cancel(self, now: float) -> None:
+        """Give the file up."""
+        self._finish(Verdict(End.CANCELLED), now)
+
+    # ---- stimuli
+
+    def receive(self, train: Train, now: float) -> None:
+        """Take in what came to our socket."""
+        for item in self._opener.open(train):
+            if self.state is State.CLOSED:
+                return
+            if self.state is State.OPENING:
+                self._become(State.RECEIVING)
+                self._events.append(Opened(self.size))
+                self._meter.note(self.confirmed, now)
+            self._asking.heard(now)
+            if isinstance(item, Run):
+                self._take_data(item, now)
+            else:
+                self._take_packet(item, now)
+        if self._file.total == self.size:
+            self._verify()
+
+    def sink_ready(self, now: float) -> None:
+        """The sink may have come to its verdict."""
+        if self.state is State.VERIFYING:
+            verdict = self._sink.verdict()
+            if verdict is not None:
+                self._finish(verdict, now)
+
+    def on_timer(self, now: float) -> None:
+        """A deadline may have come."""
+        if self.state is State.CLOSED:
+            return
+        if self._acks.due_at is not None and now >= self._acks.due_at:
+            self._control_due = True
+        if now >= self._ask_at():
+            self._ask(now)
+
+    def next_timer(self) -> float | None:
+        """When to call `on_timer` at the latest."""
+        if self.state is State.CLOSED:
+            return None
+        ask_at, ack_at = self._ask_at(), self._acks.due_at
+        return ask_at if ack_at is None else min(ask_at, ack_at)
+
+    # ---- what leaves
+
+    def trains_to_send(self, now: float) -> Iterator[Train]:
+        """All that is to be said now: at most one datagram."""
+        if (self._control_due or self._acks.due) and self.state is not State.CLOSED:
+            yield self._control_train(now)
+
+    # ---- inside: what comes in
+
+    def _take_data(self, run: Run, now: float) -> None:
+        number, count, offset, data = run
+        stop = offset + len(data)
+        if stop > self.size:
+            self._finish(Verdict(End.PROTOCOL_ERROR, "data beyond the end of the file"), now)
+            return
+        if not self._acks.plausible(number):
+            self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
+            return
+        self._acks.on_received(number, count, len(data), now)
+        if self.state not in (State.RECEIVING, State.PAUSED) or not self._file.add(offset, stop):
+            return
+        try:
+            self._sink.write(offset, data)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            end = End.DISK_FULL if full else End.DISK_ERROR
+            self._finish(Verdict(end, error.strerror or str(error)), now)
+            return
+        self._meter.note(self._file.total, now)
+        prefix = self._file.prefix()
+        if prefix != self._prefix:
+            self._prefix = prefix
+            self._sink.reached(prefix)
+
+    def _take_packet(self, packet: Packet, now: float) -> None:
+        if not self._acks.plausible(packet.number):
+            self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
+            return
+        self._acks.on_received(packet.number, 1, 0, now)
+        if packet.kind != Kind.STATUS:
+            return
+        self._control_due = True
+        if packet.number < self._status_number:
+            return
+        try:
+            status = unpack_status(packet.body)
+        except RemoteError as error:
+            self._finish(Verdict(End.PROTOCOL_ERROR, error.detail), now)
+            return
+        self._status, self._status_number = status, packet.number
+        self._acks.set_frequency(status.ack_delay, status.ack_bytes)
+        if self.state is State.ENDING:
+            if status.phase is Phase.ENDED:
+                self._server_knows = True
+        elif status.size != self.size:
+            self._finish(Verdict(End.FILE_CHANGED, "its size changed before it was sent"), now)
+        elif status.phase is Phase.ENDED:
+            end = status.end if status.end not in (End.NONE, End.DONE) else End.PROTOCOL_ERROR
+            self._finish(Verdict(end), now)
+            self._server_knows = True
+        elif not self._wish_pending() and self.state in (State.RECEIVING, State.PAUSED):
+            # A status from before our latest wish says nothing about what became of that wish.
+            self._follow(status.phase)
+
+    def _follow(self, phase: Phase) -> None:
+        """Pause and go on as the server does."""
+        if phase is Phase.PAUSED and self.state is State.RECEIVING:
+            self._become(State.PAUSED)
+            self._meter.restart()
+            self._events.append(Paused(half_way=self._wish is Wish.RUN))
+        elif phase is not Phase.PAUSED and self.state is State.PAUSED:
+            self._become(State.RECEIVING)
+            self._events.append(Resumed())
+
+    # ---- inside: states
+
+    def _become(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise LocalError(f"a transfer cannot go from {self.state} to {state}")
+        self.state = state
+
+    def _wish_for(self, wish: Wish, now: float) -> None:
+        self._wish = wish
+        self._wished_number = self._next_number
+        self._control_due = True
+        self._asking.begin(now)
+
+    def _wish_pending(self) -> bool:
+        """Whether the server may not know our latest wish yet."""
+        return self._status is None or self._status.heard <= self._wished_number
+
+    def _verify(self) -> None:
+        """All bytes are here: with the digest known, the sink can judge."""
+        digest = self._status.digest if self._status is not None else None
+        if digest is not None and self.state in (State.RECEIVING, State.PAUSED):
+            self._become(State.VERIFYING)
+            self._sink.finish(digest)
+
+    def _finish(self, verdict: Verdict, now: float) -> None:
+        if self.state in (State.ENDING, State.CLOSED):
+            return
+        self._become(State.ENDING)
+        self._end = verdict.end
+        self._sink.close(verdict.end)
+        self._wish_for(Wish.END, now)
+        self._events.append(
+            Ended(verdict.end, verdict.detail or verdict.end.sentence, verdict.path, verdict.digest)
+        )
+
+    # ---- inside: what goes out, and when
+
+    def _expecting(self) -> Expecting:
+        if self.state is State.OPENING:
+            return Expecting.FIRST_ANSWER
+        if self.state is State.ENDING:
+            return Expecting.GOODBYE
+        # While the sink verifies there is nothing to come, however long its disk takes.
+        idle = self.state in (State.PAUSED, State.VERIFYING)
+        return Expecting.NOTHING if idle else Expecting.DATA
+
+    def _ask_at(self) -> float:
+        return self._asking.due_at(self._expecting(), unconfirmed=self._wish_pending())
+
+    def _ask(self, now: float) -> None:
+        if self._asking.ask(self._expecting(), now):
+            self._control_due = True
+        elif self.state is State.ENDING:
+            self._become(State.CLOSED)
+        else:
+            self._finish(Verdict(End.PEER_SILENT), now)
+
+    def _control_train(self, now: float) -> Train:
+        self._control_due = False
+        control = self._control(now)
+        if self._status is None and not control.ranges:
+            kind = Kind.OPEN
+            body = pack_open(Open(self._max_datagram, self._rtt, self._sink.have, control))
+        else:
+            kind, body = Kind.CONTROL, pack_control(control)
+        data = seal_packet(self._keys, kind, self.connection_id, self._next_number, body)
+        self._next_number += 1
+        if self._server_knows:
+            self._become(State.CLOSED)
+        return Train(memoryview(data), len(data))
+
+    def _control(self, now: float) -> Control:
+        ranges, ack_delay = self._acks.take(now)
+        return Control(
+            wish=self._wish,
+            end=self._end,
+            pause_at=self._pause_at,
+            window_end=self._prefix + WINDOW_BYTES,
+            rate_limit=self._rate_limit,
+            confirmed=self._file.total,
+            challenge=self._status.challenge if self._status is not None else 0,
+            ack_delay=ack_delay,
+            ranges=ranges,
+        )
+
+    def _reason(self, now: float) -> str:
+        """Why nothing moves."""
+        silent = self._asking.silent_for(now)
+        match self.state:
+            case State.OPENING:
+                return "waiting for the server's first packet"
+            case State.PAUSED:
+                return "paused half way" if self._wish is Wish.RUN else "paused"
+            case State.VERIFYING:
+                return "checking the file"
+            case State.RECEIVING if self._wish is Wish.PAUSE:
+                return "pausing"
+            case State.RECEIVING if self._file.total == self.size:
+                return "waiting for the server's digest"
+            case State.RECEIVING if silent > POLL_AFTER:
+                return f"no packet from the server for {silent:.0f} s"
+            case _:
+                return ""

@@ -1,0 +1,439 @@
+"""
+What is in flight, what arrived, what is lost, and when to probe (RFC 9002, with RFC 8985's view of
+reordering).
+
+The unit of bookkeeping is the train: its packets left at one instant, with consecutive numbers, so
+one `SentTrain` remembers them all, and what is still open of it is a short list of ranges of
+numbers, nearly always one. An acknowledgement is a list of such ranges too, and taking it in is one
+walk along both.
+
+Packet numbers are never used again, so an acknowledgement is never ambiguous (RFC 9002 section 2).
+What is lost is not a packet but a *range of the file*, and that is what `on_ack` hands back: the
+sender puts it among what it has to send, and it leaves again under new numbers like anything else.
+This module does not know what is in the file, and it does not know the sender.
+
+A packet counts as lost when one that left clearly later has arrived (section 6.1): three numbers
+later, or sent an eighth of a round trip later. Both are guesses against reordering. When a packet
+that we called lost arrives after all, the path does reorder: from then on numbers say nothing, and
+the time allowed grows by a quarter of the smallest round trip each time, up to a whole one (RFC
+8985 section 6.2). Sixteen loss episodes in peace, and the first guesses count again.
+
+If nothing at all comes back, nothing can be later than anything: then the probe timeout (section
+6.2) asks the sender for a packet or two, to provoke an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from chatbox.errors import RemoteError
+from chatbox.rdt.congestion import Acked, Controller, Lost
+from chatbox.rdt.packet import DATA_OVERHEAD
+from chatbox.rdt.rate import DeliveryRate
+from chatbox.rdt.rtt import RttEstimator
+
+PACKET_THRESHOLD = 3
+"""A packet is lost when one sent this many numbers later has arrived (RFC 9002 section 6.1.1)."""
+
+TIME_THRESHOLD = 9 / 8
+"""Or one sent this many round trips after it (section 6.1.2)."""
+
+MAX_REORDER_STEPS = 4
+"""Each step of patience is a quarter of the smallest round trip; four make one whole (RFC 8985
+section 6.2).
+"""
+
+REORDER_PERSISTENCE = 16
+"""Loss episodes without any reordering after which it counts as over (RFC 8985 section 6.2)."""
+
+PERSISTENT_CONGESTION = 3
+"""Probe timeouts over which losing everything means that the path is gone (RFC 9002 section 7.6.1).
+"""
+
+MAX_PROBE_TIMEOUT = 4.0
+"""Seconds between probes at most: one packet every four seconds harms nobody and finds the link
+soon after it is back.
+"""
+
+MAX_LOST_KEPT = 256
+"""Lost pieces remembered in case they arrive after all. Older ones arriving would change nothing of
+use.
+"""
+
+
+class Load(Enum):
+    """What a train carries, because its loss means different things."""
+
+    DATA = "data"
+    STATUS = "status"
+    PROBE = "probe"
+
+
+@dataclass(slots=True)
+class SentTrain:
+    """Consecutive packets that left together; the second half is `chatbox.rdt.rate.Flight`."""
+
+    load: Load
+    number: int
+    count: int
+    datagram: int
+    """Bytes of each packet but the last."""
+    last: int
+    """Bytes of the last packet."""
+    offset: int
+    """Where in the file the data of the first packet lies."""
+    sent_at: float
+    open: list[tuple[int, int]] = field(default_factory=list)
+    """Half-open ranges of numbers neither acknowledged nor lost."""
+    acked: bool = False
+    """Whether any of it was acknowledged."""
+    delivered: int = 0
+    delivered_at: float = 0.0
+    first_sent_at: float = 0.0
+    lost: int = 0
+    tx_in_flight: int = 0
+    app_limited: bool = False
+
+    def size(self, start: int, stop: int) -> int:
+        """Bytes on the wire of the packets ``[start, stop)``."""
+        size = (stop - start) * self.datagram
+        return size - self.datagram + self.last if stop == self.number + self.count else size
+
+    def file_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The bytes of the file that the packets ``[start, stop)`` carry."""
+        payload = self.datagram - DATA_OVERHEAD
+        begin = self.offset + (start - self.number) * payload
+        return begin, begin + self.size(start, stop) - (stop - start) * DATA_OVERHEAD
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an acknowledgement or a timer brought to light."""
+
+    arrived: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges of the file that are with the receiver."""
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges of the file that have to leave again."""
+    acked_numbers: list[tuple[Load, int, int]] = field(default_factory=list)
+    """(load, packet number, bytes) of packets other than data that arrived."""
+    lost_numbers: list[tuple[Load, int, int]] = field(default_factory=list)
+    """The same of those that did not."""
+    acked: int = 0
+    """Bytes on the wire newly acknowledged."""
+
+
+@dataclass(slots=True)
+class _Mourned:
+    """A piece that was declared lost."""
+
+    train: SentTrain
+    start: int
+    stop: int
+
+
+class Recovery:
+    """The sender's memory of what it sent over one path."""
+
+    def __init__(self, controller: Controller, now: float) -> None:
+        self.controller = controller
+        self.rtt = RttEstimator()
+        self.rate = DeliveryRate(now)
+        self.in_flight = 0
+        """Bytes that left and are neither acknowledged nor lost."""
+        self.next_number = 0
+        """The next packet number to use."""
+        self.probes_sent = 0
+        """Probe timeouts since anything was acknowledged."""
+        self.idle_since: float | None = None
+        """When the last packet in flight was accounted for; None while there are any, and before
+        the first.
+        """
+        self.max_ack_delay = 0.0
+        """How long the receiver may sit on an acknowledgement, as we told it to, in seconds."""
+        self._trains: deque[SentTrain] = deque()
+        self._largest_acked = -1
+        self._last_sent_at = now
+        self._loss_at: float | None = None
+        self._mourned: deque[_Mourned] = deque(maxlen=MAX_LOST_KEPT)
+        self._reorder_steps = 0
+        self._peaceful_episodes = 0
+        self._episode_at = -math.inf
+        self._episode_lost = 0
+
+    # ---- sending
+
+    def on_sent(
+        self, load: Load, count: int, datagram: int, last: int, offset: int, now: float
+    ) -> SentTrain:
+        """Remember a train that leaves now, numbered from `next_number` on."""
+        train = SentTrain(load, self.next_number, count, datagram, last, offset, now)
+        self.next_number += count
+        train.open.append((train.number, self.next_number))
+        size = train.size(train.number, self.next_number)
+        if self.idle_since is not None:
+            self.controller.on_idle(now, now - self.idle_since)
+            self.idle_since = None
+        self.rate.on_sent(train, self.in_flight, size)
+        self.controller.on_sent(now, size, self.in_flight, train.app_limited)
+        self.in_flight += size
+        self._trains.append(train)
+        self._last_sent_at = now
+        return train
+
+    # ---- being told
+
+    def on_ack(self, ranges: Sequence[tuple[int, int]], ack_delay: float, now: float) -> Outcome:
+        """
+        Take in an acknowledgement: half-open ranges of packet numbers, the highest first.
+
+        :raises RemoteError: ``bad-ack`` if it names a number that was never used.
+        """
+        outcome = Outcome()
+        if not ranges:
+            return outcome
+        if ranges[0][1] > self.next_number:
+            raise RemoteError("bad-ack", "packets were acknowledged that were never sent")
+        newest = self._settle(ranges, outcome, now)
+        self._revive(ranges, outcome, now)
+        if newest is None and not outcome.acked:
+            return outcome
+        self.probes_sent = 0
+        rtt_sample = None
+        if newest is not None and ranges[0][1] - 1 > self._largest_acked:
+            self._largest_acked = ranges[0][1] - 1
+            if newest.number + newest.count > self._largest_acked:
+                rtt_sample = max(now - newest.sent_at, 1e-6)
+                self.rtt.update(rtt_sample, min(ack_delay, self.max_ack_delay))
+        rate = self.rate.sample(now, self.rtt.min_rtt)
+        newly_lost = self._detect_losses(outcome, now)
+        self._forget_settled(now)
+        self.controller.on_acked(
+            Acked(
+                now=now,
+                newly_acked=outcome.acked,
+                newly_lost=newly_lost,
+                in_flight=self.in_flight,
+                delivered=self.rate.delivered,
+                rtt=rtt_sample,
+                rate=rate,
+            ),
+            self.rtt,
+        )
+        return outcome
+
+    def on_timer(self, now: float) -> tuple[Outcome, bool]:
+        """The deadline has come: what is lost, and whether to send a probe."""
+        outcome = Outcome()
+        if self._loss_at is not None and self._loss_at <= now:
+            self._detect_losses(outcome, now)
+            self._forget_settled(now)
+            return outcome, False
+        if self.in_flight and self._probe_at() <= now:
+            self.probes_sent += 1
+            self._last_sent_at = now
+            return outcome, True
+        return outcome, False
+
+    def abandon(self, now: float) -> None:
+        """What is in flight does not matter any more, and whether it arrives will not be asked."""
+        self._trains.clear()
+        self._mourned.clear()
+        self._loss_at = None
+        self.in_flight = 0
+        self.idle_since = now
+        self.probes_sent = 0
+
+    def next_timer(self) -> float | None:
+        """When to call `on_timer`."""
+        if self._loss_at is not None:
+            return self._loss_at
+        return self._probe_at() if self.in_flight else None
+
+    def oldest_data(self) -> tuple[int, int] | None:
+        """The range of the file that has been in flight for longest: what a probe should carry."""
+        for train in self._trains:
+            if train.open and train.load is Load.DATA:
+                return train.file_range(*train.open[0])
+        return None
+
+    # ---- inside
+
+    def _probe_at(self) -> float:
+        timeout = self.rtt.probe_timeout(self.max_ack_delay) * (1 << min(self.probes_sent, 16))
+        return self._last_sent_at + min(timeout, MAX_PROBE_TIMEOUT)
+
+    def _settle(
+        self, ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float
+    ) -> SentTrain | None:
+        """Close what the ranges name among the open trains; the newest train that this touched."""
+        ascending = ranges[::-1]
+        index, newest = 0, None
+        top = ranges[0][1]
+        for train in self._trains:
+            if train.number >= top:
+                break
+            while ascending[index][1] <= train.number:
+                index += 1
+            if not train.open:
+                continue
+            acked = 0
+            if train.open[0][0] >= ascending[index][0] and train.open[-1][1] <= ascending[index][1]:
+                hits, train.open = train.open, []
+            else:
+                hits, train.open = _split(train.open, ascending, index)
+            for start, stop in hits:
+                acked += train.size(start, stop)
+                self._report(train, start, stop, outcome.arrived, outcome.acked_numbers)
+            if acked:
+                newest = train
+                train.acked = True
+                self.in_flight -= acked
+                outcome.acked += acked
+                self.rate.on_acked(train, acked, now)
+        return newest
+
+    def _revive(self, ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float) -> None:
+        """Find what was declared lost and arrived after all."""
+        bottom = ranges[-1][0]
+        revived = 0
+        for piece in list(self._mourned):
+            if piece.stop <= bottom:
+                continue
+            hits, left = _split([(piece.start, piece.stop)], ranges[::-1], 0)
+            if not hits:
+                continue
+            self._mourned.remove(piece)
+            for start, stop in left:
+                self._mourned.append(_Mourned(piece.train, start, stop))
+            for start, stop in hits:
+                size = piece.train.size(start, stop)
+                revived += size
+                self._report(piece.train, start, stop, outcome.arrived, outcome.acked_numbers)
+                self.rate.on_acked(piece.train, size, now)
+        if revived:
+            outcome.acked += revived
+            self._reorder_steps = min(self._reorder_steps + 1, MAX_REORDER_STEPS)
+            self._peaceful_episodes = 0
+            self._episode_lost -= revived
+            if self._episode_lost <= 0 < self._episode_lost + revived:
+                self.controller.on_spurious_loss(now)
+
+    def _loss_delay(self) -> float:
+        if not self._reorder_steps:
+            return self.rtt.loss_delay(TIME_THRESHOLD)
+        patience = self._reorder_steps / 4 * self.rtt.min_rtt
+        return self.rtt.loss_delay(1.0) + max(patience, self.rtt.smoothed / 8)
+
+    def _detect_losses(self, outcome: Outcome, now: float) -> int:
+        """Declare lost what later arrivals left behind, set the loss timer, return the bytes."""
+        self._loss_at = None
+        delay = self._loss_delay()
+        by_number = (
+            self._largest_acked + 1 - (PACKET_THRESHOLD if not self._reorder_steps else 1 << 62)
+        )
+        newly_lost = 0
+        span_from: float | None = None
+        persistent = False
+        for train in self._trains:
+            if train.number > self._largest_acked:
+                break
+            if train.acked:
+                span_from = None
+            if not train.open:
+                continue
+            by_time = train.sent_at + delay <= now
+            limit = self._largest_acked if by_time else by_number
+            kept: list[tuple[int, int]] = []
+            for start, stop in train.open:
+                cut = min(stop, limit)
+                if start < cut:
+                    newly_lost += self._lose(train, start, cut, outcome, now)
+                    span_from = train.sent_at if span_from is None else span_from
+                if max(start, cut) < stop:
+                    kept.append((max(start, cut), stop))
+            train.open = kept
+            if kept and kept[0][0] < self._largest_acked and not by_time:
+                due = train.sent_at + delay
+                self._loss_at = due if self._loss_at is None else min(self._loss_at, due)
+            if span_from is not None and self.rtt.latest is not None:
+                duration = self.rtt.probe_timeout(self.max_ack_delay) * PERSISTENT_CONGESTION
+                persistent |= train.sent_at - span_from > duration
+        if persistent:
+            self.controller.on_persistent_congestion(now)
+        return newly_lost
+
+    def _lose(self, train: SentTrain, start: int, stop: int, outcome: Outcome, now: float) -> int:
+        size = train.size(start, stop)
+        self.in_flight -= size
+        self._report(train, start, stop, outcome.lost, outcome.lost_numbers)
+        if train.load is Load.PROBE:
+            return (
+                0  # too large for the path, most likely: no sign of congestion (RFC 8899 section 3)
+            )
+        self.rate.lost += size
+        if train.sent_at > self._episode_at:
+            self._episode_at = now
+            self._episode_lost = 0
+            self._peaceful_episodes += 1
+            if self._peaceful_episodes > REORDER_PERSISTENCE:
+                self._reorder_steps = 0
+        self._episode_lost += size
+        self._mourned.append(_Mourned(train, start, stop))
+        self.controller.on_lost(
+            Lost(
+                now=now,
+                size=size,
+                sent_at=train.sent_at,
+                tx_in_flight=train.tx_in_flight,
+                lost_since_sent=self.rate.lost - train.lost,
+                delivered=self.rate.delivered,
+                app_limited=train.app_limited,
+            )
+        )
+        return size
+
+    @staticmethod
+    def _report(
+        train: SentTrain,
+        start: int,
+        stop: int,
+        data: list[tuple[int, int]],
+        others: list[tuple[Load, int, int]],
+    ) -> None:
+        if train.load is Load.DATA:
+            data.append(train.file_range(start, stop))
+        else:
+            others.append((train.load, start, train.datagram))
+
+    def _forget_settled(self, now: float) -> None:
+        trains = self._trains
+        while trains and not trains[0].open:
+            trains.popleft()
+        if not self.in_flight and self.idle_since is None:
+            self.idle_since = now
+
+
+def _split(
+    ranges: Sequence[tuple[int, int]], by: Sequence[tuple[int, int]], index: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """What of `ranges` lies in `by[index:]`, and what does not; both ascending."""
+    inside: list[tuple[int, int]] = []
+    outside: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        while index < len(by) and by[index][1] <= start:
+            index += 1
+        at = index
+        while at < len(by) and by[at][0] < stop:
+            low, high = max(start, by[at][0]), min(stop, by[at][1])
+            if start < low:
+                outside.append((start, low))
+            inside.append((low, high))
+            start = high
+            at += 1
+        if start < stop:
+            outside.append((start, stop))
+    return inside, outside

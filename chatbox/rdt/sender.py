@@ -1,0 +1,495 @@
+"""
+The server's end of one transfer.
+
+The sender composes: `Backlog` knows which bytes of the file are unsent, `Path` how many packets may
+leave, recovery (inside the path) what is in flight. What is lost goes from recovery back to the
+backlog, whose lowest range always leaves first. Retransmission is therefore not a mechanism here.
+
+What may leave is the least of five bounds: the congestion window, the pacer's budget, the
+receiver's window, the place where the receiver wants a pause, and one train.
+
+The client's whole wish comes with every packet of its (see `chatbox.rdt.packet`); the newest
+counts. The server's state goes out as STATUS whenever something changes that the client must know,
+and again when that packet is lost. State changes go through `_become`, and only along
+`TRANSITIONS`::
+
+    WAITING --open--> SENDING <--proceed/pause--> PAUSED
+                         |                           |
+                         +-- all arrived --> SENT    |
+                         |                    |      |
+                         +-------- an end ----+------+--> ENDING --told, or nobody there--> CLOSED
+
+An end is told until the client has acknowledged it; a client that ended first is answered for a
+while longer, because the answer may be lost (the same reason why TCP has TIME-WAIT).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from chatbox.errors import LocalError, RemoteError
+from chatbox.rdt.backlog import Backlog
+from chatbox.rdt.congestion import ControllerFactory
+from chatbox.rdt.ends import End
+from chatbox.rdt.packet import (
+    DATA_OVERHEAD,
+    HEADER,
+    MIN_DATAGRAM,
+    NO_LIMIT,
+    Control,
+    Kind,
+    Open,
+    Phase,
+    Status,
+    Train,
+    Wish,
+    pack_status,
+    unpack_control,
+    unpack_open,
+)
+from chatbox.rdt.path import Path
+from chatbox.rdt.recovery import Load, Outcome
+from chatbox.rdt.seal import (
+    TrainSealer,
+    client_keys,
+    open_packet,
+    same_generation,
+    seal_packet,
+    server_keys,
+)
+from chatbox.rdt.ticket import Ticket
+
+OPEN_TIMEOUT = 30.0
+"""Seconds that a ticket waits to be used."""
+
+SILENCE_TIMEOUT = 30.0
+"""Seconds without a word of the client after which it is gone."""
+
+PAUSED_SILENCE_TIMEOUT = 7200.0
+"""The same while paused: a lid may be closed over lunch."""
+
+LINGER = 3.0
+"""Seconds for which an ended transfer still answers: some probe timeouts of a slow path."""
+
+PROBE_PACKETS = 2
+"""Packets that a probe timeout sends, so that one loss does not cost another timeout (RFC 9002
+section 6.2.4).
+"""
+
+
+class State(Enum):
+    """Where the transfer stands."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    PAUSED = "paused"
+    SENT = "sent"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.SENDING, State.CLOSED}),
+    State.SENDING: frozenset({State.PAUSED, State.SENT, State.ENDING}),
+    State.PAUSED: frozenset({State.SENDING, State.ENDING}),
+    State.SENT: frozenset({State.ENDING}),
+    State.ENDING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+_PHASES = {
+    State.SENDING: Phase.SENDING,
+    State.PAUSED: Phase.PAUSED,
+    State.SENT: Phase.SENT,
+    State.ENDING: Phase.ENDED,
+}
+
+
+class Source(Protocol):
+    """The file that is sent."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was last changed, nanoseconds since the epoch."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill the buffer from `offset` on; fewer bytes than it holds mean that the file has
+        shrunk.
+        """
+
+    def changed(self) -> bool:
+        """Whether the file is no longer what it was when opened."""
+
+    def digest(self) -> bytes | None:
+        """The sha-256 of the whole file, None until it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The client has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The transfer is over; `Sender.closed` tells when it can be forgotten."""
+
+    end: End
+    sent: int
+    """Bytes on the wire."""
+
+
+class Sender:
+    """
+    One transfer from the server's side, without socket or clock.
+
+    Call `receive` with what came, `on_timer` when `next_timer` is due, `digest_ready` when the
+    source knows its digest; after each, take the events, send all of `trains_to_send`, and look at
+    `next_timer` again.
+    """
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        source: Source,
+        make_controller: ControllerFactory,
+        sealer: TrainSealer,
+        now: float,
+    ) -> None:
+        self.connection_id = ticket.connection_id
+        self.address: Hashable = None
+        """Where the client is; None before it has come."""
+        self.state = State.WAITING
+        self.heard_at = now
+        """When the client last said something genuine."""
+        self.dropped = 0
+        """Datagrams that were not the client's, or old."""
+        self._source = source
+        self._sealer = sealer
+        self._opener_keys = client_keys(ticket.secret)
+        self._keys = server_keys(ticket.secret)
+        self._path = Path(make_controller, now)
+        self._backlog = Backlog(source.size)
+        self._control: Control | None = None
+        self._heard = 0
+        self._end = End.NONE
+        self._events: deque[Opened | Ended] = deque()
+        self._status_due = False
+        self._status_numbers: set[int] = set()
+        self._probes_due = 0
+        self._closes_at = now + OPEN_TIMEOUT
+        self._now = now
+
+    # ---- what others may look at
+
+    @property
+    def closed(self) -> bool:
+        """Whether the transfer can be forgotten."""
+        return self.state is State.CLOSED
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more of the file will be sent."""
+        return self.state in (State.ENDING, State.CLOSED)
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that left and are neither acknowledged nor lost."""
+        return self._path.recovery.in_flight
+
+    @property
+    def confirmed(self) -> int:
+        """Bytes of the file that are with the receiver."""
+        return self._backlog.arrived.total
+
+    def next_event(self) -> Opened | Ended | None:
+        """The next thing that happened, None if there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    # ---- stimuli
+
+    def receive(self, train: Train, address: Hashable, now: float) -> None:
+        """Take in datagrams that name this connection."""
+        self._now = now
+        for datagram in train.datagrams():
+            if not self._receive_one(datagram, address, now):
+                self.dropped += 1
+
+    def on_timer(self, now: float) -> None:
+        """A deadline may have come."""
+        self._now = now
+        if self.state is State.CLOSED:
+            return
+        if now >= self._closes_at:
+            self._time_out(now)
+            return
+        due = self._path.recovery.next_timer()
+        if due is not None and due <= now:
+            outcome, probe = self._path.recovery.on_timer(now)
+            self._take(outcome)
+            if probe:
+                self._probes_due = PROBE_PACKETS
+
+    def digest_ready(self, now: float) -> None:
+        """The source knows its digest now, or that it will never know it."""
+        if self.state in (State.SENDING, State.PAUSED, State.SENT):
+            self._status_due = True
+            if self._source.digest() is None:
+                changed = self._source.changed()
+                self._finish(End.FILE_CHANGED if changed else End.FILE_UNREADABLE, now)
+
+    def abort(self, end: End, now: float) -> None:
+        """End the transfer from this side."""
+        if self.state is State.WAITING:
+            self._become(State.CLOSED)
+            self._events.append(Ended(end, 0))
+        elif self.state not in (State.ENDING, State.CLOSED):
+            self._finish(end, now)
+
+    def next_timer(self) -> float | None:
+        """When to call `on_timer`, or to ask for trains again, at the latest."""
+        if self.state is State.CLOSED:
+            return None
+        deadline = self._closes_at
+        instants = [self._path.recovery.next_timer()]
+        if self._backlog.first_below(self._limit()) is not None:
+            instants.append(self._path.ready_at(self._now))
+        return min([deadline, *(instant for instant in instants if instant is not None)])
+
+    # ---- what leaves
+
+    def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
+        """All that may leave now, train by train: each is sent before the next is asked for."""
+        self._now = now
+        while self.state in _PHASES:
+            if self._status_due:
+                yield self._status_train(now), self.address
+            elif self._probes_due:
+                self._probes_due -= 1
+                yield self._probe_train(now), self.address
+            else:
+                train = self._data_train(now)
+                if train is None:
+                    return
+                yield train, self.address
+
+    # ---- inside: what comes in
+
+    def _receive_one(self, datagram: memoryview, address: Hashable, now: float) -> bool:
+        if len(datagram) < MIN_DATAGRAM or self.state is State.CLOSED:
+            return False
+        kind, connection_id, number = HEADER.unpack_from(datagram)
+        if number < self._heard or connection_id != self.connection_id:
+            return False
+        if self.address is not None and address != self.address:
+            return False
+        try:
+            if kind == Kind.OPEN:
+                opening = unpack_open(open_packet(self._opener_keys, datagram))
+                if self.state is State.WAITING:
+                    self.address = address
+                    self._open(opening, now)
+                control = opening.control
+            elif kind == Kind.CONTROL and self.state is not State.WAITING:
+                control = unpack_control(open_packet(self._opener_keys, datagram))
+            else:
+                return False
+            self._heard = number + 1
+            self.heard_at = now
+            self._obey(control, now)
+        except RemoteError as error:
+            # A packet that the client's own keys sealed and that makes no sense is the client's
+            # fault. Any other is not known to be from it, and must not harm it.
+            if error.code != "bad-seal":
+                self.abort(End.PROTOCOL_ERROR, now)
+            return False
+        return True
+
+    def _open(self, opening: Open, now: float) -> None:
+        for start, stop in opening.have:
+            if stop > self._source.size:
+                raise RemoteError("bad-packet", "more of the file than there is")
+            self._backlog.on_arrived(start, stop)
+        if opening.rtt:
+            self._path.expect_rtt(opening.rtt)
+        self._become(State.SENDING)
+        self._status_due = True
+        self._events.append(Opened())
+
+    def _obey(self, control: Control, now: float) -> None:
+        """Make the client's newest wish ours."""
+        before, self._control = self._control, control
+        outcome = self._path.recovery.on_ack(control.ranges, control.ack_delay, now)
+        self._take(outcome)
+        limit = math.inf if control.rate_limit == NO_LIMIT else float(control.rate_limit)
+        self._status_due |= self._path.retune(limit, now)
+        if self.state is State.ENDING:
+            self._after_end(control, outcome, now)
+            return
+        self._closes_at = now + self._patience()
+        if control.wish is Wish.END:
+            self._finish(control.end if control.end is not End.NONE else End.CANCELLED, now)
+            return
+        if self.state in (State.SENDING, State.PAUSED):
+            self._become_paused(self._should_pause(), now)
+        if self.state is State.SENDING and self._backlog.complete:
+            self._become(State.SENT)
+            self._status_due = True
+            if self._source.changed():
+                self._finish(End.FILE_CHANGED, now)
+        # A packet that brings nothing new while nothing is on its way asks if we are still here.
+        asked = not (outcome.acked or self.in_flight)
+        wish = (control.wish, control.pause_at)
+        if asked or before is None or (before.wish, before.pause_at) != wish:
+            self._status_due = True
+
+    def _take(self, outcome: Outcome) -> None:
+        """Put what was lost back among the unsent, and take what arrived away from it."""
+        for start, stop in outcome.arrived:
+            self._backlog.on_arrived(start, stop)
+        for start, stop in outcome.lost:
+            self._backlog.on_lost(start, stop)
+        for load, number, _ in outcome.acked_numbers:
+            if load is Load.STATUS:
+                # The newest STATUS says all, so once it is there the older ones need not arrive any
+                # more.
+                self._status_numbers = {other for other in self._status_numbers if other > number}
+        for load, number, _ in outcome.lost_numbers:
+            if load is Load.STATUS and number in self._status_numbers:
+                self._status_numbers.discard(number)
+                self._status_due |= not self._status_numbers
+
+    # ---- inside: states
+
+    def _become(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise LocalError(f"a transfer cannot go from {self.state} to {state}")
+        self.state = state
+
+    def _should_pause(self) -> bool:
+        control = self._control
+        assert control is not None
+        if control.wish is Wish.PAUSE:
+            return True
+        # The pause half way is reached once all before it has arrived, not when it has merely left.
+        pause_at = control.pause_at
+        return pause_at < self._source.size and self._backlog.arrived.covers(0, pause_at)
+
+    def _become_paused(self, paused: bool, now: float) -> None:
+        wanted = State.PAUSED if paused else State.SENDING
+        if wanted is not self.state:
+            self._become(wanted)
+            self._status_due = True
+            self._closes_at = now + self._patience()
+
+    def _patience(self) -> float:
+        return PAUSED_SILENCE_TIMEOUT if self.state is State.PAUSED else SILENCE_TIMEOUT
+
+    def _finish(self, end: End, now: float) -> None:
+        self._end = end
+        self._become(State.ENDING)
+        self._path.recovery.abandon(now)
+        self._backlog.drop()
+        self._probes_due = 0
+        self._status_numbers.clear()
+        self._status_due = True
+        self._closes_at = now + LINGER
+        self._events.append(Ended(end, self._path.bytes_sent))
+
+    def _after_end(self, control: Control, outcome: Outcome, now: float) -> None:
+        """The client still speaks after the end: it has not heard of it, or it has and says so."""
+        if outcome.acked_numbers and not self._status_numbers:
+            self._close(now)
+        elif control.wish is Wish.END and not self._status_numbers:
+            self._status_due = True
+
+    def _time_out(self, now: float) -> None:
+        if self.state is State.WAITING:
+            self._become(State.CLOSED)
+            self._events.append(Ended(End.REFUSED, 0))
+        elif self.state is State.ENDING:
+            self._close(now)
+        else:
+            self._finish(End.PEER_SILENT, now)
+
+    def _close(self, now: float) -> None:
+        self._become(State.CLOSED)
+        self._path.recovery.abandon(now)
+
+    # ---- inside: what goes out
+
+    def _limit(self) -> int:
+        """The offset that nothing may be sent at or beyond."""
+        control = self._control
+        if self.state is not State.SENDING or control is None:
+            return 0
+        return min(control.pause_at, control.window_end)
+
+    def _data_train(self, now: float) -> Train | None:
+        unsent = self._backlog.first_below(self._limit())
+        if unsent is None:
+            self._path.nothing_to_send()
+            return None
+        packets = self._path.packets(now)
+        return self._seal_data(*unsent, packets, now) if packets else None
+
+    def _seal_data(self, start: int, stop: int, packets: int, now: float) -> Train:
+        """Send up to so many packets of what lies from `start` to `stop`."""
+        path = self._path
+        number = path.recovery.next_number
+        payload = path.datagram - DATA_OVERHEAD
+        packets = min(packets, self._sealer.most_packets(path.datagram))
+        packets = same_generation(number, packets)
+        length = min(stop - start, packets * payload)
+        try:
+            got = self._source.read_into(start, self._sealer.block(length))
+        except OSError:
+            self._finish(End.FILE_UNREADABLE, now)
+            return self._status_train(now)
+        if got < length:
+            self._finish(End.FILE_CHANGED, now)
+            return self._status_train(now)
+        train = self._sealer.seal(
+            self._keys, self.connection_id, number, start, length, path.datagram
+        )
+        count = math.ceil(length / payload)
+        last = len(train.data) - (count - 1) * path.datagram
+        self._backlog.on_sent(start, start + length)
+        path.on_sent(Load.DATA, count, last, start, now)
+        return train
+
+    def _probe_train(self, now: float) -> Train:
+        """One packet to provoke an answer: the oldest data in flight, or else what the client must
+        know.
+        """
+        oldest = self._path.recovery.oldest_data()
+        if oldest is None or self.state is not State.SENDING:
+            return self._status_train(now)
+        return self._seal_data(*oldest, 1, now)
+
+    def _status_train(self, now: float) -> Train:
+        self._status_due = False
+        number = self._path.recovery.next_number
+        status = Status(
+            phase=_PHASES[self.state],
+            end=self._end,
+            size=self._source.size,
+            mtime_ns=self._source.mtime_ns,
+            heard=self._heard,
+            challenge=0,
+            ack_delay=self._path.ack_delay,
+            ack_bytes=self._path.ack_bytes,
+            digest=self._source.digest(),
+        )
+        data = seal_packet(self._keys, Kind.STATUS, self.connection_id, number, pack_status(status))
+        self._path.on_sent(Load.STATUS, 1, len(data), 0, now)
+        self._status_numbers.add(number)
+        return Train(memoryview(data), len(data))

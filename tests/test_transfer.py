@@ -1,0 +1,506 @@
+"""Whole transfers over a simulated link: every kind of weather, both ends, many seeds, no time
+spent.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.rdt import receiver, sender
+from chatbox.rdt.ends import End
+from chatbox.rdt.packet import HEADER, Train
+from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
+
+from .link import MemorySink, MemorySource, Transfer, Weather, seeds
+
+LINK = Weather(rate=2.5e6, delay=0.02, queue=100_000)
+"""20 Mbit/s, 40 ms there and back, a queue of one round trip."""
+
+DATA = random.Random(7).randbytes(300_000)
+
+WEATHERS = {
+    "clean": LINK,
+    "loss of 1 %": replace(LINK, loss=0.01),
+    "loss of 10 %": replace(LINK, loss=0.1),
+    "loss of 30 %": replace(LINK, loss=0.3),
+    "duplication": replace(LINK, duplicate=0.2),
+    "reordering": replace(LINK, reorder=0.2),
+    "corruption": replace(LINK, corrupt=0.1),
+    "jitter": replace(LINK, jitter=0.05),
+    "small queue": replace(LINK, queue=6_000),
+    "slow": replace(LINK, rate=25_000.0, queue=10_000),
+    "blackout of 3 s": replace(LINK, blackouts=((1000.05, 1003.05),)),
+    "delayed by 3 s": replace(LINK, delay=3.0),
+    "all at once": replace(LINK, loss=0.1, duplicate=0.1, reorder=0.1, corrupt=0.05, jitter=0.02),
+}
+
+
+class WeatherTests(SynchronousTestCase):
+    """Every transfer ends with the same bytes, no timer, and nothing in flight."""
+
+    def test_every_weather_both_ways(self) -> None:
+        """Whatever the link does to both directions, with and without a pause half way, the file
+        arrives.
+        """
+        for weather in WEATHERS.values():
+            for seed in seeds(3):
+                transfer = Transfer(DATA, seed=seed, down=weather, pause_half_way=seed % 2 == 0)
+                transfer.run()
+                transfer.check()
+
+    def test_only_acknowledgements_suffer(self) -> None:
+        """A way back that loses half of everything slows the transfer but does not break it."""
+        for seed in seeds(3):
+            transfer = Transfer(DATA, seed=seed, down=LINK, up=replace(LINK, loss=0.5))
+            transfer.run()
+            transfer.check()
+
+    def test_many_seeds_of_the_worst(self) -> None:
+        """The weather with everything in it, over many seeds."""
+        for seed in range(100, 125):
+            transfer = Transfer(DATA[:60_000], seed=seed, down=WEATHERS["all at once"])
+            transfer.run()
+            transfer.check()
+
+    def test_small_files(self) -> None:
+        """An empty file, one byte, and sizes around one packet's worth arrive like any other."""
+        for size in (0, 1, 2, 1162, 1163, 1164, 2326, 64 * 1163, 64 * 1163 + 1):
+            for pause in (False, True):
+                transfer = Transfer(
+                    DATA[:size], down=replace(LINK, loss=0.05), pause_half_way=pause
+                )
+                transfer.run()
+                transfer.check()
+
+    def test_late_timers(self) -> None:
+        """Timers that fire some milliseconds late, as real ones do, change only the speed."""
+        transfer = Transfer(DATA, down=WEATHERS["loss of 10 %"], timer_slack=0.004)
+        transfer.run()
+        transfer.check()
+
+
+class ShapeTests(SynchronousTestCase):
+    """How a transfer uses its link."""
+
+    def test_goodput_of_a_clean_link(self) -> None:
+        """A clean link of 20 Mbit/s is at least nine tenths full of file."""
+        data = random.Random(1).randbytes(6_000_000)
+        transfer = Transfer(data, down=LINK)
+        transfer.run()
+        transfer.check()
+        self.assertGreaterEqual(len(data) / transfer.duration / LINK.rate, 0.9)
+
+    def test_no_burst_above_the_pacer(self) -> None:
+        """After start-up nothing leaves at one instant beyond the pacer's depth and one train."""
+        transfer = Transfer(random.Random(1).randbytes(3_000_000), down=LINK)
+        bursts: list[tuple[int, int]] = []
+
+        def watch(transfer: Transfer) -> None:
+            if transfer.sender.confirmed > 300_000:
+                bursts.append((transfer.largest_burst, transfer.sender._path._pacer.depth))
+            transfer.largest_burst = 0
+
+        transfer.on_step = watch
+        transfer.run()
+        transfer.check()
+        packet = 1200
+        self.assertGreater(max(burst for burst, _ in bursts), 0)
+        for burst, depth in bursts:
+            self.assertLessEqual(burst, depth + packet, f"seed {transfer.seed}")
+
+    def test_window_falls_once_per_episode(self) -> None:
+        """All packets that one overflow costs reduce the window once, to seven tenths."""
+        transfer = Transfer(random.Random(1).randbytes(4_000_000), down=LINK)
+        controller = transfer.sender._path.recovery.controller
+        windows = [controller.window]
+
+        def watch(transfer: Transfer) -> None:
+            if controller.window != windows[-1]:
+                windows.append(controller.window)
+
+        transfer.on_step = watch
+        transfer.run()
+        transfer.check()
+        falls = [(a, b) for a, b in pairwise(windows) if b < a * 0.95]
+        self.assertTrue(falls, "the link never overflowed: nothing was tested")
+        for before, after in falls:
+            self.assertGreater(
+                after, before * 0.6, f"{before} fell to {after}: more than one reduction"
+            )
+        self.assertLess(len(falls), transfer.duration / 0.2)
+
+    def test_nothing_is_sent_much_more_than_once(self) -> None:
+        """With one packet in ten lost, the link carries hardly more than that makes necessary."""
+        transfer = Transfer(DATA, down=WEATHERS["loss of 10 %"])
+        transfer.run()
+        transfer.check()
+        self.assertLess(transfer.down.carried, 1.15 / 0.9 * len(DATA))
+
+    def test_first_data_after_one_round_trip(self) -> None:
+        """The first byte of the file is here one round trip after the first packet left."""
+        transfer = Transfer(DATA, down=LINK)
+        arrived: list[float] = []
+
+        def watch(transfer: Transfer) -> None:
+            if transfer.sink.written and not arrived:
+                arrived.append(transfer.network.now - transfer.started_at)
+
+        transfer.on_step = watch
+        transfer.run()
+        self.assertLess(arrived[0], 0.045)
+
+    def test_large_sparse_file(self) -> None:
+        """Five gigabytes of nothing arrive: offsets do not end at 32 bits."""
+
+        class Zeros(MemorySource):
+            def __init__(self) -> None:
+                super().__init__(b"")
+                self.size = 5 << 30
+
+            def read_into(self, offset: int, buffer: memoryview) -> int:
+                return len(buffer)
+
+        class Counting(MemorySink):
+            def write(self, offset: int, data: memoryview) -> None:
+                self.written += len(data)
+
+        source, last = Zeros(), (5 << 30) - 200_000
+        transfer = Transfer(b"", down=LINK, source=source, sink=Counting(0, have=((0, last),)))
+        transfer.receiver.size = 5 << 30
+        transfer.run()
+        self.assertIs(transfer.end, End.DONE)
+        self.assertEqual(transfer.sink.written, 200_000)
+
+
+class PauseTests(SynchronousTestCase):
+    """Half way, and whenever somebody asks."""
+
+    def test_half_way(self) -> None:
+        """The sender stops when exactly half is there, says so, and goes on when told."""
+        transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
+        transfer.run(until=600)
+        self.assertEqual(transfer.events, [Opened(len(DATA)), Paused(half_way=True)])
+        self.assertEqual(transfer.receiver.confirmed, len(DATA) // 2)
+        self.assertEqual(transfer.sender.state, sender.State.PAUSED)
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+        self.assertIn(Resumed(), transfer.events)
+
+    def test_an_hour(self) -> None:
+        """A pause of an hour ends as if it had been a second, and little was said meanwhile."""
+        transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
+        transfer.run(until=3600)
+        quiet = transfer.up.carried + transfer.down.carried - len(DATA) // 2
+        self.assertLess(quiet, 200_000)
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+
+    def test_asked_for(self) -> None:
+        """PAUSE stops it in mid-file; PROCEED goes on; the pause half way still comes."""
+        transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
+        transfer.at(0.08, lambda r, now: r.pause(now))
+        transfer.run(until=60)
+        self.assertEqual(transfer.events, [Opened(len(DATA)), Paused(half_way=False)])
+        self.assertLess(transfer.receiver.confirmed, len(DATA) // 2)
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run(until=120)
+        self.assertEqual(transfer.events[2:], [Resumed(), Paused(half_way=True)])
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+
+    def test_pause_before_the_first_answer(self) -> None:
+        """A pause wished for before the server has answered holds from the beginning."""
+        transfer = Transfer(DATA, down=LINK, auto_proceed=False)
+        transfer.at(0.0, lambda r, now: r.pause(now))
+        transfer.run(until=60)
+        self.assertEqual(transfer.events[-1], Paused(half_way=False))
+        self.assertLess(transfer.receiver.confirmed, 50_000)
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+
+    def test_wishes_over_a_bad_link(self) -> None:
+        """Pause and proceed are heard though half of all packets are lost."""
+        for seed in seeds(5):
+            transfer = Transfer(
+                DATA,
+                seed=seed,
+                down=replace(LINK, loss=0.3),
+                up=replace(LINK, loss=0.5),
+                auto_proceed=False,
+            )
+            transfer.at(0.3, lambda r, now: r.pause(now))
+            transfer.run(until=60)
+            self.assertIn(Paused(half_way=False), transfer.events, f"seed {seed}")
+            transfer.call(lambda r, now: r.proceed(now))
+            transfer.run()
+            transfer.check()
+
+    def test_frozen_for_an_hour(self) -> None:
+        """A computer that slept for an hour while paused does not take its own silence for the
+        server's.
+        """
+        transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
+        transfer.run(until=20)
+        transfer.network.now += 3600
+        transfer.run(until=3700)
+        self.assertIs(transfer.receiver.state, receiver.State.PAUSED)
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+
+
+class EndTests(SynchronousTestCase):
+    """Every end has a name."""
+
+    def test_cancelled(self) -> None:
+        """A cancelled transfer ends at once here and soon at the server."""
+        for after in (0.0, 0.03, 0.1):
+            transfer = Transfer(DATA, down=LINK)
+            transfer.at(after, lambda r, now: r.cancel(now))
+            transfer.run()
+            transfer.check(End.CANCELLED)
+            self.assertLess(transfer.duration, after + 0.001)
+
+    def test_udp_blocked(self) -> None:
+        """If nothing at all comes back, the client gives up after fifteen seconds and calls it
+        silence.
+        """
+        transfer = Transfer(DATA, down=replace(LINK, loss=1.0))
+        transfer.run()
+        transfer.check(End.PEER_SILENT)
+        self.assertLess(transfer.duration, 25)
+
+    def test_server_gone(self) -> None:
+        """A server that falls silent in mid-file is given up after half a minute."""
+        transfer = Transfer(DATA, down=replace(LINK, blackouts=((1000.1, 9999.0),)))
+        transfer.run()
+        transfer.check(End.PEER_SILENT)
+        self.assertGreater(transfer.duration, 30)
+        self.assertLess(transfer.duration, 60)
+
+    def test_client_gone(self) -> None:
+        """A client that vanishes leaves nothing behind at the server."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.run(until=0.1)
+        transfer.client_address = ("nowhere", 0)
+        transfer.receiver.state = receiver.State.CLOSED
+        transfer.run()
+        self.assertEqual(len(transfer.demux), 0)
+        self.assertEqual(
+            [type(event).__name__ for event in transfer.server_events], ["Opened", "Ended"]
+        )
+        self.assertIs(transfer.server_events[-1].end, End.PEER_SILENT)  # type: ignore[attr-defined]
+
+    def test_file_changed_at_the_end(self) -> None:
+        """A file that was changed while it was being sent ends the transfer, and says so."""
+        source = MemorySource(DATA, hashed=False)
+        source.is_changed = True
+        transfer = Transfer(DATA, down=LINK, source=source)
+        transfer.run()
+        transfer.check(End.FILE_CHANGED)
+
+    def test_file_shortened(self) -> None:
+        """A file that is shorter than it was ends the transfer when its end is read."""
+        source = MemorySource(DATA)
+        transfer = Transfer(DATA, down=LINK, source=source)
+        source.data = DATA[:100_000]
+        transfer.run()
+        transfer.check(End.FILE_CHANGED)
+
+    def test_file_unreadable(self) -> None:
+        """An error of the server's disk ends the transfer, and says so."""
+
+        class Broken(MemorySource):
+            def read_into(self, offset: int, buffer: memoryview) -> int:
+                if offset > 100_000:
+                    raise OSError(5, "Input/output error")
+                return super().read_into(offset, buffer)
+
+        transfer = Transfer(DATA, down=LINK, source=Broken(DATA))
+        transfer.run()
+        transfer.check(End.FILE_UNREADABLE)
+
+    def test_disk_full(self) -> None:
+        """A full disk at the client ends the transfer on both sides."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.sink.fail_at = 150_000
+        transfer.run()
+        transfer.check(End.DISK_FULL)
+        self.assertIs(transfer.server_events[-1].end, End.DISK_FULL)  # type: ignore[attr-defined]
+
+    def test_disk_error(self) -> None:
+        """Any other trouble with the client's disk is told as it is."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.sink.fail_at = 150_000
+        transfer.sink.error = OSError(5, "Input/output error")
+        transfer.run()
+        transfer.check(End.DISK_ERROR)
+
+    def test_hash_mismatch(self) -> None:
+        """If what arrived is not what was hashed, the file is not given its name."""
+
+        class Lying(MemorySource):
+            def digest(self) -> bytes | None:
+                return bytes(32)
+
+        transfer = Transfer(DATA, down=LINK, source=Lying(DATA))
+        transfer.run()
+        transfer.check(End.HASH_MISMATCH)
+
+    def test_late_digest(self) -> None:
+        """A digest that takes longer than the file is waited for."""
+        source = MemorySource(DATA, hashed=False)
+        transfer = Transfer(DATA, down=replace(LINK, loss=0.2), source=source)
+
+        def hashed(_: float) -> None:
+            source.hashed = True
+            transfer.demux.digest_ready(transfer.served, transfer.network.now)
+            transfer._serve_server()
+
+        transfer.network.at(1020.0, hashed)
+        transfer.run()
+        transfer.check()
+        self.assertGreater(transfer.duration, 20)
+
+    def test_server_stops(self) -> None:
+        """A server that shuts down tells its clients."""
+        transfer = Transfer(DATA, down=LINK)
+
+        def stop(now: float) -> None:
+            transfer.demux.abort_all(End.SERVER_STOPPING, now)
+            transfer._serve_server()
+
+        transfer.network.at(1000.1, stop)
+        transfer.run()
+        transfer.check(End.SERVER_STOPPING)
+
+    def test_ticket_expires(self) -> None:
+        """A ticket that nobody uses is worth nothing after half a minute."""
+        transfer = Transfer(DATA, down=LINK, up=replace(LINK, blackouts=((0.0, 1031.0),)))
+        transfer.run()
+        transfer.check(End.PEER_SILENT)
+        self.assertEqual(transfer.sink.written, 0)
+
+    def test_size_differs(self) -> None:
+        """A file that changed its size between the offer and the opening is noticed."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.receiver.size = len(DATA) + 1
+        transfer.run()
+        self.assertIs(transfer.end, End.FILE_CHANGED)
+
+
+class AttackTests(SynchronousTestCase):
+    """What somebody without the ticket can do: nothing."""
+
+    def test_random_datagrams(self) -> None:
+        """Noise to both ends, also with the right connection id, is dropped and answered by
+        nothing.
+        """
+        transfer = Transfer(DATA, down=LINK)
+        rng = random.Random(5)
+
+        def noise(transfer: Transfer) -> None:
+            junk = rng.randbytes(rng.randrange(100))
+            named = HEADER.pack(
+                rng.randrange(0x11, 0x16), transfer.ticket.connection_id, rng.randrange(1 << 40)
+            )
+            for datagram in (junk, named + rng.randbytes(60)):
+                before = transfer.down.carried
+                train = Train(memoryview(datagram), max(1, len(datagram)))
+                transfer.demux.receive(train, ("mallory", 6), transfer.network.now)
+                self.assertEqual(
+                    [
+                        x
+                        for x in transfer.demux.trains_to_send(transfer.network.now)
+                        if x[1] == ("mallory", 6)
+                    ],
+                    [],
+                )
+                self.assertEqual(transfer.down.carried, before)
+                transfer.receiver.receive(train, transfer.network.now)
+
+        for after in (0.01, 0.05, 0.1, 0.15):
+            transfer.network.at(1000 + after, lambda _: noise(transfer))
+        transfer.run()
+        transfer.check()
+        self.assertGreaterEqual(transfer.receiver.dropped, 4)
+
+    def test_replayed_opening(self) -> None:
+        """A copy of the client's own packets from elsewhere moves nothing there."""
+        transfer = Transfer(DATA, down=LINK)
+        copies: list[bytes] = []
+        send = transfer.up.send
+
+        def tap(datagram: bytes, now: float, at: object) -> None:
+            copies.append(datagram)
+            send(datagram, now, at)  # type: ignore[arg-type]
+
+        transfer.up.send = tap  # type: ignore[method-assign]
+
+        def replay(now: float) -> None:
+            for copy in copies:
+                transfer.demux.receive(Train(memoryview(copy), len(copy)), ("mallory", 6), now)
+            for _, address in transfer.demux.trains_to_send(now):
+                self.assertNotEqual(address, ("mallory", 6))
+
+        transfer.network.at(1000.12, replay)
+        transfer.run()
+        self.assertGreater(len(copies), 3)
+        self.assertIs(transfer.end, End.DONE)
+
+    def test_ticket_used_twice(self) -> None:
+        """A second client with the same ticket gets nothing, and the first is not disturbed."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.run(until=0.1)
+        thief = receiver.Receiver(
+            transfer.ticket, len(DATA), MemorySink(len(DATA)), transfer.network.now
+        )
+        for train in thief.trains_to_send(transfer.network.now):
+            transfer.demux.receive(train, ("mallory", 6), transfer.network.now)
+        for _, address in transfer.demux.trains_to_send(transfer.network.now):
+            self.assertNotEqual(address, ("mallory", 6))
+        transfer.run()
+        self.assertIs(transfer.end, End.DONE)
+
+
+class TransitionTests(SynchronousTestCase):
+    """The tables of states."""
+
+    def test_every_state_is_listed_and_closed_is_final(self) -> None:
+        """Each table names each state, and only CLOSED has no way out."""
+        for module in (sender, receiver):
+            self.assertEqual(set(module.TRANSITIONS), set(module.State))
+            final = [state for state, following in module.TRANSITIONS.items() if not following]
+            self.assertEqual(final, [module.State.CLOSED])
+
+    def test_transfers_use_the_whole_tables(self) -> None:
+        """The transfers of this file's kinds walk through every state of both sides."""
+        seen: set[object] = set()
+
+        def watch(transfer: Transfer) -> None:
+            seen.update((transfer.sender.state, transfer.receiver.state))
+
+        transfer = Transfer(
+            DATA, down=LINK, pause_half_way=True, source=MemorySource(DATA, hashed=False)
+        )
+        seen.update((transfer.sender.state, transfer.receiver.state, receiver.State.VERIFYING))
+        transfer.on_step = watch
+
+        def hashed(_: float) -> None:
+            transfer.source.hashed = True
+            transfer.demux.digest_ready(transfer.served, transfer.network.now)
+            transfer._serve_server()
+
+        transfer.network.at(1010.0, hashed)
+        transfer.run()
+        transfer.check()
+        self.assertEqual(seen, {*sender.State, *receiver.State})
+        self.assertIsInstance(transfer.events[-1], Ended)
