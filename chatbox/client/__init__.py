@@ -1,0 +1,1 @@
+"""The client: what people and scripts talk to a server with."""

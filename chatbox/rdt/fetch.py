@@ -1,0 +1,133 @@
+"""The client's side of a file transfer: one socket of its own, one receiver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from chatbox.rdt.packet import NO_LIMIT, Train
+from chatbox.rdt.progress import Progress
+from chatbox.rdt.receiver import Event, Receiver, Sink
+from chatbox.rdt.ticket import Ticket
+from chatbox.rdt.udp import Pump
+
+
+class Target(Sink, Protocol):
+    """A sink that can be begun: `chatbox.client.download.PartFile`."""
+
+    def start(self, size: int, wake: Callable[[], None]) -> None:
+        """
+        Make room for `size` bytes; `wake` is called, from any thread, when there is a verdict.
+
+        :raises OSError: if there is no room, or the file cannot be made.
+        """
+
+
+class _OneReceiver:
+    """A receiver as an engine: it has one peer."""
+
+    def __init__(self, receiver: Receiver, address: Any) -> None:
+        self._receiver = receiver
+        self._address = address
+        self.on_timer = receiver.on_timer
+        self.next_timer = receiver.next_timer
+
+    def receive(self, train: Train, address: Hashable, now: float) -> None:
+        """Whoever it comes from: the seal says whether it is from the server."""
+        self._receiver.receive(train, now)
+
+    def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
+        """To the server."""
+        for train in self._receiver.trains_to_send(now):
+            yield train, self._address
+
+
+class Fetch:
+    """The client's side of one transfer; made by `fetch`."""
+
+    def __init__(
+        self, reactor: Any, receiver: Receiver, address: Any, listener: Callable[[Event], None]
+    ) -> None:
+        self.closed: Deferred[None] = Deferred()
+        """Fires when the server knows of the end too, or was told often enough; soon after `Ended`.
+        """
+        self._reactor = reactor
+        self._receiver = receiver
+        self._listener = listener
+        self._pump = Pump(reactor, _OneReceiver(receiver, address), self._deliver)
+        self._stopped = False
+
+    def start(self, interface: str, *, gso: bool) -> None:
+        """Open a socket and ask for the first byte."""
+        self._pump.listen(0, interface, gso=gso)
+        self._pump.pump()
+
+    def pause(self) -> None:
+        """Stop for now."""
+        self._receiver.pause(self._pump.now())
+        self._pump.pump()
+
+    def proceed(self) -> None:
+        """Go on after a pause."""
+        self._receiver.proceed(self._pump.now())
+        self._pump.pump()
+
+    def cancel(self) -> None:
+        """Give the file up."""
+        self._receiver.cancel(self._pump.now())
+        self._pump.pump()
+
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._receiver.progress(self._pump.now())
+
+    def wake(self) -> None:
+        """The sink may have a verdict; may be called from any thread."""
+        self._reactor.callFromThread(self._sink_ready)
+
+    def _sink_ready(self) -> None:
+        self._receiver.sink_ready(self._pump.now())
+        self._pump.pump()
+
+    def _deliver(self) -> None:
+        while (event := self._receiver.next_event()) is not None:
+            self._listener(event)
+        if self._receiver.closed and not self._stopped:
+            self._stopped = True
+            self._pump.stop().addBoth(lambda _: self.closed.callback(None))
+
+
+def fetch(
+    reactor: Any,
+    address: tuple[str, int],
+    ticket: Ticket,
+    size: int,
+    target: Target,
+    listener: Callable[[Event], None],
+    *,
+    pause_half_way: bool = True,
+    rtt: float = 0.0,
+    rate_limit: int = NO_LIMIT,
+    gso: bool = True,
+) -> Fetch:
+    """
+    Get the file of `ticket`, `size` bytes, from `address` (a numeric IP and a UDP port) into
+    `target`.
+
+    `listener` hears of what happens, at the end of `Ended`. `rtt` is the round trip of the chat
+    connection in seconds, if known.
+
+    :raises OSError: if `target` cannot be begun.
+    """
+    holder: list[Fetch] = []
+    target.start(size, lambda: holder[0].wake())  # noqa: PLW0108 -- holder is still empty
+    now = reactor.seconds()
+    receiver = Receiver(
+        ticket, size, target, now, pause_half_way=pause_half_way, rtt=rtt, rate_limit=rate_limit
+    )
+    made = Fetch(reactor, receiver, address, listener)
+    holder.append(made)
+    made.start("::" if ":" in address[0] else "", gso=gso)
+    return made

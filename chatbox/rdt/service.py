@@ -1,0 +1,135 @@
+"""The server's side of the file transfers: a range of UDP ports, and tickets for transfers over
+them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from chatbox.errors import RemoteError
+from chatbox.rdt.congestion import ControllerFactory
+from chatbox.rdt.congestion.cubic import Cubic
+from chatbox.rdt.demux import Admissions, Demux, File, Transfer
+from chatbox.rdt.ends import End
+from chatbox.rdt.sender import Opened
+from chatbox.rdt.ticket import Ticket
+from chatbox.rdt.udp import Pump
+
+_log = Logger()
+
+
+class _ServedPort:
+    """One UDP port of a server and its transfers."""
+
+    def __init__(self, reactor: Any, demux: Demux) -> None:
+        self.demux = demux
+        self.pump = Pump(reactor, demux, self._deliver)
+        self.number = 0
+        self._reactor = reactor
+
+    def _deliver(self) -> None:
+        while (happened := self.demux.next_event()) is not None:
+            transfer, event = happened
+            if isinstance(event, Opened):
+                _log.info("a download of {user} has begun", user=transfer.user)
+                if not transfer.sender.ended:
+                    transfer.file.start_hashing(partial(self._wake, transfer))
+            else:
+                _log.info(
+                    "a download of {user} has ended: {end}, {sent} bytes sent",
+                    user=transfer.user,
+                    end=event.end.name,
+                    sent=event.sent,
+                )
+
+    def _wake(self, transfer: Transfer) -> None:
+        self._reactor.callFromThread(self._digest_ready, transfer)
+
+    def _digest_ready(self, transfer: Transfer) -> None:
+        self.demux.digest_ready(transfer, self.pump.now())
+        self.pump.pump()
+
+
+class TransferService(Service):
+    """The server's side: a range of UDP ports, and tickets for transfers over them."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        interface: str,
+        ports: Sequence[int],
+        *,
+        make_controller: ControllerFactory = Cubic,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        admissions: Admissions | None = None,
+        gso: bool = True,
+    ) -> None:
+        self._reactor = reactor
+        self._interface = interface
+        self._wanted = tuple(ports)
+        self._make_controller = make_controller
+        self._random_bytes = random_bytes
+        self._admissions = admissions if admissions is not None else Admissions()
+        self._gso = gso
+        self._ports: list[_ServedPort] = []
+
+    @property
+    def ports(self) -> list[int]:
+        """The port numbers that are listened on."""
+        return [port.number for port in self._ports]
+
+    def startService(self) -> None:
+        """
+        Listen on every port of the range that can be had.
+
+        :raises twisted.internet.error.CannotListenError: if none of them can.
+        """
+        super().startService()
+        failure: CannotListenError | None = None
+        for number in self._wanted:
+            demux = Demux(self._make_controller, self._admissions, self._random_bytes)
+            port = _ServedPort(self._reactor, demux)
+            try:
+                port.number = port.pump.listen(number, self._interface, gso=self._gso)
+            except CannotListenError as error:
+                failure = error
+                _log.warn("UDP port {port} is taken: going on without it", port=number)
+            else:
+                self._ports.append(port)
+        if not self._ports and failure is not None:
+            raise failure
+
+    def stopService(self) -> Deferred[list[None]]:
+        """Tell every client that this is the end, once, and close the ports."""
+        super().stopService()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            port.demux.abort_all(End.SERVER_STOPPING, port.pump.now())
+            port.pump.pump()
+        return gatherResults([port.pump.stop() for port in ports])
+
+    def offer(self, user: str, file: File) -> tuple[int, Ticket]:
+        """
+        Make ready to send `file` to `user`: the port and the ticket that `user` needs. The file is
+        ours to close.
+
+        :raises RemoteError: ``too-many-downloads``, or ``unavailable`` while no port is open.
+        """
+        try:
+            if not self._ports:
+                raise RemoteError("unavailable", "The server does not send files at the moment.")
+            port = min(self._ports, key=lambda port: len(port.demux))
+            ticket = port.demux.admit(user, file, port.pump.now())
+        except RemoteError:
+            file.close()
+            raise
+        port.pump.pump()
+        return port.number, ticket

@@ -1,0 +1,275 @@
+"""
+RDT on real sockets: the only module of the package that knows the reactor.
+
+`TrainPort` moves trains between a socket and the kernel, `Pump` drives one sans-I/O engine (many
+senders behind a `Demux`, or one `Receiver`) over one such port, with one delayed call. After every
+stimulus the pump does the same four things: send what the engine has, deliver its events, and arm
+the timer for its next deadline.
+
+Linux moves a whole train in one system call: sending, the kernel cuts it up (UDP_SEGMENT);
+receiving, it joins what arrived in a row (UDP_GRO). Elsewhere, or where an interface refuses, the
+packets of the train go one by one.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from twisted.internet import udp
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from chatbox.rdt.packet import Train
+
+_log = Logger()
+
+UDP_SEGMENT = 103
+"""Socket option and control message: cut what is sent into datagrams of this size (linux/udp.h)."""
+
+UDP_GRO = 104
+"""Socket option: join datagrams in a row; control message: the size that each had."""
+
+SOCKET_BUFFER = 4 << 20
+"""Bytes asked for each way: some ten milliseconds at line rate while the reactor is elsewhere."""
+
+READS_PER_TURN = 16
+"""Trains read before other sockets get their turn: about a megabyte."""
+
+TRAINS_PER_TURN = 16
+"""Trains sent before the same."""
+
+RECEIVE_BYTES = 1 << 16
+"""No datagram, and no joined train, is longer."""
+
+_SEGMENT = struct.Struct("=H")
+_GRO = struct.Struct("=i")
+_CMSG_BYTES = socket.CMSG_SPACE(_GRO.size) if hasattr(socket, "CMSG_SPACE") else 0
+_TRY_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+_NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+
+
+class Engine(Protocol):
+    """What a pump drives."""
+
+    def receive(self, train: Train, address: Hashable, now: float) -> None:
+        """Take in what came."""
+
+    def on_timer(self, now: float) -> None:
+        """A deadline has come."""
+
+    def next_timer(self) -> float | None:
+        """When the next one does."""
+
+    def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
+        """What may leave now."""
+
+
+class TrainPort(udp.Port):
+    """
+    A UDP port that reads and writes trains.
+
+    What the kernel has no room for is kept, one train of it, and sent when the socket is writable
+    again; until then the pump is not asked for more.
+    """
+
+    def __init__(self, port: int, pump: Pump, interface: str, reactor: Any, *, gso: bool) -> None:
+        super().__init__(port, pump, interface, RECEIVE_BYTES, reactor)
+        self._pump = pump
+        self._gso = gso and hasattr(socket.socket, "sendmsg")
+        self._gro = False
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._view = memoryview(self._buffer)
+        self._left: tuple[bytes, int, Any] | None = None
+
+    def createInternetSocket(self) -> socket.socket:
+        """Twisted makes the socket here: large buffers, and joined trains where the kernel can."""
+        made: socket.socket = super().createInternetSocket()
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        if self._gso:
+            try:
+                made.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
+            except OSError:
+                self._gso = False
+        if hasattr(made, "recvmsg_into"):
+            try:
+                made.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+                self._gro = True
+            except OSError:
+                pass
+        return made
+
+    def doRead(self) -> None:
+        """The reactor says that there is something to read."""
+        for _ in range(READS_PER_TURN):
+            try:
+                if self._gro:
+                    size, control, _flags, address = self.socket.recvmsg_into(
+                        [self._buffer], _CMSG_BYTES
+                    )
+                else:
+                    size, address = self.socket.recvfrom_into(self._buffer)
+                    control = []
+            except OSError as error:
+                # What the network says of an earlier datagram of ours (ECONNREFUSED and the like)
+                # is news to recovery only.
+                if error.errno in _TRY_AGAIN:
+                    break
+                continue
+            segment = size
+            for level, kind, data in control:
+                if level == socket.IPPROTO_UDP and kind == UDP_GRO:
+                    segment = _GRO.unpack(data[: _GRO.size])[0]
+            if size:
+                with _log.failuresHandled(
+                    "a train from {address} broke something", address=address
+                ):
+                    self._pump.train_received(Train(self._view[:size], segment), address)
+        # An exception from here would close the port, and with it every other transfer.
+        with _log.failuresHandled("sending broke"):
+            self._pump.pump()
+
+    def write_train(self, train: Train, address: Any) -> bool:
+        """Send a train; False if it was kept because the kernel has no room, and no more should
+        come.
+        """
+        rest = self._send(train, address)
+        if rest is None:
+            return True
+        self._left = (bytes(rest.data), rest.segment, address)
+        self.startWriting()
+        return False
+
+    def doWrite(self) -> None:
+        """The reactor says that there is room again."""
+        if self._left is not None:
+            data, segment, address = self._left
+            rest = self._send(Train(memoryview(data), segment), address)
+            if rest is not None:
+                self._left = (bytes(rest.data), rest.segment, address)
+                return
+            self._left = None
+        self.stopWriting()
+        self._pump.writable()
+
+    def _send(self, train: Train, address: Any) -> Train | None:
+        """Send as much as the kernel takes; what is left over."""
+        data, segment = train
+        if self._gso and len(data) > segment:
+            control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT.pack(segment))]
+            try:
+                self.socket.sendmsg([data], control, 0, address)
+                return None
+            except OSError as error:
+                if error.errno in _TRY_AGAIN:
+                    return train
+                if error.errno not in _NO_GSO:
+                    return None
+                self._gso = False
+                _log.info("this path does not take trains: packets go one by one")
+        for start in range(0, len(data), segment):
+            try:
+                self.socket.sendto(data[start : start + segment], address)
+            except OSError as error:
+                if error.errno in _TRY_AGAIN:
+                    return Train(data[start:], segment)
+                # Any other refusal is a lost packet: recovery sees to it.
+        return None
+
+
+class Pump(DatagramProtocol):
+    """Drives one engine over one port."""
+
+    def __init__(self, reactor: Any, engine: Engine, on_events: Callable[[], None]) -> None:
+        self._reactor: IReactorTime = reactor
+        self._any_reactor = reactor
+        self._engine = engine
+        self._on_events = on_events
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+        self._latest = 0.0
+        self._blocked = False
+        self._port: TrainPort | None = None
+
+    def listen(self, port: int, interface: str, *, gso: bool) -> int:
+        """
+        Begin; returns the port number.
+
+        :raises twisted.internet.error.CannotListenError: if the port cannot be had.
+        """
+        self._port = TrainPort(port, self, interface, self._any_reactor, gso=gso)
+        self._port.startListening()
+        number: int = self._port.getHost().port
+        return number
+
+    def now(self) -> float:
+        """The reactor's clock, which is the wall's and may step back: ours stands still then."""
+        self._latest = max(self._latest, self._reactor.seconds())
+        return self._latest
+
+    def stop(self) -> Deferred[None]:
+        """Close the port."""
+        if self._port is None:
+            return maybeDeferred(lambda: None)
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening)
+
+    def train_received(self, train: Train, address: Any) -> None:
+        """The port has read something; it calls `pump` when it has read all."""
+        self._engine.receive(train, address, self.now())
+
+    def writable(self) -> None:
+        """The kernel has room again."""
+        self._blocked = False
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what may leave, deliver events, arm the timer."""
+        port = self._port
+        if port is None:
+            return
+        now = self.now()
+        if not self._blocked:
+            for train, address in islice(self._engine.trains_to_send(now), TRAINS_PER_TURN):
+                if not port.write_train(train, address):
+                    self._blocked = True
+                    break
+        self._on_events()
+        self._arm(now)
+
+    def stopProtocol(self) -> None:
+        """The port is closed."""
+        self._cancel()
+
+    def _arm(self, now: float) -> None:
+        if self._port is None:
+            return
+        deadline = self._engine.next_timer()
+        if deadline is None or (self._blocked and deadline <= now):
+            self._cancel()
+            return
+        if self._timer is not None:
+            if self._timer_at == deadline:
+                return
+            self._cancel()
+        self._timer_at = deadline
+        self._timer = self._reactor.callLater(max(0.0, deadline - now), self._on_timer)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        # A timer may fire a hair before its time; the engine is to see its deadline come.
+        self._latest = max(self.now(), self._timer_at)
+        self._engine.on_timer(self._latest)
+        self.pump()

@@ -1,0 +1,263 @@
+"""RDT on real sockets, over loopback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.client.download import PartFile
+from chatbox.errors import RemoteError
+from chatbox.rdt.demux import Admissions
+from chatbox.rdt.ends import End
+from chatbox.rdt.fetch import Fetch, fetch
+from chatbox.rdt.packet import Train
+from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
+from chatbox.rdt.service import TransferService
+from chatbox.rdt.udp import Pump, TrainPort
+from chatbox.shelf import Shelf
+
+DATA = random.Random(3).randbytes(3_000_000)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """A shelf with one file on it."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(DATA)
+    (folder / "empty").write_bytes(b"")
+    return Shelf(folder)
+
+
+class Download:
+    """One client's download, and what it heard."""
+
+    def __init__(
+        self,
+        service: TransferService,
+        shelf: Shelf,
+        path: Path,
+        *,
+        name: str = "a.bin",
+        user: str = "alice",
+        proceed: bool = True,
+        **options: Any,
+    ) -> None:
+        self.proceed = proceed
+        self.stands: Deferred[None] = Deferred()
+        self.events: list[Event] = []
+        self.ended: Deferred[Ended] = Deferred()
+        file = shelf.open(name)
+        port, ticket = service.offer(user, file)
+        self.port = port
+        self.fetch: Fetch = fetch(
+            reactor,
+            ("127.0.0.1", port),
+            ticket,
+            file.size,
+            PartFile(str(path)),
+            self.heard,
+            **options,
+        )
+
+    def heard(self, event: Event) -> None:
+        """Remember, proceed after a pause, and tell the end."""
+        self.events.append(event)
+        if isinstance(event, Paused):
+            if self.proceed:
+                reactor.callLater(0, self.fetch.proceed)
+            else:
+                self.stands.callback(None)
+        if isinstance(event, Ended):
+            self.ended.callback(event)
+
+
+def started(ports: int = 1, **options: Any) -> TransferService:
+    """A service on ports that the system chooses."""
+    service = TransferService(reactor, "127.0.0.1", [0] * ports, **options)
+    service.startService()
+    return service
+
+
+@pytest.mark.parametrize("gso", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_file_arrives(tmp_path: Path, shelf: Shelf, gso: bool) -> None:
+    """In trains and packet by packet, with the pause half way."""
+    service = started(gso=gso)
+    download = Download(service, shelf, tmp_path / "out", gso=gso)
+    ended = await download.ended
+    assert ended.end is End.DONE
+    assert (tmp_path / "out").read_bytes() == DATA
+    assert Paused(half_way=True) in download.events and Resumed() in download.events
+    assert download.fetch.progress().confirmed == len(DATA)
+    await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_empty_file(tmp_path: Path, shelf: Shelf) -> None:
+    """Nothing arrives, and is a file."""
+    service = started()
+    download = Download(service, shelf, tmp_path / "out", name="empty")
+    assert (await download.ended).end is End.DONE
+    assert (tmp_path / "out").read_bytes() == b""
+    await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_once(tmp_path: Path, shelf: Shelf) -> None:
+    """Twenty downloads over three ports at once, all of them right."""
+    service = started(3, admissions=Admissions(most=20, most_per_user=20))
+    downloads = [Download(service, shelf, tmp_path / str(index)) for index in range(20)]
+    with pytest.raises(RemoteError, match="too-many-downloads"):
+        service.offer("alice", shelf.open("a.bin"))
+    assert len({download.port for download in downloads}) == 3
+    for ended in await gatherResults([download.ended for download in downloads]):
+        assert ended.end is End.DONE
+    assert all((tmp_path / str(index)).read_bytes() == DATA for index in range(20))
+    await gatherResults([download.fetch.closed for download in downloads])
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelled_and_server_stopped(tmp_path: Path, shelf: Shelf) -> None:
+    """A client that cancels and a server that stops both end the transfer, in their own words."""
+    service = started()
+    cancelled = Download(service, shelf, tmp_path / "one")
+    cancelled.fetch.cancel()
+    assert (await cancelled.ended).end is End.CANCELLED
+    await cancelled.fetch.closed
+    paused = Download(service, shelf, tmp_path / "two", proceed=False)
+    paused.fetch.pause()
+    await paused.stands
+    await service.stopService()
+    assert (await paused.ended).end is End.SERVER_STOPPING
+    await paused.fetch.closed
+    assert sorted(os.listdir(tmp_path)) == ["shelf", "two.part"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_port_taken(shelf: Shelf) -> None:
+    """One port of a range that is taken is done without; a range that is all taken is fatal."""
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(("127.0.0.1", 0))
+    number = taken.getsockname()[1]
+    service = TransferService(reactor, "127.0.0.1", [number, 0])
+    service.startService()
+    assert len(service.ports) == 1
+    await service.stopService()
+    with pytest.raises(CannotListenError):
+        TransferService(reactor, "127.0.0.1", [number]).startService()
+    taken.close()
+    with pytest.raises(RemoteError, match="unavailable"):
+        service.offer("alice", shelf.open("a.bin"))
+
+
+class StubbornSocket:
+    """A socket that refuses with the errors it is given, one a call, and takes everything
+    afterwards.
+    """
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+        self.sent: list[tuple[str, int]] = []
+
+    def _take(self, how: str, size: int) -> int:
+        if self.errors:
+            raise OSError(self.errors.pop(0), "as the test says")
+        self.sent.append((how, size))
+        return size
+
+    def sendmsg(self, buffers: list[memoryview], *_: object) -> int:
+        """A whole train."""
+        return self._take("train", sum(len(buffer) for buffer in buffers))
+
+    def sendto(self, data: memoryview, address: object) -> int:
+        """One packet."""
+        return self._take("packet", len(data))
+
+
+class NullEngine:
+    """An engine that wants nothing."""
+
+    def receive(self, train: Train, address: object, now: float) -> None:
+        """Nothing."""
+
+    def on_timer(self, now: float) -> None:
+        """Nothing."""
+
+    def next_timer(self) -> float | None:
+        """Never."""
+        return None
+
+    def trains_to_send(self, now: float) -> Any:
+        """Nothing."""
+        return iter(())
+
+
+class TrainPortTests(SynchronousTestCase):
+    """What the kernel may answer."""
+
+    def port(self, *errors: int, gso: bool = True) -> tuple[TrainPort, StubbornSocket]:
+        """A port whose socket answers with these errors first."""
+        pump = Pump(Clock(), NullEngine(), lambda: None)
+        port = TrainPort(0, pump, "", None, gso=gso)
+        stubborn = StubbornSocket(*errors)
+        port.socket = cast(Any, stubborn)
+        port.writing = False  # type: ignore[attr-defined]
+        port.startWriting = lambda: setattr(port, "writing", True)  # type: ignore[method-assign]
+        port.stopWriting = lambda: setattr(port, "writing", False)  # type: ignore[method-assign]
+        return port, stubborn
+
+    TRAIN = Train(memoryview(bytes(2500)), 1000)
+
+    def test_train(self) -> None:
+        """A train is one call."""
+        port, sock = self.port()
+        self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+        self.assertEqual(sock.sent, [("train", 2500)])
+
+    def test_no_gso(self) -> None:
+        """Without it, packets go one by one."""
+        port, sock = self.port(gso=False)
+        self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+        self.assertEqual(sock.sent, [("packet", 1000), ("packet", 1000), ("packet", 500)])
+
+    def test_refused_trains(self) -> None:
+        """An interface that takes no trains gets packets from then on, and none is lost."""
+        port, sock = self.port(errno.EIO)
+        self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+        self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+        self.assertEqual([how for how, _ in sock.sent], ["packet"] * 6)
+
+    def test_no_room(self) -> None:
+        """A full kernel is waited for, and what it did not take goes first."""
+        for code in (errno.EAGAIN, errno.ENOBUFS):
+            for gso in (True, False):
+                port, sock = self.port(code, code, gso=gso)
+                self.assertFalse(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+                self.assertTrue(port.writing)  # type: ignore[attr-defined]
+                port.doWrite()
+                self.assertTrue(port.writing)  # type: ignore[attr-defined]
+                port.doWrite()
+                self.assertFalse(port.writing)  # type: ignore[attr-defined]
+                self.assertEqual(sum(size for _, size in sock.sent), 2500)
+
+    def test_lost_packets(self) -> None:
+        """Any other error is a lost packet, not an exception."""
+        for code in (errno.EPERM, errno.ECONNREFUSED, errno.EMSGSIZE, errno.ENETUNREACH):
+            port, _ = self.port(code, code)
+            self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
