@@ -1,0 +1,123 @@
+"""What the lines of a server say: each function makes one kind of event from a `Message`.
+
+They keep no state, and raise RemoteError if a line lacks what it should say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from chatbox.chat.codes import Code
+from chatbox.chat.wire import Message, parse_list
+from chatbox.client.events import (
+    EVERYONE,
+    FileList,
+    Kind,
+    Listed,
+    Offer,
+    Presence,
+    Problem,
+    Request,
+    Said,
+    UserList,
+)
+from chatbox.errors import RemoteError
+
+__all__ = [
+    "KINDS",
+    "files",
+    "history_count",
+    "is_refusal",
+    "offer",
+    "presence",
+    "problem",
+    "said",
+    "users",
+]
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "connect_response": Kind.CONNECT,
+    "disconnect_response": Kind.DISCONNECT,
+    "user_list": Kind.USERS,
+    "file_list": Kind.FILES,
+    "message_response": Kind.SAY,
+    "download_response": Kind.DOWNLOAD,
+    "history_response": Kind.HISTORY,
+    "ping_response": Kind.PING,
+}
+"""The response that answers each kind of request."""
+
+MAX_DETAIL: Final = 500
+"""Characters of a reason: a sentence, not a book."""
+
+_MAX_PORT: Final = 65_535
+_NO_REASON: Final = frozenset({None, "False", "ERR"})
+
+
+def is_refusal(kind: Kind, message: Message) -> bool:
+    """Whether an answer says no. Where the answer is a plain yes or no, all but yes is no."""
+    if kind in (Kind.CONNECT, Kind.SAY):
+        return message.error is not None or message.text != "True"
+    return message.error is not None or message.text == "ERR"
+
+
+def problem(message: Message) -> Problem:
+    """Why something was refused; the text of an answer such as "False" is no reason."""
+    detail = "" if message.text in _NO_REASON else message.text
+    return Problem(message.error or "", (detail or "")[:MAX_DETAIL])
+
+
+def said(message: Message) -> Said:
+    """What somebody says, or has said."""
+    if message.sender is None or message.text is None:
+        raise RemoteError(Code.MISSING_FIELD, "A message has no sender or no text.")
+    return Said(
+        message.sender,
+        message.recipient or EVERYONE,
+        message.text,
+        message.sequence or 0,
+        message.time,
+    )
+
+
+def presence(message: Message) -> Presence:
+    """Who came or went."""
+    if message.sender is None or message.text not in ("joined", "left"):
+        raise RemoteError(Code.BAD_FIELD, "A presence line does not say who came or went.")
+    return Presence(message.sender, message.text == "joined", message.time)
+
+
+def users(request: Request, message: Message) -> UserList:
+    """Who is here."""
+    return UserList(request, tuple(parse_list(message.text or "")))
+
+
+def files(request: Request, message: Message) -> FileList:
+    """What can be downloaded. Sizes that are not one for each name are taken for no sizes."""
+    names = parse_list(message.text or "")
+    sizes: tuple[int | None, ...] = (None,) * len(names)
+    if isinstance(message.size, tuple) and len(message.size) == len(names):
+        sizes = message.size
+    return FileList(request, tuple(map(Listed, names, sizes)))
+
+
+def offer(request: Request, message: Message) -> Offer:
+    """Where a file can be fetched."""
+    port = _number(message.text, "The server's answer has no port.")
+    if not 0 < port <= _MAX_PORT:
+        raise RemoteError(Code.BAD_FIELD, "The server's answer has no port that exists.")
+    if message.key is None or not isinstance(message.size, int):
+        raise RemoteError(Code.MISSING_FIELD, "The server's answer lacks the ticket or the size.")
+    return Offer(request, port, message.key, message.size)
+
+
+def history_count(message: Message) -> int:
+    """How many of the messages right before this answer belong to it."""
+    return _number(message.text, "The server's answer lacks the number of messages.")
+
+
+def _number(text: str | None, complaint: str) -> int:
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise RemoteError(Code.BAD_FIELD, complaint)
+    return int(text)

@@ -1,0 +1,247 @@
+"""What a person types becomes an action, for every client that people type into.
+
+Plain functions over plain values; nothing here sends or prints. The other direction, what happened
+becoming what a person reads, is `chatbox.client.words`.
+
+Quoting is forgiving, because this is a chat and not a shell. A word is quoted only if it *begins*
+with a quotation mark and the same mark ends it before a blank or the end of the line; any other
+mark, such as the apostrophe of "it's", stands for itself. There are no escapes: a name that holds
+one kind of mark goes between two of the other. The text of a message is never split at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from chatbox.client.events import EVERYONE
+from chatbox.errors import ChatboxError
+from chatbox.text import printable
+
+__all__ = [
+    "COMMANDS",
+    "Action",
+    "BadCommand",
+    "Command",
+    "FetchFile",
+    "Help",
+    "Quit",
+    "Say",
+    "ShowFiles",
+    "ShowHistory",
+    "ShowOnline",
+    "Steer",
+    "Steering",
+    "help_lines",
+    "parse",
+]
+
+DEFAULT_HISTORY: Final = 20
+MAX_HISTORY: Final = 1000
+
+
+class BadCommand(ChatboxError):
+    """What was typed cannot be understood; the argument is the sentence for the person."""
+
+
+class Steering(Enum):
+    """What can be asked of a running download."""
+
+    PROCEED = "proceed"
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send `text` to `recipient`."""
+
+    text: str
+    recipient: str = EVERYONE
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOnline:
+    """List who is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowFiles:
+    """List the server's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowHistory:
+    """Show the last `count` messages."""
+
+    count: int = DEFAULT_HISTORY
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFile:
+    """Fetch the file `name`, and save it as `save_as` or under its own name here."""
+
+    name: str
+    save_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Do `steering` to the download of `name`, or to the only one there is."""
+
+    steering: Steering
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Say what can be typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Leave."""
+
+
+Action = Say | ShowOnline | ShowFiles | ShowHistory | FetchFile | Steer | Help | Quit
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A row of `/help`, with the function that makes an action of what follows the name."""
+
+    name: str
+    arguments: str
+    summary: str
+    read: Callable[[str], Action]
+
+    @property
+    def usage(self) -> str:
+        """How to type it."""
+        return f"/{self.name} {self.arguments}".rstrip()
+
+
+def parse(line: str) -> Action | None:
+    """Read one typed line, without its line ending; None if it holds nothing but blanks.
+
+    Raises `BadCommand` with a sentence for the person.
+    """
+    if not line.strip():
+        return None
+    if not line.startswith("/"):
+        return Say(line)
+    if line.startswith("//"):
+        return Say(line[1:])
+    name, rest = _take_word(line[1:])
+    command = COMMANDS.get(name.casefold())
+    if command is None:
+        near = difflib.get_close_matches(name.casefold(), COMMANDS, n=1)
+        guess = f" Did you mean /{near[0]}?" if near else ""
+        raise BadCommand(
+            f"There is no command /{printable(name)}.{guess} /help lists them;"
+            " to send a text that begins with a slash, type two."
+        )
+    try:
+        return command.read(rest)
+    except _WrongArguments as wrong:
+        raise BadCommand(f"{wrong} Type: {command.usage}") from None
+
+
+def help_lines() -> list[str]:
+    """What can be typed, one line each."""
+    width = max(len(command.usage) for command in COMMANDS.values())
+    return [
+        "Type a line to say it to everyone. Commands:",
+        *(f"  {command.usage:{width}}  {command.summary}" for command in COMMANDS.values()),
+        'Quote a name that has blanks: /msg "Ann Lee" see you.',
+        "To say something that begins with a slash, type two.",
+    ]
+
+
+class _WrongArguments(Exception):
+    """The words after a command's name do not fit it; the argument says how."""
+
+
+def _take_word(text: str) -> tuple[str, str]:
+    """Split off the first word, unquoted; what follows comes back without its leading blanks."""
+    text = text.lstrip()
+    if text[:1] in ('"', "'"):
+        end = text.find(text[0], 1)
+        while end != -1 and text[end + 1 : end + 2].strip():
+            end = text.find(text[0], end + 1)
+        if end != -1:
+            return text[1:end], text[end + 1 :].lstrip()
+    word, _, rest = text.partition(" ")
+    return word, rest.lstrip()
+
+
+def _words(rest: str, least: int, most: int) -> list[str]:
+    """Split `rest` into at least `least` and at most `most` words."""
+    words: list[str] = []
+    while rest and len(words) <= most:
+        word, rest = _take_word(rest)
+        words.append(word)
+    if len(words) < least or not all(words[:least]):
+        raise _WrongArguments("Something is missing.")
+    if len(words) > most:
+        raise _WrongArguments("That is too much; a name that has blanks must be quoted.")
+    return words
+
+
+def _read_message(rest: str) -> Action:
+    recipient, text = _take_word(rest)
+    if not recipient or not text.strip():
+        raise _WrongArguments("A private message needs a name and a text.")
+    return Say(text, recipient)
+
+
+def _read_download(rest: str) -> Action:
+    name, *save_as = _words(rest, 1, 2)
+    return FetchFile(name, save_as[0] if save_as and save_as[0] else None)
+
+
+def _read_history(rest: str) -> Action:
+    words = _words(rest, 0, 1)
+    if not words:
+        return ShowHistory()
+    if not (words[0].isascii() and words[0].isdigit() and 0 < int(words[0][:9]) <= MAX_HISTORY):
+        raise _WrongArguments(f"How many must be a number from 1 to {MAX_HISTORY}.")
+    return ShowHistory(int(words[0]))
+
+
+def _plain(action: Action) -> Callable[[str], Action]:
+    """Read a command that takes no arguments."""
+
+    def read(rest: str) -> Action:
+        _words(rest, 0, 0)
+        return action
+
+    return read
+
+
+def _steer(steering: Steering) -> Callable[[str], Action]:
+    """Read a command to a running download."""
+
+    def read(rest: str) -> Action:
+        words = _words(rest, 0, 1)
+        return Steer(steering, words[0] if words else None)
+
+    return read
+
+
+_ROWS: Final = (
+    Command("online", "", "who is here", _plain(ShowOnline())),
+    Command("files", "", "what the server has to download", _plain(ShowFiles())),
+    Command("msg", "NAME TEXT", "say something to one person only", _read_message),
+    Command("download", "FILE [SAVE AS]", "fetch a file; it stops half way to ask", _read_download),
+    Command("proceed", "[FILE]", "let a download go on", _steer(Steering.PROCEED)),
+    Command("pause", "[FILE]", "let a download wait", _steer(Steering.PAUSE)),
+    Command("cancel", "[FILE]", "give a download up", _steer(Steering.CANCEL)),
+    Command("history", "[N]", f"the last N messages ({DEFAULT_HISTORY})", _read_history),
+    Command("help", "", "this list", _plain(Help())),
+    Command("quit", "", "leave", _plain(Quit())),
+)
+COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ROWS}

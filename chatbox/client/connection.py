@@ -1,0 +1,304 @@
+"""One connection to a server: from what a person calls it to a session that has joined.
+
+`ChatConnection` is the driver that `ClientSession` asks for. Its one rule: after anything that may
+have given the session something to do, `flush` hands out the events and sends what there is to
+send. Events wait in the session while no `handler` is set, so none is lost between two handlers.
+"""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from chatbox.client import words
+from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer
+from chatbox.client.exits import Exit, Stop
+from chatbox.client.session import ClientSession
+from chatbox.client.transfers import Transfer
+from chatbox.text import printable
+
+if TYPE_CHECKING:
+    from chatbox.client.download import PartFile
+
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "DEFAULT_PORT",
+    "LEAVE_TIMEOUT",
+    "ChatConnection",
+    "Fetcher",
+    "join_server",
+    "own_name",
+    "split_host",
+]
+
+DEFAULT_PORT: Final = 50000
+CONNECT_TIMEOUT: Final = 20.0
+"""Seconds for name, route and handshake: a server on the far side of the world answers in one."""
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds that a server may take to answer, as much as one that waits for a slow disk."""
+LEAVE_TIMEOUT: Final = 2.0
+"""Seconds that a goodbye may take: nobody wants to wait for it."""
+
+# A silent connection is asked after a minute, and given up after another one without an answer.
+_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+_USER_TIMEOUT_MS: Final = 60_000
+
+
+def own_name() -> str:
+    """What the person at this machine is called: $CHATBOX_NAME, else the login name."""
+    try:
+        name = os.environ.get("CHATBOX_NAME") or getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        name = "guest"
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def split_host(text: str) -> tuple[str, int] | None:
+    """Read ``host``, ``host:port``, an IPv6 address, or one in brackets with or without a port.
+
+    None if it is none of these, so that it may be an endpoint string such as ``tls:host:port``.
+    Raises Stop if the port is not one.
+    """
+    found = re.fullmatch(r"\[([^\[\]]+)\](?::(.*))?|([^:\[\]/]+)(?::(\d*))?", text)
+    if found is None:
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            return None
+        return text, DEFAULT_PORT
+    bracketed, bracketed_port, plain, plain_port = found.groups()
+    port = bracketed_port if bracketed else plain_port
+    if port is None:
+        return bracketed or plain, DEFAULT_PORT
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+        raise Stop(Exit.USAGE, f"{printable(text)}: a port is a number from 1 to 65535.")
+    return bracketed or plain, int(port)
+
+
+def endpoint_for(reactor: Any, text: str) -> tuple[IStreamClientEndpoint, str]:
+    """The endpoint that a person means by `text`, and what to call it in a sentence."""
+    host_and_port = split_host(text)
+    if host_and_port is not None:
+        host, port = host_and_port
+        endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+        return endpoint, f"{printable(host)}, TCP port {port}"
+    try:
+        # Twisted does not annotate it.
+        endpoint = clientFromString(reactor, text)  # type: ignore[no-untyped-call]
+        return endpoint, printable(text)
+    except (ValueError, TypeError, OSError) as problem:
+        raise Stop(
+            Exit.USAGE,
+            f"{printable(text)} is not a server's address ({problem}). Give a host, host:port,"
+            " [IPv6]:port, or an endpoint such as tls:host:port.",
+        ) from None
+
+
+class ChatConnection(Protocol):
+    """The driver of one session: bytes between it and the transport, events to `handler`."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self.session = session
+        self.handler: Callable[[Event], None] | None = None
+        self.why_lost: Failure | None = None
+        self._flushing = False
+
+    @property
+    def peer(self) -> str:
+        """The server's IP address as we reached it; this machine's own for a Unix socket."""
+        host = getattr(self._transport.getPeer(), "host", None)
+        return host if isinstance(host, str) else "127.0.0.1"
+
+    def listen(self, handler: Callable[[Event], None]) -> None:
+        """Give events to `handler` from now on, first of all those that wait."""
+        self.handler = handler
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand out what has happened, and send what there is to send.
+
+        A handler may call this, too; what it has caused is then done when it has returned.
+        """
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            while self.handler is not None and (event := self.session.next_event()) is not None:
+                self.handler(event)
+        finally:
+            self._flushing = False
+        data = self.session.data_to_send()
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def drop(self) -> None:
+        """Close without waiting for what has not been sent."""
+        if self.transport is not None:
+            self._transport.abortConnection()
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        """Have a dead path noticed: nobody writes into a quiet room for hours."""
+        if ITCPTransport.providedBy(self.transport):
+            self._transport.setTcpNoDelay(True)
+            self._transport.setTcpKeepAlive(True)
+        handle = self._transport.getHandle() if hasattr(self.transport, "getHandle") else None
+        if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
+            for name, value in (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
+                if hasattr(socket, name):  # not everywhere
+                    handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on what came."""
+        self.session.receive_data(data)
+        self.flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the session."""
+        self.why_lost = reason
+        self.transport = None
+        self.session.connection_lost()
+        self.flush()
+
+    @property
+    def _transport(self) -> Any:
+        # Which interfaces it has depends on the endpoint.
+        return self.transport
+
+
+async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnection:
+    """Connect, or raise Stop with the reason in a sentence."""
+    factory = Factory.forProtocol(lambda: ChatConnection(ClientSession()))
+    try:
+        connection = await endpoint.connect(factory)
+    except error.ConnectionRefusedError:
+        sentence = "nobody listens there. Is the server running, and is the port right?"
+    except error.DNSLookupError:
+        sentence = "there is no such host. Check the name, or give the server's IP address."
+    except (error.TimeoutError, error.TCPTimedOutError):
+        sentence = (
+            "nobody answers. Is the address right, is the machine on, and does a firewall let"
+            " TCP through to this port?"
+        )
+    except (error.ConnectError, OSError) as problem:
+        sentence = f"it cannot be reached: {printable(str(problem))}"
+    else:
+        assert isinstance(connection, ChatConnection)
+        return connection
+    raise Stop(Exit.NO_CONNECTION, f"{place}: {sentence}")
+
+
+async def join_server(reactor: Any, host: str, name: str) -> ChatConnection:
+    """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do."""
+    endpoint, place = endpoint_for(reactor, host)
+    connection = await _connect(endpoint, place)
+    outcome: Deferred[Event] = Deferred()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Joined | JoinRefused | Lost):
+            connection.handler = None
+            outcome.callback(event)
+
+    try:
+        connection.session.join(name, connection.peer)
+        connection.listen(hear)
+        event = await outcome.addTimeout(ANSWER_TIMEOUT, reactor)
+    except TimeoutError:
+        connection.drop()
+        raise Stop(
+            Exit.NO_CONNECTION,
+            f"{place}: somebody accepts the connection there but does not answer as a chatbox"
+            " server would. Is the port right, and is it the plain or the TLS one?",
+        ) from None
+    except BaseException:
+        connection.drop()
+        raise
+    if isinstance(event, Joined):
+        return connection
+    connection.drop()
+    if isinstance(event, JoinRefused):
+        raise Stop(
+            Exit.NOT_LET_IN,
+            f"You cannot join as {printable(name)}: {words.explain(event.problem)}"
+            " Choose another name with --name.",
+        )
+    raise Stop(
+        Exit.NO_CONNECTION,
+        f"{place}: the connection was closed before the server let us in"
+        f"{_reason(connection.why_lost)}.",
+    )
+
+
+def _reason(why_lost: Failure | None) -> str:
+    """Why a connection was lost, if there is more to say than that it was."""
+    if why_lost is None or isinstance(why_lost.value, error.ConnectionDone | error.ConnectionLost):
+        return ""
+    # OpenSSL gives a list of (library, function, reason).
+    reasons = why_lost.value.args[0] if why_lost.value and why_lost.value.args else ""
+    if isinstance(reasons, list):
+        reasons = ", ".join(str(one[-1]) for one in reasons)
+    return f" ({printable(str(reasons))})"
+
+
+class Fetcher:
+    """Begins transfers from the server at the IP `address`: the `Fetch` of a real client.
+
+    `via` is the IP and UDP port of a relay to send to instead.
+    """
+
+    def __init__(self, reactor: Any, address: str, via: tuple[str, int] | None = None) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._via = via
+        self._ending: list[Deferred[None]] = []
+
+    def __call__(
+        self,
+        offer: Offer,
+        target: PartFile,
+        listener: Callable[[object], None],
+        *,
+        pause_half_way: bool,
+    ) -> Transfer:
+        """Begin one. Raises RemoteError or OSError."""
+        # The transfer's code, and the cryptography with it, is loaded when it is needed.
+        from chatbox.rdt.fetch import fetch
+        from chatbox.rdt.receiver import Ended
+        from chatbox.rdt.ticket import Ticket
+
+        def hear(event: object) -> None:
+            if isinstance(event, Ended):
+                self._ending.append(transfer.closed)
+            listener(event)
+
+        transfer = fetch(
+            self._reactor,
+            self._via or (self._address, offer.port),
+            Ticket.parse(offer.ticket),
+            offer.size,
+            target,
+            hear,
+            pause_half_way=pause_half_way,
+        )
+        return transfer
+
+    async def tell_ends(self) -> None:
+        """Let the server hear how the transfers ended, before this process is gone."""
+        ending, self._ending = self._ending, []
+        for closed in ending:
+            with suppress(TimeoutError):
+                await closed.addTimeout(LEAVE_TIMEOUT, self._reactor)

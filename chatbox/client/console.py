@@ -1,0 +1,336 @@
+"""The console: a terminal or a pipe, as the two ends of one conversation.
+
+On a terminal the running downloads are one line that is redrawn in place; a message that arrives
+takes that line away, prints itself, and puts the line back. In a pipe nothing is redrawn and no
+terminal code is written: a download says so when it has reached a quarter, a half, three quarters.
+
+Reading stops while the session has as many unanswered requests as it may have, and the server's
+lines wait while standard output takes no more, so a fast pipe on either side costs no memory.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.stdio import StandardIO
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatbox.client import words
+from chatbox.client.connection import (
+    LEAVE_TIMEOUT,
+    ChatConnection,
+    Fetcher,
+    join_server,
+    own_name,
+)
+from chatbox.client.conversation import Conversation
+from chatbox.client.events import Event, Joined
+from chatbox.client.exits import Exit
+from chatbox.client.lines import LineBuffer
+from chatbox.client.session import State
+from chatbox.client.transfers import Download, Fetch, Stage
+
+__all__ = ["Console", "Screen", "Ticker", "columns_of", "is_terminal", "join"]
+
+# Several times what a message may hold; a longer line is not a message.
+MAX_TYPED_BYTES: Final = 64 * 1024
+REDRAW_EVERY: Final = 0.25
+"""Seconds between two looks at the downloads: four a second is what an eye can read."""
+FLUSH_TIMEOUT: Final = 5.0
+"""Seconds that whoever reads our standard output may take for the last words."""
+
+USUAL_COLUMNS: Final = 80
+_CLEAR_LINE: Final = "\r\x1b[K"
+_MILESTONES: Final = (75, 50, 25)  # per cent
+
+
+def is_terminal(fd: int) -> bool:
+    """Whether `fd` is a terminal that understands the one code that we use."""
+    return os.isatty(fd) and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def columns_of(fd: int) -> int:
+    """How wide the terminal `fd` is, in characters."""
+    try:
+        return os.get_terminal_size(fd).columns or USUAL_COLUMNS
+    except OSError:
+        return USUAL_COLUMNS
+
+
+class Screen:
+    """Lines for a person and, below them on a terminal, one line about the downloads."""
+
+    def __init__(
+        self, write: Callable[[str], None], *, terminal: bool, columns: Callable[[], int]
+    ) -> None:
+        self._write = write
+        self._terminal = terminal
+        self._columns = columns
+        self._status = ""
+        self._told: dict[int, int] = {}  # download's identity -> last milestone told
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if self._status:
+            self._write(f"{_CLEAR_LINE}{text}\n{self._status}")
+        else:
+            self._write(f"{text}\n")
+
+    def show(self, downloads: list[Download]) -> None:
+        """Say how far the downloads are, where it has changed."""
+        if self._terminal:
+            self._redraw(downloads)
+        else:
+            self._tell_milestones(downloads)
+
+    def clear(self) -> None:
+        """Take the line about the downloads away."""
+        if self._status:
+            self._write(_CLEAR_LINE)
+            self._status = ""
+
+    def _redraw(self, downloads: list[Download]) -> None:
+        texts = [
+            words.progress_text(download.name, progress)
+            for download in downloads
+            if download.stage is Stage.RUNNING and (progress := download.progress()) is not None
+        ]
+        # One column stays free: a full line makes some terminals go to the next.
+        status = words.clip(" | ".join(texts), self._columns() - 1)
+        if status != self._status:
+            self._write(f"{_CLEAR_LINE}{status}")
+            self._status = status
+
+    def _tell_milestones(self, downloads: list[Download]) -> None:
+        self._told = {id(one): self._told.get(id(one), 0) for one in downloads}
+        for download in downloads:
+            progress = download.progress()
+            if progress is None:
+                continue
+            reached = next((one for one in _MILESTONES if words.percent(progress) >= one), 0)
+            if reached > self._told[id(download)]:
+                self._told[id(download)] = reached
+                if download.stage is Stage.RUNNING:  # else it has been said where it stands
+                    self.line(words.progress_text(download.name, progress))
+
+
+class Ticker:
+    """The one timer of a client that shows downloads; it runs only while there are any."""
+
+    def __init__(
+        self, reactor: Any, screen: Screen, downloads: Callable[[], list[Download]]
+    ) -> None:
+        self._reactor = reactor
+        self._screen = screen
+        self._downloads = downloads
+        self._call: IDelayedCall | None = None
+
+    def update(self) -> None:
+        """Show the downloads now, and go on showing them while there are any."""
+        downloads = self._downloads()
+        self._screen.show(downloads)
+        if downloads and self._call is None:
+            self._call = self._reactor.callLater(REDRAW_EVERY, self._tick)
+        elif not downloads:
+            self.stop()
+
+    def stop(self) -> None:
+        """Disarm the timer."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _tick(self) -> None:
+        self._call = None
+        self.update()
+
+
+@implementer(IHalfCloseableProtocol)
+class Console(Protocol):
+    """Standard input and output around one conversation, from having joined to having left."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        connection: ChatConnection,
+        fetch: Fetch,
+        *,
+        terminal: bool,
+        columns: Callable[[], int] = lambda: columns_of(1),
+    ) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._session = connection.session
+        self._screen = Screen(self._write, terminal=terminal, columns=columns)
+        self._conversation = Conversation(
+            self._session,
+            host=connection.peer,
+            fetch=fetch,
+            flush=connection.flush,
+            tell=self._screen.line,
+            changed=self._download_changed,
+            clock=reactor.seconds,
+        )
+        self._ticker = Ticker(reactor, self._screen, lambda: self._conversation.downloads)
+        self._input = LineBuffer(MAX_TYPED_BYTES)
+        self._typed: deque[bytes | None] = deque()
+        self._input_ended = False
+        self._status: Exit | None = None
+        self._deadline: IDelayedCall | None = None  # for the goodbye, then for the last words
+        self._done: Deferred[Exit] = Deferred()
+
+    async def run(self, stdin: int = 0, stdout: int = 1) -> Exit:
+        """Talk until the person leaves or the connection is lost. Leaves if cancelled."""
+        # They may be a terminal that the shell shares with us: give it back as it was.
+        blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
+        try:
+            # Not annotated, and mypy takes the one of Windows, which has fewer arguments.
+            StandardIO(self, stdin, stdout, self._reactor)  # type: ignore[call-arg, no-untyped-call]
+            return await self.until_done()
+        finally:
+            for fd, was_blocking in blocking:
+                os.set_blocking(fd, was_blocking)
+
+    async def until_done(self) -> Exit:
+        """Wait for the end. If cancelled, leave, and pass the cancellation on when that is done."""
+        try:
+            return await self._done
+        except CancelledError:
+            self._done = Deferred()
+            if self._status is None:
+                self.leave()
+                await self._done
+            raise
+
+    # What Twisted calls, about standard input and output
+
+    def connectionMade(self) -> None:
+        """Standard input and output are open."""
+        self._stdio.registerProducer(self._connection.transport, True)
+        self._conversation.handle(Joined(self._session.name, self._session.key))
+        self._connection.listen(self._hear)
+        self._settle()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Something was typed, or came through a pipe."""
+        self._typed += self._input.feed(data)
+        self._settle()
+
+    def readConnectionLost(self) -> None:
+        """There is no more input."""
+        self._typed += self._input.end()
+        self._input_ended = True
+        self._settle()
+
+    def writeConnectionLost(self) -> None:
+        """Nobody reads what we say, so there is no use in staying."""
+        self.transport = None
+        self.leave()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Standard input and output are closed: because we did so, or because of a bug."""
+        self.transport = None
+        self._finish()
+
+    # How it works
+
+    def leave(self) -> None:
+        """Say goodbye; `until_done` ends soon after."""
+        self._conversation.leave()
+        self._settle()
+
+    @property
+    def _stdio(self) -> Any:
+        # Our own transport, with those of its methods that are not every transport's.
+        return self.transport
+
+    def _write(self, text: str) -> None:
+        if self.transport is not None:
+            self.transport.write(text.encode("utf-8", "replace"))
+
+    def _hear(self, event: Event) -> None:
+        """Something has happened at the server's."""
+        self._conversation.handle(event)
+        self._settle()
+
+    def _download_changed(self) -> None:
+        """A download has begun, stands, goes on or has ended."""
+        if self._status is None:
+            self._ticker.update()
+            self._settle()
+
+    def _settle(self) -> None:
+        """After anything has happened: do what has become possible or due."""
+        if self._status is not None:
+            return
+        self._act_on_input()
+        if self._session.state is State.LEAVING and self._deadline is None:
+            self._deadline = self._reactor.callLater(LEAVE_TIMEOUT, self._connection.drop)
+        if self._conversation.status is not None:
+            self._close(self._conversation.status)
+
+    def _act_on_input(self) -> None:
+        """Act on the lines that were typed, as far as the session has room for requests."""
+        while self._typed and not self._session.is_full:
+            line = self._typed.popleft()
+            if self._session.state is State.LEAVING:
+                pass  # it follows /quit
+            elif line is None:
+                self._screen.line("That line is too long.")
+            else:
+                self._conversation.enter(line.decode("utf-8", "replace"))
+        if self._input_ended:
+            if not self._typed:
+                self._conversation.end_input()
+        elif self.transport is not None:
+            if self._typed:
+                self._stdio.pauseProducing()
+            else:
+                self._stdio.resumeProducing()
+
+    def _close(self, status: Exit) -> None:
+        """The conversation is over: say the last words, then close."""
+        self._status = status
+        self._ticker.stop()
+        self._screen.clear()
+        self._disarm()
+        if self.transport is None:
+            self._finish()
+        else:
+            self._deadline = self._reactor.callLater(FLUSH_TIMEOUT, self._finish)
+            self._stdio.unregisterProducer()
+            self._stdio.loseConnection()
+
+    def _finish(self) -> None:
+        self._disarm()
+        self._ticker.stop()
+        if self._status is None:
+            self._status = Exit.FAILED
+            self._connection.drop()
+        if not self._done.called:
+            self._done.callback(self._status)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+
+async def join(reactor: Any, options: Namespace) -> Exit:
+    """``chatbox join``: talk until the person leaves."""
+    connection = await join_server(reactor, options.host, options.name or own_name())
+    fetcher = Fetcher(reactor, connection.peer, options.udp_via)
+    console = Console(reactor, connection, fetcher, terminal=is_terminal(1))
+    try:
+        return await console.run()
+    finally:
+        connection.drop()
+        await fetcher.tell_ends()

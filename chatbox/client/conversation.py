@@ -1,0 +1,231 @@
+"""A person's conversation: what they type acts on the server, what happens is told to them.
+
+This stands between the session, which knows the wire, and a console or a window, which knows the
+screen. It owns the downloads and the wish to leave. It must never print, block, or know a
+transport: it is given `flush` to call when the session may have something to send, `fetch` to begin
+a transfer, `tell` for lines that the person should read, `changed` to call when a download has
+changed its stage, and `clock`, in seconds since the epoch.
+
+Leaving has two degrees. `/quit` says goodbye at once. The end of the input (a pipe is empty, or
+Ctrl-D) says goodbye once every request is answered and every download has ended; one that stands
+then goes on by itself, since nobody is left to type `/proceed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Final
+
+from chatbox.client import words
+from chatbox.client.commands import (
+    Action,
+    BadCommand,
+    FetchFile,
+    Help,
+    Quit,
+    Say,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+    Steer,
+    Steering,
+    help_lines,
+    parse,
+)
+from chatbox.client.events import Event, Failed, Kind, Lost, Offer, Request
+from chatbox.client.exits import Exit, exit_for_refusal
+from chatbox.client.session import ClientSession, State
+from chatbox.client.transfers import Download, Fetch, Stage, save_path
+from chatbox.errors import RemoteError
+from chatbox.text import printable
+
+__all__ = ["MAX_DOWNLOADS", "Conversation"]
+
+# Downloads of one client at a time. The server has its own bound; this one keeps a long pasted list
+# of commands from opening files without end.
+MAX_DOWNLOADS: Final = 16
+
+
+class Conversation:
+    """One person's dealings with one server, over one session."""
+
+    def __init__(
+        self,
+        session: ClientSession,
+        *,
+        host: str,
+        fetch: Fetch,
+        flush: Callable[[], None],
+        tell: Callable[[str], None],
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+        zone: tzinfo | None = None,
+    ) -> None:
+        self.session = session
+        self.downloads: list[Download] = []
+        """Those that have not ended, in the order asked for."""
+        self.status: Exit | None = None
+        """How it ended: OK if we left, LOST if not; None while it goes on."""
+        self._lost: Lost | None = None
+        self._input_has_ended = False
+        self._asked: dict[int, Download] = {}
+        self._host = host
+        self._fetch = fetch
+        self._flush = flush
+        self._tell = tell
+        self._changed = changed
+        self._clock = clock
+        self._zone = zone
+
+    # What the person does
+
+    def enter(self, line: str) -> None:
+        """Act on one typed line."""
+        try:
+            action = parse(line)
+        except BadCommand as error:
+            self._tell(str(error))
+        else:
+            if action is not None:
+                self.act(action)
+
+    def act(self, action: Action) -> None:
+        """Do what a person asked for, if the conversation allows it now."""
+        match action:
+            case Help():
+                for line in help_lines():
+                    self._tell(line)
+            case Steer(steering=steering, name=name):
+                self._steer(steering, name)
+            case Quit():
+                self.leave()
+            case _ if self.session.state is not State.JOINED:
+                self._tell("Not connected.")
+            case _ if self.session.is_full:
+                self._tell("Too much is waiting for the server; try again in a moment.")
+            case Say(text=text, recipient=recipient):
+                self.session.say(text, recipient)
+            case ShowOnline():
+                self.session.ask_users()
+            case ShowFiles():
+                self.session.ask_files()
+            case ShowHistory(count=count):
+                self.session.ask_history(count)
+            case FetchFile(name=name, save_as=save_as):
+                self._download(name, save_as)
+        self._flush()
+
+    def end_input(self) -> None:
+        """Nothing more will be typed: leave when all is done."""
+        if not self._input_has_ended:
+            self._input_has_ended = True
+            for download in list(self.downloads):
+                download.go_on_alone()
+        self._leave_if_done()
+        self._flush()
+
+    def leave(self) -> None:
+        """Say goodbye now. Downloads that are on their way are named, since they stop here."""
+        for download in self.downloads:
+            download.say_stopped()
+        self.downloads = []
+        if self.session.state is State.JOINED:
+            self.session.leave()
+        elif self._lost is not None:
+            self.status = Exit.LOST
+        self._flush()
+
+    # What happens
+
+    def handle(self, event: Event) -> None:
+        """Take an event of the session."""
+        match event:
+            case Offer(request=request) if request.number in self._asked:
+                self._asked.pop(request.number).begin(event, self._fetch, self._host)
+            case Failed(request=Request(kind=Kind.DOWNLOAD) as request, problem=problem) if (
+                request.number in self._asked
+            ):
+                self._asked.pop(request.number).refuse(
+                    words.explain(problem), exit_for_refusal(problem.code)
+                )
+            case _:
+                for line in words.describe(
+                    event, self.session.name, now=self._clock(), zone=self._zone
+                ):
+                    self._tell(line)
+        if isinstance(event, Lost):
+            self._lose(event)
+        self._leave_if_done()
+
+    def transfer_changed(self) -> None:
+        """A download has changed its stage."""
+        self.downloads = [one for one in self.downloads if one.stage is not Stage.ENDED]
+        self._leave_if_done()
+        self._flush()
+        self._changed()
+
+    # How it works
+
+    def _download(self, name: str, save_as: str | None) -> None:
+        """Ask for a file, once it is clear that it could be saved."""
+        from chatbox.client.download import PartFile
+
+        if len(self.downloads) >= MAX_DOWNLOADS:
+            self._tell(f"{MAX_DOWNLOADS} downloads are running; wait for one to end.")
+            return
+        try:
+            path = save_path(name, save_as)
+            target = PartFile(path)
+        except RemoteError as error:
+            self._tell(error.detail)
+        except OSError as error:
+            self._tell(f"{words.os_error_text(error)} To save it elsewhere: /download FILE SAVE-AS")
+        else:
+            download = Download(
+                name,
+                target,
+                path,
+                tell=self._tell,
+                changed=self.transfer_changed,
+                clock=self._clock,
+            )
+            self.downloads.append(download)
+            self._asked[self.session.download(name)] = download
+
+    def _steer(self, steering: Steering, name: str | None) -> None:
+        """Pass a wish on to the download that it is for."""
+        fitting = [one for one in self.downloads if name is None or one.name == name]
+        if not fitting:
+            self._tell(
+                "No download is running." if name is None else "No such download is running."
+            )
+        elif len(fitting) > 1:
+            names = ", ".join(sorted({printable(one.name) for one in fitting}))
+            self._tell(f"Which one? /{steering.value} FILE, with one of: {names}")
+        else:
+            fitting[0].steer(steering)
+
+    def _lose(self, lost: Lost) -> None:
+        """The connection is gone. What is being downloaded does not need it."""
+        self._lost = lost
+        if lost.expected:
+            self.status = Exit.OK
+            return
+        for download in self._asked.values():
+            download.refuse("the connection was lost before the server answered.", Exit.LOST)
+        self._asked.clear()
+        if self.downloads:
+            self._tell("The download goes on; /quit leaves without it.")
+
+    def _leave_if_done(self) -> None:
+        """Be done if nothing is left to wait for, and no input or no server is left either."""
+        if self._lost is not None and not self.downloads and self.status is None:
+            self.status = Exit.LOST
+        elif (
+            self._input_has_ended
+            and self.session.state is State.JOINED
+            and not self.session.pending
+            and not self.downloads
+        ):
+            self.session.leave()

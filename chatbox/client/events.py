@@ -1,0 +1,197 @@
+"""What a client asks a server, and what it hears: the values that the session hands out.
+
+Text in them is as the server sent it. Whoever shows it passes it through `chatbox.text.printable`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+__all__ = [
+    "EVERYONE",
+    "Event",
+    "Failed",
+    "FileList",
+    "Garbled",
+    "HistoryPage",
+    "JoinRefused",
+    "Joined",
+    "Kind",
+    "Left",
+    "Listed",
+    "Lost",
+    "Offer",
+    "Presence",
+    "Problem",
+    "Request",
+    "Said",
+    "Succeeded",
+    "UserList",
+]
+
+EVERYONE: Final = "all"
+"""The recipient of what is said to the whole room."""
+
+
+class Kind(Enum):
+    """What a request asks for; the value is its name on the wire."""
+
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
+    USERS = "get_user_list"
+    FILES = "get_file"
+    SAY = "message_request"
+    DOWNLOAD = "download"
+    HISTORY = "history"
+    PING = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that was sent: enough to tell a person later what became of it."""
+
+    number: int
+    kind: Kind
+    recipient: str = ""  # of SAY
+    text: str = ""  # what was said; the file's name of DOWNLOAD; the name asked for of CONNECT
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something was refused: a code for programs and a sentence (foreign text!) for people."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """We are in, as `name`; `key` takes this name over again after a cut connection."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """The server does not want us under this name; another may be tried at once."""
+
+    name: str
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Somebody said something. `id` is its place in the log, `at` milliseconds since the epoch."""
+
+    sender: str
+    recipient: str
+    text: str
+    id: int = 0
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Somebody came (`here`) or went."""
+
+    name: str
+    here: bool
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file on the server's shelf; the size in bytes is None when the server does not say."""
+
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A SAY is in the log, or a PING came back."""
+
+    request: Request
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """Who is here, in the server's order."""
+
+    request: Request
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """What lies on the shelf, in the server's order."""
+
+    request: Request
+    files: tuple[Listed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """What was said before, oldest first."""
+
+    request: Request
+    said: tuple[Said, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A file may be fetched from this UDP port with this ticket; `size` in bytes."""
+
+    request: Request
+    port: int
+    ticket: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request was refused; `request` is None when the server did not say which."""
+
+    request: Request | None
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """The server sent a line that makes no sense. Told once a connection; the rest is counted."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The server has taken our goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection is gone. `expected` if we said goodbye; `unanswered` in the order sent."""
+
+    expected: bool
+    unanswered: tuple[Request, ...]
+
+
+Event = (
+    Joined
+    | JoinRefused
+    | Said
+    | Presence
+    | Succeeded
+    | UserList
+    | FileList
+    | HistoryPage
+    | Offer
+    | Failed
+    | Garbled
+    | Left
+    | Lost
+)

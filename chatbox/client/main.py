@@ -1,0 +1,225 @@
+"""The command ``chatbox``: its arguments, its subcommands, and how it ends.
+
+Exit statuses are those of `chatbox.client.exits.Exit`; ``chatbox --help`` lists them. Each
+subcommand is a coroutine that takes the reactor and the arguments, and returns a status or raises
+`Stop` with a sentence for the person. A signal cancels the coroutine, which then leaves the room
+before it ends.
+
+Modules are imported when the subcommand that needs them runs, so that the prompt is there at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import ipaddress
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+from chatbox import __version__
+from chatbox.client.exits import Exit, Stop
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+__all__ = ["Exit", "arguments", "main", "run"]
+
+
+class Subcommand(Protocol):
+    """What a subcommand runs."""
+
+    def __call__(
+        self, reactor: Any, options: argparse.Namespace, /
+    ) -> Coroutine[Deferred[Any], Any, Exit]:
+        """Do it."""
+
+
+_SUBCOMMANDS: Final[Mapping[str, str]] = {
+    "join": "chatbox.client.console",
+    "get": "chatbox.client.oneshots",
+    "who": "chatbox.client.oneshots",
+    "files": "chatbox.client.oneshots",
+    "say": "chatbox.client.oneshots",
+    "history": "chatbox.client.oneshots",
+    "demo": "chatbox.client.demo",
+}
+"""The module of each subcommand; in it, a function of the same name."""
+
+_SIGNALS: Final[Mapping[signal.Signals, Exit]] = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.HUNG_UP,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line `argv`, and end the process with one of the statuses of `Exit`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a name may have letters that a terminal has not
+    options = arguments().parse_args(argv)
+    try:
+        module = importlib.import_module(_SUBCOMMANDS[options.command])
+        status = run(getattr(module, options.command), options)
+    except KeyboardInterrupt:  # before or after the reactor ran
+        status = Exit.INTERRUPTED
+    sys.exit(status)
+
+
+def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
+    """Run the reactor until the subcommand has ended, by itself or by a signal."""
+    from twisted.internet import reactor as twisted_reactor
+    from twisted.internet.defer import Deferred
+    from twisted.internet.error import ReactorNotRunning
+
+    reactor: Any = twisted_reactor  # a module, to mypy
+    statuses: list[Exit] = []  # those of signals go first
+    errands: list[Deferred[None]] = []
+
+    async def guarded() -> None:
+        try:
+            statuses.append(await subcommand(reactor, options))
+            sys.stdout.flush()
+        except Stop as stopped:
+            print(f"chatbox: {stopped.sentence}", file=sys.stderr)
+            statuses.append(stopped.status)
+        except BrokenPipeError:
+            # Whoever read our output is gone. Python must not try again when it closes the pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            statuses.append(Exit.FAILED)
+        except Exception:
+            if not statuses:  # else it was cancelled by a signal
+                traceback.print_exc()
+        end()
+
+    def end() -> None:
+        with suppress(ReactorNotRunning):  # it may be stopping already
+            reactor.stop()
+
+    def start() -> None:
+        for number, status in _SIGNALS.items():
+            signal.signal(number, lambda *_, status=status: reactor.callFromThread(stop, status))
+        errands.append(Deferred.fromCoroutine(guarded()))
+
+    def stop(status: Exit) -> None:
+        if statuses:
+            end()  # asked twice: no more patience
+        else:
+            statuses.append(status)
+            errands[0].cancel()
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    return statuses[0] if statuses else Exit.FAILED
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="chatbox",
+        description="Talk in a chatbox room, and download the files that its server shares.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"chatbox {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=f"{summary}.")
+        if name_help:
+            made.add_argument("host", metavar="HOST", help="the server, see chatbox --help")
+            made.add_argument("--name", metavar="NAME", type=_text, help=name_help)
+        return made
+
+    visitor = "the name to go by [default: your name with a random ending]"
+
+    join = add("join", "Talk, in a terminal or through a pipe", "your name [default: see --help]")
+    _add_relay(join)
+
+    get = add("get", "Download one file; prints its sha-256 and its path", visitor)
+    get.add_argument("file", metavar="FILE", type=_text, help="the name of a file on the server")
+    get.add_argument("-o", "--output", metavar="PATH", help="the file or folder to save to")
+    get.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    get.add_argument("--pause", action="store_true", help="stop half way and ask whether to go on")
+    get.add_argument("-q", "--quiet", action="store_true", help="complain, but do not chat")
+    _add_relay(get)
+
+    add("who", "Print who is in the room, one name a line", visitor)
+    add("files", "Print the server's files: name, TAB, size in bytes", visitor)
+
+    say = add("say", "Say one thing; success means that the server has kept it", visitor)
+    say.add_argument("text", metavar="TEXT", type=_text, help="what to say")
+    say.add_argument("--to", metavar="NAME", type=_text, help="to one person only")
+
+    history = add(
+        "history",
+        "Print what was said: number, time in UTC, sender, recipient (or all) and text,"
+        " with TAB between them",
+        visitor,
+    )
+    history.add_argument(
+        "-n", metavar="N", dest="count", type=_count, default=20, help="how many [default: 20]"
+    )
+    history.add_argument(
+        "--after", metavar="NUMBER", type=_count, help="only what follows the message NUMBER"
+    )
+
+    demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
+    demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")
+    return parser
+
+
+def _add_relay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--udp-via",
+        metavar="IP:PORT",
+        type=_relay,
+        help="for testing: download through a UDP relay, instead of straight from the server",
+    )
+
+
+def _text(argument: str) -> str:
+    """An argument as text that can be sent: bytes that are not UTF-8 are replaced."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _count(argument: str) -> int:
+    if not (argument.isascii() and argument.isdigit() and len(argument) < 19):
+        raise argparse.ArgumentTypeError(f"{argument!r} is not a number")
+    return int(argument)
+
+
+def _relay(argument: str) -> tuple[str, int]:
+    host, _, port = argument.rpartition(":")
+    host = host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not IP:PORT") from None
+    return host, _count(port)
+
+
+def _epilog() -> str:
+    """The part of the help that is about all subcommands."""
+    rows = "\n".join(f"  {status.value:>3}  {status.meaning}" for status in Exit)
+    return f"""\
+chatbox COMMAND --help tells more about a command.
+
+HOST is a host name or address with the server's port if that is not 50000, as in example.org,
+example.org:6000, 192.0.2.1 or [2001:db8::1]:6000; or a Twisted client endpoint, such as
+tls:example.org:6000 or unix:/run/chatbox.
+
+Your name is what --name says, else $CHATBOX_NAME, else your login name.
+
+exit status:
+{rows}
+"""
+
+
+if __name__ == "__main__":
+    main()

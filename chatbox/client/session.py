@@ -1,0 +1,363 @@
+"""The client's side of the chat: bytes in, events out, requests as method calls.
+
+What it owns: which requests are unanswered, and how far the conversation has come. It never opens a
+socket, reads a clock or decides what a person sees. A driver keeps the cycle
+
+    session.receive_data(data) or a request   ->   session.next_event() until None
+                                              ->   transport.write(session.data_to_send())
+
+Every request method returns the number that goes out in `q`; the server gives it back in the
+answer, so any number of requests (up to `MAX_PENDING`) may be on their way at once. A server that
+does not give numbers back is understood too: its answer belongs to the oldest request of its kind.
+
+A server is a peer like any other. What it may make grow is bounded, a key or a response that we do
+not know is ignored, and a line that makes no sense costs a warning, not the connection.
+
+Ways not taken: a Deferred for each request (the console and the window want events in their order,
+and what was sent but never answered must outlive a connection); one callback for each event (a
+dozen names to wire where one `match` reads better).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+from typing import Final
+
+from chatbox.chat import wire
+from chatbox.chat.wire import Message
+from chatbox.client import answers
+from chatbox.client.events import (
+    EVERYONE,
+    Event,
+    Failed,
+    Garbled,
+    HistoryPage,
+    Joined,
+    JoinRefused,
+    Kind,
+    Left,
+    Lost,
+    Presence,
+    Problem,
+    Request,
+    Said,
+    Succeeded,
+)
+from chatbox.client.lines import LineBuffer
+from chatbox.errors import LocalError, RemoteError
+
+__all__ = ["MAX_LINE", "MAX_PENDING", "TRANSITIONS", "Cause", "ClientSession", "State"]
+
+# The longest line that a server of ours sends: a list of many files.
+MAX_LINE: Final = wire.MAX_ANSWER_BYTES
+# More unanswered requests than anybody needs; the driver stops reading its input there.
+MAX_PENDING: Final = 256
+# What one answer to `history` may hold; a server of ours sends less.
+MAX_HISTORY: Final = 10_000
+
+
+class State(Enum):
+    """How far the conversation has come."""
+
+    FRESH = "fresh"  # connected, without a name
+    JOINING = "joining"  # asked for a name
+    JOINED = "joined"
+    LEAVING = "leaving"  # said goodbye; the server has yet to close
+    ENDED = "ended"
+
+
+class Cause(Enum):
+    """What moves the conversation on."""
+
+    JOIN = "join"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    LEAVE = "leave"
+    LOST = "lost"
+
+
+TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
+    State.FRESH: {Cause.JOIN: State.JOINING, Cause.LOST: State.ENDED},
+    State.JOINING: {
+        Cause.ACCEPTED: State.JOINED,
+        Cause.REFUSED: State.FRESH,
+        Cause.LOST: State.ENDED,
+    },
+    State.JOINED: {Cause.LEAVE: State.LEAVING, Cause.LOST: State.ENDED},
+    State.LEAVING: {Cause.LOST: State.ENDED},
+    State.ENDED: {},
+}
+
+_NOTHING: Final = Message()
+
+
+class ClientSession:
+    """One client's conversation with a server, from the first byte to the last."""
+
+    def __init__(self) -> None:
+        self.state = State.FRESH
+        self.name = ""
+        """What we are called, as the server spells it; empty until joined."""
+        self.key = ""
+        """What takes our name over again after a cut connection."""
+        self.last_id = 0
+        """The place in the log of the newest message heard."""
+        self.ignored = 0
+        """How many lines made no sense."""
+        self._pending: dict[int, Request] = {}
+        self._last_number = 0
+        self._held: deque[Said | Presence] = deque()
+        self._events: deque[Event] = deque()
+        self._lines = LineBuffer(MAX_LINE)
+        self._outgoing: list[bytes] = []
+
+    # What the driver calls
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what the server sent, in pieces of any size."""
+        if self.state is State.ENDED:
+            return
+        for line in self._lines.feed(data):
+            if line is None:
+                self._ignore("a line that is far too long")
+            else:
+                self._receive_line(line)
+
+    def connection_lost(self) -> None:
+        """The connection is gone, for whatever reason. Nothing happens after this."""
+        if self.state is State.ENDED:
+            return
+        expected = self.state is State.LEAVING
+        self._release()
+        self._move(Cause.LOST)
+        self._events.append(Lost(expected, self.pending))
+        self._pending.clear()
+        self._outgoing.clear()
+
+    def next_event(self) -> Event | None:
+        """The oldest event not yet taken."""
+        return self._events.popleft() if self._events else None
+
+    def data_to_send(self) -> bytes:
+        """What has to go to the server since this was last asked."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    @property
+    def pending(self) -> tuple[Request, ...]:
+        """The unanswered requests, oldest first."""
+        return tuple(self._pending.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request made now would break the bound `MAX_PENDING`."""
+        return len(self._pending) >= MAX_PENDING
+
+    # Requests. Each returns its number; LocalError where the state or the bound forbids it.
+
+    def join(self, name: str, server: str, *, key: str = "", password: str = "") -> int:
+        """Ask to be called `name` on the server whose address is `server`.
+
+        `key` takes the name over from a connection of ours that was cut.
+        """
+        self._move(Cause.JOIN)
+        return self._ask(
+            Kind.CONNECT,
+            Message(
+                sender=name, recipient=f"server:{server}", text=password or None, key=key or None
+            ),
+            text=name,
+        )
+
+    def leave(self) -> int:
+        """Say goodbye; the server answers what it still owes, then closes."""
+        self._move(Cause.LEAVE)
+        return self._ask(Kind.DISCONNECT)
+
+    def say(self, text: str, recipient: str = EVERYONE) -> int:
+        """Say something to everyone or to one person."""
+        return self._ask(
+            Kind.SAY, Message(recipient=recipient, text=text), recipient=recipient, text=text
+        )
+
+    def ask_users(self) -> int:
+        """Ask who is here."""
+        return self._ask(Kind.USERS)
+
+    def ask_files(self) -> int:
+        """Ask what is on the shelf."""
+        return self._ask(Kind.FILES)
+
+    def ask_history(self, count: int, after: int | None = None) -> int:
+        """Ask for `count` messages: the last ones, or those that follow the message `after`."""
+        return self._ask(Kind.HISTORY, Message(count=count, after=after))
+
+    def download(self, name: str) -> int:
+        """Ask for a file's port and ticket."""
+        return self._ask(Kind.DOWNLOAD, Message(text=name), text=name)
+
+    def ping(self) -> int:
+        """Ask whether the server is there."""
+        return self._ask(Kind.PING)
+
+    # How it works
+
+    def _move(self, cause: Cause) -> None:
+        """The one place where `state` changes."""
+        state = TRANSITIONS[self.state].get(cause)
+        if state is None:
+            raise LocalError(f"{cause} does not fit a session that is {self.state}")
+        self.state = state
+
+    def _ask(
+        self, kind: Kind, message: Message = _NOTHING, *, recipient: str = "", text: str = ""
+    ) -> int:
+        """Send a request, and remember it until it is answered."""
+        allowed = _ASKABLE.get(kind, State.JOINED)
+        if self.state is not allowed:
+            raise LocalError(f"a {kind.value} request does not fit a session that is {self.state}")
+        if self.is_full and kind is not Kind.DISCONNECT:
+            raise LocalError(f"{MAX_PENDING} requests wait for their answers")
+        number = self._last_number + 1
+        # Before it is remembered: what cannot be written as a line has not been asked.
+        line = wire.format_line(replace(message, request=kind.value, sequence=number))
+        self._last_number = number
+        self._pending[number] = Request(number, kind, recipient, text)
+        self._outgoing.append(line)
+        return number
+
+    def _receive_line(self, line: bytes) -> None:
+        """Take one line of the server."""
+        if not line:
+            return
+        try:
+            message = wire.parse_line(line)
+            match message.response:
+                case "message_received":
+                    self._hear(answers.said(message))
+                case "presence":
+                    self._hear(answers.presence(message))
+                case "error":
+                    self._receive_error(message)
+                case str(response) if response in answers.KINDS:
+                    self._receive_answer(answers.KINDS[response], message)
+                case _:
+                    pass  # a newer server may say more
+        except RemoteError as error:
+            self._ignore(error.detail or error.code)
+
+    def _hear(self, news: Said | Presence) -> None:
+        """Something is said now, or it is part of the history that was asked for.
+
+        The two look the same. History comes in one piece right before its answer, which says how
+        many messages it was; so while that answer is awaited, news is held.
+        """
+        if isinstance(news, Said):
+            self.last_id = max(self.last_id, news.id)
+        self._held.append(news)
+        if len(self._held) > MAX_HISTORY or not self._awaits(Kind.HISTORY):
+            self._events.append(self._held.popleft())
+
+    def _release(self) -> None:
+        """What was held is no history."""
+        self._events.extend(self._held)
+        self._held.clear()
+
+    def _awaits(self, kind: Kind) -> bool:
+        return any(request.kind is kind for request in self._pending.values())
+
+    def _receive_error(self, message: Message) -> None:
+        """A refusal that is no answer of its own kind, or a word about the connection itself."""
+        problem = answers.problem(message)
+        request = self._pending.pop(message.sequence or 0, None)
+        if self.state is State.JOINING and (request is None or request.kind is Kind.CONNECT):
+            request = request or self._take(Kind.CONNECT, None)
+        self._fail(request, problem)
+
+    def _receive_answer(self, kind: Kind, message: Message) -> None:
+        """An answer: hand out what it says about the request that it belongs to."""
+        request = self._take(kind, message.sequence)
+        if request is None:
+            return  # nobody asked
+        if answers.is_refusal(kind, message):
+            self._fail(request, answers.problem(message))
+            return
+        try:
+            self._events.append(self._read(request, message))
+        except RemoteError as error:
+            self._fail(request, Problem(error.code, error.detail))
+            self._ignore(error.detail)
+
+    def _take(self, kind: Kind, number: int | None) -> Request | None:
+        """Remove the request that an answer of this kind and number belongs to."""
+        if number is None:
+            number = next((one.number for one in self.pending if one.kind is kind), 0)
+        request = self._pending.get(number)
+        if request is None or request.kind is not kind:
+            return None
+        return self._pending.pop(number)
+
+    def _fail(self, request: Request | None, problem: Problem) -> None:
+        """Say that a request was refused."""
+        if not self._awaits(Kind.HISTORY):
+            self._release()
+        if request is not None and request.kind is Kind.CONNECT:
+            self._move(Cause.REFUSED)
+            self._events.append(JoinRefused(request.text, problem))
+        else:
+            self._events.append(Failed(request, problem))
+
+    def _ignore(self, why: str) -> None:
+        """Go on after a line that makes no sense; say so the first time."""
+        self.ignored += 1
+        if self.ignored == 1:
+            self._events.append(Garbled(why))
+
+    def _read(self, request: Request, message: Message) -> Event:
+        """What a good answer says. Raises RemoteError if it does not say it."""
+        match request.kind:
+            case Kind.CONNECT:
+                return self._joined(request, message)
+            case Kind.DISCONNECT:
+                return Left()
+            case Kind.USERS:
+                return answers.users(request, message)
+            case Kind.FILES:
+                return answers.files(request, message)
+            case Kind.DOWNLOAD:
+                return answers.offer(request, message)
+            case Kind.HISTORY:
+                return self._history(request, message)
+            case Kind.SAY | Kind.PING:
+                return Succeeded(request, message.time)
+
+    def _joined(self, request: Request, message: Message) -> Joined:
+        """We are in."""
+        self._move(Cause.ACCEPTED)
+        self.name = message.recipient or request.text
+        self.key = message.key or ""
+        return Joined(self.name, self.key)
+
+    def _history(self, request: Request, message: Message) -> HistoryPage:
+        """Of what was held, the end is the history that was asked for."""
+        count = answers.history_count(message)
+        said: deque[Said] = deque()
+        while self._held and len(said) < count:
+            newest = self._held[-1]
+            if not isinstance(newest, Said):
+                break
+            said.appendleft(newest)
+            self._held.pop()
+        self._release()
+        return HistoryPage(request, tuple(said))
+
+
+_ASKABLE: Final[Mapping[Kind, State]] = {
+    # A request's state has changed already when these two are written. All others need a name.
+    Kind.CONNECT: State.JOINING,
+    Kind.DISCONNECT: State.LEAVING,
+}

@@ -1,0 +1,256 @@
+"""One download as the person who asked for it sees it: from the request to the file or the reason.
+
+A `Download` mirrors in its `stage` what the transfer reports, passes on what the person wants, and
+tells in words what happens. The transfer itself (`chatbox.rdt`) and the file (`PartFile`) are
+handed in, so that this can be tested without either, and so that the code for both is loaded only
+when a download begins.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from chatbox.client import words
+from chatbox.client.commands import Steering
+from chatbox.client.events import Offer
+from chatbox.client.exits import Exit, exit_for_end
+from chatbox.errors import LocalError, RemoteError
+from chatbox.text import printable
+
+if TYPE_CHECKING:
+    from chatbox.client.download import PartFile
+    from chatbox.rdt.progress import Progress
+    from chatbox.rdt.receiver import Ended
+
+__all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer", "save_path"]
+
+
+class Transfer(Protocol):
+    """A transfer on its way, as `chatbox.rdt.fetch.fetch` returns it. Each call may be repeated."""
+
+    def pause(self) -> None:
+        """Let it wait."""
+
+    def proceed(self) -> None:
+        """Let it go on."""
+
+    def cancel(self) -> None:
+        """Give it up."""
+
+    def progress(self) -> Progress:
+        """How far it is."""
+
+
+class Fetch(Protocol):
+    """Begins a transfer. `listener` hears the events of `chatbox.rdt.receiver`."""
+
+    def __call__(
+        self,
+        offer: Offer,
+        target: PartFile,
+        listener: Callable[[object], None],
+        *,
+        pause_half_way: bool,
+    ) -> Transfer:
+        """Raises RemoteError if the offer makes no sense, OSError if no socket can be had."""
+
+
+class Stage(Enum):
+    """How far a download is."""
+
+    ASKED = "asked"  # for a ticket
+    OPENING = "opening"  # the server has yet to answer over UDP
+    RUNNING = "running"
+    PAUSED = "paused"  # by us
+    HALF_WAY = "half way"  # the server stopped to ask
+    ENDED = "ended"
+
+
+_LIVE: Final = frozenset({Stage.RUNNING, Stage.PAUSED, Stage.HALF_WAY, Stage.ENDED})
+TRANSITIONS: Final[Mapping[Stage, frozenset[Stage]]] = {
+    Stage.ASKED: frozenset({Stage.OPENING, Stage.ENDED}),
+    Stage.OPENING: _LIVE,
+    Stage.RUNNING: _LIVE,
+    Stage.PAUSED: _LIVE,
+    Stage.HALF_WAY: _LIVE,
+    Stage.ENDED: frozenset(),
+}
+
+
+class Download:
+    """One file on its way from the server to `path`.
+
+    `tell` takes lines for the person. `changed` is called after every change of `stage`. `clock`
+    gives seconds, to say how long it took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: PartFile,
+        path: str,
+        *,
+        tell: Callable[[str], None],
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+        pause_half_way: bool = True,
+        hint: str = "/proceed lets it go on, /cancel gives it up.",
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.stage = Stage.ASKED
+        self.alone = False
+        """Nobody is there to type `/proceed`: go on by itself whenever it stands."""
+        self.status: Exit | None = None
+        """How it ended, as an exit status; None before."""
+        self.ended: Ended | None = None
+        """How the transfer ended; None before, and for good if there never was one."""
+        self._target = target
+        self._tell = tell
+        self._changed = changed
+        self._clock = clock
+        self._pause_half_way = pause_half_way
+        self._hint = hint
+        self._transfer: Transfer | None = None
+        self._server = ""
+        self._started_at = 0.0
+
+    def begin(self, offer: Offer, fetch: Fetch, host: str) -> None:
+        """The server has given a ticket: fetch the file from `host`."""
+        if self.stage is not Stage.ASKED:
+            return  # given up meanwhile; the ticket expires by itself
+        self._server = f"UDP port {offer.port} of {printable(host)}"
+        self._started_at = self._clock()
+        try:
+            self._transfer = fetch(
+                offer, self._target, self._on_event, pause_half_way=self._pause_half_way
+            )
+        except RemoteError as error:
+            self.refuse(printable(error.detail or error.code), Exit.BAD_DATA)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self.refuse(words.os_error_text(error), Exit.DISK_FULL if full else Exit.CANNOT_SAVE)
+        else:
+            self._say(f"{self._shown}: {words.size_text(offer.size)}, to {printable(self.path)}")
+            if self.stage is Stage.ASKED:
+                self._become(Stage.OPENING)
+
+    def refuse(self, sentence: str, status: Exit) -> None:
+        """There will be no transfer."""
+        if self.stage is not Stage.ENDED:
+            self.status = status
+            self._say(f"No download of {self._shown}: {sentence}")
+            self._become(Stage.ENDED)
+
+    def steer(self, steering: Steering) -> None:
+        """Pass on what the person wants. What comes of it is told when the transfer reports it."""
+        if self._transfer is None:
+            if steering is Steering.CANCEL:
+                self.refuse("cancelled.", Exit.CANCELLED)
+            else:
+                self._say(f"{self._shown} has not begun yet.")
+        elif steering is Steering.CANCEL:
+            self._transfer.cancel()
+        elif steering is Steering.PAUSE:
+            self._transfer.pause()
+        else:
+            self._transfer.proceed()
+
+    def go_on_alone(self) -> None:
+        """From now on proceed whenever the transfer stands."""
+        self.alone = True
+        if self.stage in (Stage.PAUSED, Stage.HALF_WAY):
+            self._proceed_alone()
+
+    def progress(self) -> Progress | None:
+        """How far it is; None if nothing is on its way."""
+        if self._transfer is None or self.stage is Stage.ENDED:
+            return None
+        return self._transfer.progress()
+
+    def say_stopped(self) -> None:
+        """This program ends, and the transfer with it: say where it stood."""
+        progress = self.progress()
+        if progress is not None:
+            self._say(f"{self._shown} stops at {words.percent(progress)} %; the beginning is kept.")
+
+    @property
+    def _shown(self) -> str:
+        return printable(self.name)
+
+    def _say(self, line: str) -> None:
+        self._tell(line)
+
+    def _become(self, stage: Stage) -> None:
+        """The one place where `stage` changes."""
+        if stage not in TRANSITIONS[self.stage]:
+            raise LocalError(f"a download cannot go from {self.stage} to {stage}")
+        self.stage = stage
+        self._changed()
+
+    def _on_event(self, event: object) -> None:
+        """Hear what the transfer reports."""
+        from chatbox.rdt import receiver
+
+        if self.stage is Stage.ASKED:  # reported from within `fetch`
+            self._become(Stage.OPENING)
+        match event:
+            case receiver.Opened():
+                self._become(Stage.RUNNING)
+            case receiver.Paused(half_way=half_way):
+                self._stand(half_way)
+            case receiver.Resumed():
+                self._say(f"{self._shown} goes on.")
+                self._become(Stage.RUNNING)
+            case receiver.Ended():
+                self._end(event)
+            case _:
+                pass  # a newer transfer may report more
+
+    def _stand(self, half_way: bool) -> None:
+        """The transfer has come to a stop; somebody must say what now."""
+        progress = self._transfer.progress() if self._transfer else None
+        where = f"{words.percent(progress)} %" if progress else "the start"
+        self._become(Stage.HALF_WAY if half_way else Stage.PAUSED)
+        if self.alone:
+            self._proceed_alone()
+        else:
+            why = "stands half way, at" if half_way else "waits at"
+            self._say(f"{self._shown} {why} {where}. {self._hint}")
+
+    def _proceed_alone(self) -> None:
+        self._say(f"{self._shown} stands, and no more input will come: it goes on by itself.")
+        if self._transfer is not None:
+            self._transfer.proceed()
+
+    def _end(self, ended: Ended) -> None:
+        """The transfer is over, one way or the other."""
+        self.ended = ended
+        self.status = exit_for_end(ended.end, was_heard=self.stage is not Stage.OPENING)
+        silent_server = self._server if self.stage is Stage.OPENING else None
+        seconds = self._clock() - self._started_at
+        self._say(words.ended_text(self.name, self.path, ended, seconds, silent_server))
+        self._become(Stage.ENDED)
+
+
+def save_path(name: str, save_as: str | None) -> str:
+    """Where the file `name` goes: into this folder, unless the person named a file or a folder.
+
+    Raises RemoteError if the name is not that of a file in one folder: what a server calls its
+    files must never choose a place here.
+    """
+    base_name_is_plain = name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+    if save_as is None:
+        folder = ""
+    else:
+        save_as = os.path.expanduser(save_as)
+        if not (save_as.endswith("/") or os.path.isdir(save_as)):
+            return save_as
+        folder = save_as
+    if not base_name_is_plain:
+        raise RemoteError("bad-file-name", "That is not a file's name.")
+    return os.path.join(folder, name)

@@ -1,0 +1,102 @@
+"""A client without sockets: the test speaks for the server, and steers the transfers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from twisted.internet.testing import StringTransport
+
+from chatbox.chat.wire import Message, format_line, parse_line
+from chatbox.client.connection import ChatConnection
+from chatbox.client.download import PartFile
+from chatbox.client.events import Offer
+from chatbox.client.session import ClientSession
+from chatbox.rdt.progress import Progress
+
+
+class Server:
+    """The other end of a connection that has joined as alice; the test is the server."""
+
+    def __init__(self) -> None:
+        self.transport = StringTransport()
+        self.connection = ChatConnection(ClientSession())
+        self.connection.makeConnection(self.transport)
+        self.connection.session.join("alice", self.connection.peer)
+        self.connection.flush()
+        self.requests()
+        self.answer(1, "connect_response", text="True", recipient="alice", key="token")
+        self.connection.session.next_event()
+
+    def requests(self) -> list[Message]:
+        """What the client has asked since this was last called."""
+        lines = self.transport.value().splitlines()
+        self.transport.clear()
+        return [parse_line(line) for line in lines]
+
+    def send(self, message: Message) -> None:
+        """Say something to the client."""
+        self.connection.dataReceived(format_line(message))
+
+    def answer(self, number: int | None, response: str, **fields: object) -> None:
+        """Answer a request."""
+        self.send(Message(response=response, sequence=number, **fields))  # type: ignore[arg-type]
+
+    def offer(self, number: int | None, size: int = 1000) -> None:
+        """Let the client fetch a file."""
+        self.answer(number, "download_response", text="55000", key="ticket", size=size)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.connectionLost()
+
+
+@dataclass
+class FakeTransfer:
+    """A transfer whose progress and events the test makes up; `asked` is what was asked of it."""
+
+    offer: Offer
+    target: PartFile
+    listener: Callable[[object], None]
+    pause_half_way: bool
+    asked: list[str] = field(default_factory=list)
+    confirmed: int = 0
+    reason: str = ""
+
+    def pause(self) -> None:
+        """Note it."""
+        self.asked.append("pause")
+
+    def proceed(self) -> None:
+        """Note it."""
+        self.asked.append("proceed")
+
+    def cancel(self) -> None:
+        """Note it."""
+        self.asked.append("cancel")
+
+    def progress(self) -> Progress:
+        """What the test says."""
+        return Progress(self.confirmed, self.offer.size, 100.0, 5.0, "receiving", self.reason)
+
+
+class FakeFetch:
+    """Begins fake transfers, or fails if `error` is set."""
+
+    def __init__(self) -> None:
+        self.begun: list[FakeTransfer] = []
+        self.error: Exception | None = None
+
+    def __call__(
+        self,
+        offer: Offer,
+        target: PartFile,
+        listener: Callable[[object], None],
+        *,
+        pause_half_way: bool,
+    ) -> FakeTransfer:
+        """Begin one."""
+        if self.error is not None:
+            raise self.error
+        self.begun.append(FakeTransfer(offer, target, listener, pause_half_way))
+        return self.begun[-1]

@@ -1,0 +1,142 @@
+"""Real processes for tests: started, read line by line, and ended by their own id.
+
+Nothing here sleeps. A test waits by reading what the process says, and a watchdog ends a process
+that says nothing for too long, so that the reading test fails instead of hanging.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+"""The source tree."""
+
+PATIENCE: Final = 60.0
+"""Seconds after which a silent process is given up. Only a broken one needs so long."""
+
+
+def script(name: str) -> list[str]:
+    """Return the command line of an installed script such as ``twistd``, run by this Python."""
+    return [sys.executable, os.path.join(sysconfig.get_path("scripts"), name)]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return an environment in which chatbox is found, installed or not."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **extra}
+
+
+class Running:
+    """A child process with a pipe at each end; what it says on stderr is read with its stdout."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.said: list[str] = []
+        self._given_up = False
+        self._process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment() if env is None else env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._watchdog = threading.Timer(patience, self._give_up)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def read_until(self, pattern: str) -> re.Match[str]:
+        """Read lines until one matches `pattern`, and return the match."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said.append(line)
+            if match := re.search(pattern, line):
+                return match
+        how = "was given up" if self._given_up else "ended"
+        raise AssertionError(f"it {how} without saying {pattern!r}:\n{''.join(self.said)}")
+
+    def write(self, text: str) -> None:
+        """Type `text`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text)
+        self._process.stdin.flush()
+
+    def end_input(self) -> None:
+        """Say that nothing more will be typed."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait(self) -> int:
+        """Read to the end of the output and return the exit status (negative: the signal)."""
+        assert self._process.stdout is not None
+        self.said.extend(self._process.stdout)
+        status = self._process.wait()
+        assert not self._given_up, f"it did not end:\n{''.join(self.said)}"
+        return status
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the process to end, and return its exit status."""
+        self._process.send_signal(number)
+        return self.wait()
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._process.kill()
+
+    def kill(self) -> None:
+        """End the process, whatever it does, and give back what belongs to it."""
+        self._watchdog.cancel()
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # something was still to be written
+                    continue
+
+
+def stop_other(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """End a process that is not our child, such as a daemon, and wait until it is gone."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        os.kill(pid, number)
+        gone, _, _ = select.select([descriptor], [], [], PATIENCE)
+        assert gone, f"process {pid} goes on after {number.name}"
+    finally:
+        os.close(descriptor)

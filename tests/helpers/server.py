@@ -1,0 +1,57 @@
+"""A real server process with something on its shelf, for the tests of clients."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers.processes import Running, script
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server on this machine."""
+
+    process: Running
+    host: str
+    """What a client is told."""
+    tcp_port: int
+    udp_port: int
+    film: Path
+    """A file of a few hundred kilobytes on its shelf."""
+    digest: str
+    """The film's sha-256."""
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    """A port on this machine that nobody uses at the moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    """Run a server whose shelf is a new folder in `folder`."""
+    shelf = folder / "shelf"
+    shelf.mkdir()
+    film = shelf / "film.bin"
+    film.write_bytes(random.Random(1).randbytes(300_000))
+    (shelf / "a note.txt").write_text("hello\n")
+    tcp_port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    command = [
+        *script("twistd"),
+        *("-n", "--pidfile=", "chatbox", "--files", str(shelf)),
+        *("--listen", f"tcp:{tcp_port}:interface=127.0.0.1", "--udp-ports", str(udp_port)),
+    ]
+    with Running(command, cwd=folder) as process:
+        process.read_until(f"starting on {tcp_port}")
+        process.read_until(f"starting on {udp_port}")
+        digest = hashlib.sha256(film.read_bytes()).hexdigest()
+        yield Served(process, f"127.0.0.1:{tcp_port}", tcp_port, udp_port, film, digest)

@@ -1,0 +1,411 @@
+"""A person's conversation: typed lines in, lines to read and requests out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from datetime import timezone
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.wire import Message
+from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
+from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
+from chatbox.client.session import MAX_PENDING, State
+from chatbox.client.transfers import TRANSITIONS, Stage, save_path
+from chatbox.errors import RemoteError
+from chatbox.rdt.ends import End
+from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
+from tests.helpers.client import FakeFetch, FakeTransfer, Server
+
+
+class ConversationTestCase(SynchronousTestCase):
+    """A conversation with a server that the test speaks for, in a folder of its own."""
+
+    def setUp(self) -> None:
+        self.folder = os.path.abspath(self.mktemp())
+        os.mkdir(self.folder)
+        self.told: list[str] = []
+        self.fetch = FakeFetch()
+        self.changes = 0
+        self.now = 43200.0
+        self.server = Server()
+        self.conversation = Conversation(
+            self.server.connection.session,
+            host="example.org",
+            fetch=self.fetch,
+            flush=self.server.connection.flush,
+            tell=self.told.append,
+            changed=self.count_change,
+            clock=lambda: self.now,
+            zone=timezone.utc,
+        )
+        self.server.connection.listen(self.conversation.handle)
+
+    def count_change(self) -> None:
+        """A download has changed its stage."""
+        self.changes += 1
+
+    def enter(self, *lines: str) -> list[Message]:
+        """Type lines; return what is asked of the server."""
+        for line in lines:
+            self.conversation.enter(line)
+        return self.server.requests()
+
+    def read(self) -> list[str]:
+        """What there is to read since this was last called."""
+        told, self.told[:] = list(self.told), []
+        return told
+
+    def download(self, name: str = "b.iso", size: int = 1000) -> FakeTransfer:
+        """Ask for a file, be offered it, and let the transfer begin."""
+        request = self.enter(f'/download "{name}" "{self.folder}/"')[-1]
+        self.server.offer(request.sequence, size)
+        self.fetch.begun[-1].listener(Opened(size))
+        self.read()
+        return self.fetch.begun[-1]
+
+
+class TypingTests(ConversationTestCase):
+    """What is typed reaches the server, and its answers the person."""
+
+    def test_requests(self) -> None:
+        """Each command asks for the right thing."""
+        asked = self.enter("hi", "/msg bob psst", "/online", "/files", "/history 5")
+        self.assertEqual(
+            [(one.request, one.recipient, one.text, one.count) for one in asked],
+            [
+                ("message_request", "all", "hi", None),
+                ("message_request", "bob", "psst", None),
+                ("get_user_list", None, None, None),
+                ("get_file", None, None, None),
+                ("history", None, None, 5),
+            ],
+        )
+
+    def test_own_broadcast_is_shown_once(self) -> None:
+        """Nothing is shown until the server sends it back; its True adds nothing."""
+        (request,) = self.enter("hi")
+        self.assertEqual(self.read(), [])
+        self.server.send(
+            Message(
+                sender="alice",
+                recipient="all",
+                text="hi",
+                response="message_received",
+                sequence=1,
+                time=43_200_000,
+            )
+        )
+        self.server.answer(request.sequence, "message_response", text="True")
+        self.assertEqual(self.read(), ["12:00 alice: hi"])
+
+    def test_own_private_message(self) -> None:
+        """It is shown once the server has it."""
+        (request,) = self.enter("/msg bob hi")
+        self.assertEqual(self.read(), [])
+        self.server.answer(request.sequence, "message_response", text="True")
+        self.assertEqual(self.read(), ["12:00 (private) you to bob: hi"])
+
+    def test_failed_send(self) -> None:
+        """The person learns what was not sent and why."""
+        (request,) = self.enter("/msg bob hi")
+        self.server.answer(request.sequence, "message_response", text="False", error="no-such-user")
+        self.assertEqual(self.read(), ["Not sent to bob (hi): Nobody here has that name."])
+
+    def test_bad_command_asks_nothing(self) -> None:
+        """A mistake costs a sentence."""
+        self.assertEqual(self.enter("/wave", "", "/help"), [])
+        self.assertIn("/wave", self.read()[0])
+
+    def test_too_many_requests(self) -> None:
+        """More than may wait is refused with words, and nothing breaks."""
+        self.assertEqual(len(self.enter(*["hi"] * (MAX_PENDING + 1))), MAX_PENDING)
+        self.assertEqual(len(self.read()), 1)
+
+    def test_after_the_end(self) -> None:
+        """Nothing can be said without a connection."""
+        self.server.close()
+        self.read()
+        self.assertEqual(self.enter("hi", "/files"), [])
+        self.assertEqual(self.read(), ["Not connected."] * 2)
+
+
+class DownloadTests(ConversationTestCase):
+    """Downloads, from the request to the end."""
+
+    def test_the_whole_story(self) -> None:
+        """It says where the file goes, where it stands and how to go on, and how it ended."""
+        (request,) = self.enter(f"/download b.iso {self.folder}/c.iso")
+        self.assertEqual((request.request, request.text), ("download", "b.iso"))
+        self.server.offer(request.sequence, 1000)
+        (transfer,) = self.fetch.begun
+        self.assertEqual(
+            (transfer.offer.port, transfer.offer.ticket, transfer.pause_half_way),
+            (55000, "ticket", True),
+        )
+        self.assertEqual(transfer.target.path, f"{self.folder}/c.iso")
+        transfer.listener(Opened(1000))
+        self.assertEqual(self.read(), [f"b.iso: 1.00 kB, to {self.folder}/c.iso"])
+        transfer.confirmed = 500
+        transfer.listener(Paused(half_way=True))
+        (line,) = self.read()
+        self.assertIn("half way, at 50 %", line)
+        self.assertIn("/proceed", line)
+        self.enter("/proceed")
+        self.assertEqual(transfer.asked, ["proceed"])
+        transfer.listener(Resumed())
+        self.now += 2
+        transfer.listener(Ended(End.DONE, "", f"{self.folder}/c.iso", bytes(32)))
+        self.assertEqual(
+            self.read(),
+            [
+                "b.iso goes on.",
+                f"b.iso is complete: {self.folder}/c.iso, in 2.0 s, sha-256 {'00' * 32}",
+            ],
+        )
+        self.assertEqual(self.conversation.downloads, [])
+        self.assertEqual(self.changes, 5)
+
+    def test_steering(self) -> None:
+        """Pause, proceed and cancel reach the transfer."""
+        transfer = self.download()
+        self.enter("/pause", "/proceed b.iso", "/cancel")
+        self.assertEqual(transfer.asked, ["pause", "proceed", "cancel"])
+        transfer.confirmed = 100
+        transfer.listener(Paused(half_way=False))
+        self.assertIn("waits at 10 %", self.read()[0])
+        transfer.listener(Ended(End.CANCELLED, "", None, None))
+        self.assertEqual(self.read(), [f"b.iso did not arrive: {End.CANCELLED.sentence}"])
+
+    def test_steering_needs_a_download(self) -> None:
+        """Without a download, or with another name, there is nothing to steer."""
+        self.enter("/proceed")
+        self.download()
+        self.enter("/pause other")
+        self.assertEqual(self.read(), ["No such download is running."])
+
+    def test_steering_several(self) -> None:
+        """With several it must be said which one is meant."""
+        first, second = self.download("a"), self.download("b")
+        self.enter("/pause")
+        self.assertEqual(self.read(), ["Which one? /pause FILE, with one of: a, b"])
+        self.enter("/pause b")
+        self.assertEqual((first.asked, second.asked), ([], ["pause"]))
+
+    def test_refused(self) -> None:
+        """The server's refusal is explained, and the download is over."""
+        (request,) = self.enter(f"/download nope {self.folder}/")
+        self.server.answer(request.sequence, "download_response", text="ERR", error="no-such-file")
+        self.assertEqual(self.read(), ["No download of nope: There is no such file."])
+        self.assertEqual(self.conversation.downloads, [])
+
+    def test_cannot_be_saved(self) -> None:
+        """Where the file could not be saved the server is not even asked."""
+        with open(os.path.join(self.folder, "b.iso"), "w"):
+            pass
+        self.assertEqual(self.enter(f"/download b.iso {self.folder}/"), [])
+        self.assertIn("already", self.read()[0])
+        self.assertEqual(self.enter(f"/download b.iso {self.folder}/no/where"), [])
+        self.assertIn("no such folder", self.read()[0])
+        self.assertEqual(self.enter("/download ../b.iso"), [])
+        self.assertEqual(len(self.read()), 1)
+
+    def test_transfer_that_cannot_begin(self) -> None:
+        """A full disk or a ticket that is none ends the download with a sentence."""
+        for error, part in (
+            (OSError(errno.ENOSPC, "There is not enough room on the disk", "/x"), "room"),
+            (RemoteError("bad-ticket", "That is no ticket."), "no ticket"),
+        ):
+            self.fetch.error = error
+            (request,) = self.enter(f"/download b.iso {self.folder}/")
+            self.server.offer(request.sequence)
+            self.assertIn(part, self.read()[0])
+            self.assertEqual(self.conversation.downloads, [])
+
+    def test_blocked_udp(self) -> None:
+        """If nothing ever came, the port and the host to open are named."""
+        (request,) = self.enter(f"/download b.iso {self.folder}/")
+        self.server.offer(request.sequence)
+        self.fetch.begun[0].listener(Ended(End.PEER_SILENT, "", None, None))
+        text = self.read()[-1]
+        self.assertIn("UDP port 55000 of example.org", text)
+        self.assertIn("firewall", text)
+
+    def test_silence_later(self) -> None:
+        """A server that falls silent is not a firewall's fault."""
+        transfer = self.download()
+        transfer.listener(Ended(End.PEER_SILENT, "", None, None))
+        self.assertNotIn("firewall", self.read()[-1])
+
+    def test_cancelled_before_the_offer(self) -> None:
+        """A download given up before the server answered does not begin when it does."""
+        (request,) = self.enter(f"/download b.iso {self.folder}/")
+        self.enter("/proceed", "/cancel")
+        self.server.offer(request.sequence)
+        self.assertEqual(self.fetch.begun, [])
+        self.assertEqual(self.conversation.downloads, [])
+        self.assertEqual(
+            self.read(), ["b.iso has not begun yet.", "No download of b.iso: cancelled."]
+        )
+
+    def test_bound(self) -> None:
+        """So many downloads at once and no more."""
+        for number in range(MAX_DOWNLOADS):
+            self.download(f"f{number}")
+        self.assertEqual(self.enter("/download more"), [])
+        self.assertIn(str(MAX_DOWNLOADS), self.read()[0])
+
+    def test_stages(self) -> None:
+        """Every stage is in the table and can lead to the end; the end leads nowhere."""
+        self.assertEqual(set(TRANSITIONS), set(Stage))
+        for stage, ways in TRANSITIONS.items():
+            self.assertEqual(Stage.ENDED in ways, stage is not Stage.ENDED)
+
+
+class LeavingTests(ConversationTestCase):
+    """The ends of a conversation."""
+
+    def test_quit(self) -> None:
+        """A goodbye goes out at once, and the end of the connection is expected."""
+        (request,) = self.enter("/quit")
+        self.assertEqual(request.request, "disconnect")
+        self.server.answer(request.sequence, "disconnect_response", text="True")
+        self.assertIsNone(self.conversation.status)
+        self.server.close()
+        self.assertEqual(self.conversation.status, Exit.OK)
+        self.assertEqual(self.read(), ["Goodbye."])
+
+    def test_quit_names_what_stops(self) -> None:
+        """A download that is cut short is not cut silently."""
+        self.download().confirmed = 310
+        self.enter("/quit")
+        self.assertEqual(self.read(), ["b.iso stops at 31 %; the beginning is kept."])
+
+    def test_end_of_input(self) -> None:
+        """The goodbye waits for the answers that are still to come."""
+        first, second = self.enter("one", "two")
+        self.conversation.end_input()
+        self.assertEqual(self.server.requests(), [])
+        self.server.answer(first.sequence, "message_response", text="True")
+        self.assertEqual(self.server.requests(), [])
+        self.server.answer(second.sequence, "message_response", text="True")
+        self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
+
+    def test_end_of_input_with_nothing_to_wait_for(self) -> None:
+        """The goodbye goes out at once."""
+        self.conversation.end_input()
+        self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
+
+    def test_end_of_input_with_a_download(self) -> None:
+        """The download goes on by itself where it stands, says so, and is waited for."""
+        transfer = self.download()
+        self.conversation.end_input()
+        self.assertEqual(self.server.requests(), [])
+        transfer.listener(Paused(half_way=True))
+        self.assertEqual(transfer.asked, ["proceed"])
+        self.assertIn("goes on by itself", self.read()[0])
+        transfer.listener(Resumed())
+        transfer.listener(Ended(End.DONE, "", "p", bytes(32)))
+        self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
+
+    def test_end_of_input_while_it_stands(self) -> None:
+        """A download that stands already goes on, too."""
+        transfer = self.download()
+        transfer.listener(Paused(half_way=True))
+        self.conversation.end_input()
+        self.assertEqual(transfer.asked, ["proceed"])
+
+    def test_end_of_input_before_the_offer(self) -> None:
+        """A download that was only asked for is waited for as well."""
+        (request,) = self.enter(f"/download b.iso {self.folder}/")
+        self.conversation.end_input()
+        self.server.offer(request.sequence)
+        self.assertEqual(self.server.requests(), [])
+        self.fetch.begun[0].listener(Ended(End.REFUSED, "", None, None))
+        self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
+
+    def test_connection_lost(self) -> None:
+        """What was not confirmed is shown, and the status tells."""
+        self.enter("hi")
+        self.server.close()
+        self.assertEqual(self.conversation.status, Exit.LOST)
+        self.assertEqual(
+            self.read(),
+            ["The connection to the server is lost.", "Not confirmed, so perhaps not sent: hi"],
+        )
+
+    def test_connection_lost_during_a_download(self) -> None:
+        """The download goes on without it; a file that was only asked for does not come."""
+        transfer = self.download()
+        self.enter(f"/download other {self.folder}/")
+        self.server.close()
+        self.assertIsNone(self.conversation.status)
+        self.assertIn("No download of other", " ".join(self.read()))
+        self.enter("/pause")
+        self.assertEqual(transfer.asked, ["pause"])
+        transfer.listener(Ended(End.DONE, "", "p", bytes(32)))
+        self.assertEqual(self.conversation.status, Exit.LOST)
+
+    def test_quit_after_the_connection_was_lost(self) -> None:
+        """Nothing holds a person who wants to go."""
+        self.download()
+        self.server.close()
+        self.enter("/quit")
+        self.assertEqual(self.conversation.status, Exit.LOST)
+
+    def test_leaving_twice(self) -> None:
+        """The second goodbye says nothing."""
+        self.enter("/quit", "/quit")
+        self.assertEqual(self.server.connection.session.state, State.LEAVING)
+
+
+class SavePathTests(SynchronousTestCase):
+    """Where a file goes."""
+
+    def test_places(self) -> None:
+        """Here under its own name, into a folder, or where it is said; ~ is the home folder."""
+        folder = os.path.abspath(self.mktemp())
+        os.mkdir(folder)
+        self.assertEqual(save_path("b.iso", None), "b.iso")
+        self.assertEqual(save_path("b.iso", folder), f"{folder}/b.iso")
+        self.assertEqual(save_path("b.iso", "new/"), "new/b.iso")
+        self.assertEqual(save_path("b.iso", "c.iso"), "c.iso")
+        self.assertEqual(save_path("b.iso", "~/c"), os.path.expanduser("~/c"))
+
+    def test_names_choose_no_place(self) -> None:
+        """A name with a path in it is not followed, unless the person says where to save it."""
+        for name in ("../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\\b"):
+            self.assertRaises(RemoteError, save_path, name, None)
+            self.assertRaises(RemoteError, save_path, name, "new/")
+            self.assertEqual(save_path(name, "c"), "c")
+
+
+class ExitTests(SynchronousTestCase):
+    """Exit statuses."""
+
+    def test_every_end_has_a_status(self) -> None:
+        """Only a complete file is success; each end of a transfer is told apart from a bug."""
+        for end in End:
+            status = exit_for_end(end, was_heard=True)
+            self.assertEqual(status is Exit.OK, end is End.DONE)
+            self.assertEqual(status is Exit.FAILED, end is End.NONE)
+        self.assertEqual(exit_for_end(End.PEER_SILENT, was_heard=False), Exit.NO_UDP)
+        self.assertEqual(exit_for_end(End.PEER_SILENT, was_heard=True), Exit.LOST)
+
+    def test_refusals(self) -> None:
+        """What does not exist is told apart from other refusals."""
+        self.assertEqual(exit_for_refusal("no-such-file"), Exit.NOT_THERE)
+        self.assertEqual(exit_for_refusal("no-such-user"), Exit.NOT_THERE)
+        self.assertEqual(exit_for_refusal("busy"), Exit.REFUSED)
+
+    def test_documented(self) -> None:
+        """The statuses are distinct, have meanings, and follow the shell's rule for signals."""
+        self.assertEqual(len({status.value for status in Exit}), len(Exit.__members__))
+        for status in Exit:
+            self.assertTrue(status.meaning)
+            if found := re.search(r"\(SIG(\w+)\)", status.meaning):
+                import signal
+
+                self.assertEqual(status - 128, getattr(signal, f"SIG{found[1]}"))

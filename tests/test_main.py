@@ -1,0 +1,399 @@
+"""The command line: its arguments, its errands against a real server, and its exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+import chatbox
+from chatbox.client import main as main_module
+from chatbox.client.connection import (
+    ANSWER_TIMEOUT,
+    DEFAULT_PORT,
+    LEAVE_TIMEOUT,
+    endpoint_for,
+    own_name,
+    split_host,
+)
+from chatbox.client.events import UserList
+from chatbox.client.exits import Exit, Stop
+from chatbox.client.main import arguments
+from chatbox.client.oneshots import Visit
+from tests.helpers.client import Server
+from tests.helpers.processes import PATIENCE, Running, environment
+from tests.helpers.server import Served, serving
+
+
+class HostTests(SynchronousTestCase):
+    """What HOST may be."""
+
+    def test_hosts(self) -> None:
+        """Names and addresses, with a port or the usual one."""
+        cases = {
+            "example.org": ("example.org", DEFAULT_PORT),
+            "example.org:6000": ("example.org", 6000),
+            "192.0.2.1:1": ("192.0.2.1", 1),
+            "::1": ("::1", DEFAULT_PORT),
+            "2001:db8::1": ("2001:db8::1", DEFAULT_PORT),
+            "[2001:db8::1]": ("2001:db8::1", DEFAULT_PORT),
+            "[2001:db8::1]:6000": ("2001:db8::1", 6000),
+        }
+        for text, expected in cases.items():
+            self.assertEqual(split_host(text), expected, text)
+
+    def test_endpoints(self) -> None:
+        """What is none of these may be an endpoint string."""
+        for text in ("tls:example.org:6000", "unix:/run/chatbox", "tcp:host=h:port=1", ""):
+            self.assertIsNone(split_host(text), text)
+        endpoint, place = endpoint_for(MemoryReactorClock(), "example.org:6000")
+        self.assertIsInstance(endpoint, HostnameEndpoint)
+        self.assertEqual(place, "example.org, TCP port 6000")
+        endpoint_for(MemoryReactorClock(), "unix:/run/chatbox")
+
+    def test_nonsense(self) -> None:
+        """What is not an address ends with a sentence that says what would be one."""
+        for text in (
+            "h:0",
+            "h:65536",
+            "[::1]:x",
+            "h:99999999999",
+            "foo:bar:baz",
+            "",
+            "tls:",
+            "a:b",
+        ):
+            stop = self.assertRaises(Stop, endpoint_for, MemoryReactorClock(), text)
+            self.assertEqual(stop.status, Exit.USAGE, text)
+            self.assertTrue(stop.sentence)
+
+    def test_own_name(self) -> None:
+        """$CHATBOX_NAME, else the login name, and always text that can be sent."""
+        with mock.patch.dict(os.environ, {"CHATBOX_NAME": "zoe", "LOGNAME": "root"}):
+            self.assertEqual(own_name(), "zoe")
+            os.environ["CHATBOX_NAME"] = "caf\udce9"
+            self.assertEqual(own_name(), "caf\N{REPLACEMENT CHARACTER}")
+            del os.environ["CHATBOX_NAME"]
+            self.assertEqual(own_name(), "root")
+
+
+class ArgumentTests(SynchronousTestCase):
+    """The command line."""
+
+    def refused(self, *argv: str) -> str:
+        """What is said about a wrong command line."""
+        output = io.StringIO()
+        with contextlib.redirect_stderr(output):
+            status = self.assertRaises(SystemExit, arguments().parse_args, list(argv))
+        self.assertEqual(status.code, Exit.USAGE)
+        return output.getvalue()
+
+    def test_help_lists_every_status_and_command(self) -> None:
+        """--help is the manual: all commands and all exit statuses are in it."""
+        text = arguments().format_help()
+        for status in Exit:
+            self.assertRegex(text, rf"(?m)^ +{status.value}  {re.escape(status.meaning)}$")
+        for command in main_module._SUBCOMMANDS:
+            self.assertRegex(text, rf"(?m)^ +{command} ")
+
+    def test_every_command_has_its_function(self) -> None:
+        """The table of commands leads to functions that exist."""
+        import importlib
+
+        for command, module in main_module._SUBCOMMANDS.items():
+            self.assertTrue(callable(getattr(importlib.import_module(module), command)))
+
+    def test_get(self) -> None:
+        """All options of get."""
+        options = arguments().parse_args(
+            [
+                "get",
+                "h",
+                "f",
+                "-o",
+                "p",
+                "--overwrite",
+                "--name",
+                "n",
+                "--pause",
+                "-q",
+                "--udp-via",
+                "127.0.0.1:9",
+            ]
+        )
+        expected = Namespace(
+            command="get",
+            host="h",
+            file="f",
+            output="p",
+            overwrite=True,
+            name="n",
+            pause=True,
+            quiet=True,
+            udp_via=("127.0.0.1", 9),
+        )
+        self.assertEqual(options, expected)
+
+    def test_wrong_arguments(self) -> None:
+        """They end with status 2 and a word about what is wrong."""
+        self.refused()
+        self.assertIn("wave", self.refused("wave"))
+        self.assertIn("HOST", self.refused("join"))
+        self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
+        self.assertIn("number", self.refused("history", "h", "-n", "many"))
+
+    def test_text_that_is_not_utf8(self) -> None:
+        """Bytes of the command line that are no text are replaced, since they cannot be sent."""
+        options = arguments().parse_args(["say", "h", "caf\udce9"])
+        self.assertEqual(options.text, "caf\N{REPLACEMENT CHARACTER}")
+
+
+class VisitTests(SynchronousTestCase):
+    """One errand at a time, in virtual time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.server = Server()
+        self.visitor = Visit(self.clock, self.server.connection)
+
+    def ask(self) -> Deferred[UserList]:
+        """Ask who is there."""
+        number = self.visitor.session.ask_users()
+        return Deferred.fromCoroutine(self.visitor.ask(UserList, number))
+
+    def stopped(self, asked: Deferred[UserList]) -> Exit:
+        """The status of an errand that failed; no timer is left."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        status: Exit = self.failureResultOf(asked, Stop).value.status
+        return status
+
+    def test_answer(self) -> None:
+        """The answer ends the wait; what others say does not."""
+        asked = self.ask()
+        self.server.answer(None, "message_received", sender="bob", recipient="all", text="hi")
+        self.assertNoResult(asked)
+        self.server.answer(self.server.requests()[0].sequence, "user_list", text="['bob']")
+        self.assertEqual(self.successResultOf(asked).names, ("bob",))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refusal(self) -> None:
+        """A refusal is told by its status."""
+        asked = self.ask()
+        number = self.server.requests()[0].sequence
+        self.server.answer(number, "error", text="No.", error="busy")
+        self.assertEqual(self.stopped(asked), Exit.REFUSED)
+
+    def test_lost(self) -> None:
+        """A connection lost before or while waiting is told."""
+        asked = self.ask()
+        self.server.close()
+        self.assertEqual(self.stopped(asked), Exit.LOST)
+        again = Deferred.fromCoroutine(self.visitor.ask(UserList, 99))
+        self.assertEqual(self.stopped(again), Exit.LOST)
+
+    def test_silence(self) -> None:
+        """A server that does not answer is not waited for without end."""
+        asked = self.ask()
+        self.clock.advance(ANSWER_TIMEOUT)
+        self.assertEqual(self.stopped(asked), Exit.LOST)
+
+    def test_leave(self) -> None:
+        """The goodbye is waited for a moment, and then the connection is closed."""
+        for answers in (True, False):
+            self.setUp()
+            left = Deferred.fromCoroutine(self.visitor.leave())
+            (request,) = self.server.requests()
+            self.assertEqual(request.request, "disconnect")
+            if answers:
+                self.server.answer(request.sequence, "disconnect_response", text="True")
+            else:
+                self.clock.advance(LEAVE_TIMEOUT)
+            self.successResultOf(left)
+            self.assertTrue(self.server.transport.disconnected)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all errands."""
+    with serving(tmp_path_factory.mktemp("server")) as served:
+        yield served
+
+
+def errand(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "chatbox.client.main", *argv],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(CHATBOX_NAME="zoe"),
+        cwd=cwd,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def outcome(*argv: str, cwd: Path | None = None) -> tuple[int, str]:
+    """The status and the standard output of an errand."""
+    done = errand(*argv, cwd=cwd)
+    return done.returncode, done.stdout
+
+
+def test_version() -> None:
+    """--version says which."""
+    assert outcome("--version") == (0, f"chatbox {chatbox.__version__}\n")
+
+
+def test_files(server: Served) -> None:
+    """Names and sizes, with TAB between them."""
+    assert outcome("files", server.host) == (0, "a note.txt\t6\nfilm.bin\t300000\n")
+
+
+def test_who_does_not_count_the_visitor(server: Served) -> None:
+    """An empty room looks empty to a visitor."""
+    assert outcome("who", server.host) == (0, "")
+
+
+def test_say_and_history(server: Served) -> None:
+    """What was said is in the log, and comes out as one line of five fields."""
+    assert outcome("say", server.host, "one\ttwo\nthree \\ <4>", "--name", "zoe") == (0, "")
+    status, text = outcome("history", server.host, "-n", "1")
+    number, at, sender, recipient, said = text.rstrip("\n").split("\t")
+    assert (status, sender, recipient, said) == (0, "zoe", "all", r"one\ttwo\nthree \\ <4>")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)
+    assert outcome("history", server.host, "--after", number) == (0, "")
+
+
+def test_say_to_nobody(server: Served) -> None:
+    """A private message to somebody who is not here fails, and says so."""
+    done = errand("say", server.host, "hi", "--to", "nobody")
+    assert done.returncode == Exit.NOT_THERE
+    assert done.stderr == "chatbox: Nobody here has that name.\n"
+
+
+def test_get(server: Served, tmp_path: Path) -> None:
+    """The file arrives; standard output is what sha256sum --check reads."""
+    done = errand("get", server.host, "film.bin", cwd=tmp_path)
+    path = tmp_path / "film.bin"
+    assert (done.returncode, done.stdout) == (0, f"{server.digest}  {path}\n")
+    assert path.read_bytes() == server.film.read_bytes()
+    assert "film.bin is complete" in done.stderr
+    assert "\r" not in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["film.bin"]
+
+
+def test_get_what_is_there_already(server: Served, tmp_path: Path) -> None:
+    """An existing file is not touched unless --overwrite is given; -q says nothing."""
+    path = tmp_path / "mine"
+    path.write_text("precious")
+    done = errand("get", server.host, "film.bin", "-o", str(path))
+    assert (done.returncode, done.stdout) == (Exit.CANNOT_SAVE, "")
+    assert "--overwrite" in done.stderr
+    assert path.read_text() == "precious"
+    done = errand("get", server.host, "film.bin", "-o", str(path), "--overwrite", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_bytes() == server.film.read_bytes()
+
+
+def test_get_with_a_pause(server: Served, tmp_path: Path) -> None:
+    """It asks half way, and goes on when nobody is there to answer."""
+    done = errand("get", server.host, "film.bin", "--pause", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "half way, at 50 %. Press Enter" in done.stderr
+    assert "goes on by itself" in done.stderr
+
+
+def test_get_what_does_not_exist(server: Served, tmp_path: Path) -> None:
+    """No such file, or no file's name: the same status, and nothing is left behind."""
+    for name in ("nope", "../film.bin"):
+        done = errand("get", server.host, name, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (Exit.NOT_THERE, "")
+        assert done.stderr.startswith("chatbox: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_name(server: Served) -> None:
+    """A name that the server refuses is told with what to do about it."""
+    done = errand("who", server.host, "--name", "all")
+    assert done.returncode == Exit.NOT_LET_IN
+    assert "The name is reserved." in done.stderr
+    assert "--name" in done.stderr
+
+
+def test_no_server() -> None:
+    """Nobody listening, and no such host, are told apart in words."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        done = errand("who", f"127.0.0.1:{port}")
+    assert done.returncode == Exit.NO_CONNECTION
+    assert f"127.0.0.1, TCP port {port}: nobody listens there." in done.stderr
+    done = errand("join", "no-such-host.invalid")
+    assert done.returncode == Exit.NO_CONNECTION
+    assert "there is no such host" in done.stderr
+
+
+def test_interrupted_while_joining() -> None:
+    """Ctrl-C ends the wait for a server that does not answer, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        command = [sys.executable, "-m", "chatbox.client.main", "who", host]
+        with Running(command) as visitor:
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                assert b"<t:connect>" in connection.recv(1000)
+                assert visitor.stop(signal.SIGINT) == Exit.INTERRUPTED
+            assert visitor.said == []
+
+
+def test_plain_server_and_tls_client(server: Served) -> None:
+    """The wrong kind of connection ends with a sentence."""
+    done = errand("who", f"tls:{server.host}")
+    assert done.returncode == Exit.NO_CONNECTION
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_output(server: Served) -> None:
+    """A reader that goes away early is no reason for a traceback."""
+    command = [sys.executable, "-m", "chatbox.client.main", "files", server.host]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (Exit.FAILED, b"")
+
+
+def test_chatting_does_not_load_the_transfer_code() -> None:
+    """The prompt is there early because nothing is loaded that only a download needs."""
+    program = (
+        "import sys; import chatbox.client.console, chatbox.client.oneshots;"
+        "sys.exit(any(name.startswith('chatbox.rdt') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment(), timeout=PATIENCE)
