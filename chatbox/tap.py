@@ -1,0 +1,188 @@
+"""``twistd chatbox``: the options, and the services made from them.
+
+This module assembles and decides nothing. It is the one place on the server where the chat, the
+log and the file transfers meet, and their only common fact passes through `ShelfDownloads`: a
+transfer's ticket, minted by the one and carried to the client by the other.
+
+What the options say is checked here, before anything starts, because `twistd` shows a `UsageError`
+as a sentence and any other error as a traceback. No reactor is imported while options are read:
+``twist --reactor`` chooses one only after that.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from twisted.application import service, strports
+from twisted.internet import endpoints, task
+from twisted.python import usage
+
+from chatbox.chat.names import LocalNames
+from chatbox.chat.outbox import Turn
+from chatbox.chat.room import Room
+from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.chat.session import Offer
+from chatbox.log import open_log
+from chatbox.rdt.service import TransferService
+from chatbox.shelf import Shelf
+
+__all__ = ["Options", "ShelfDownloads", "makeService"]
+
+DEFAULT_LISTEN: Final = "tcp:50000"
+
+MAX_UDP_PORTS: Final = 1000
+"""Each port is a socket for as long as the server runs. One carries many downloads, so a few are
+plenty; the usual limit of open files is 1024."""
+
+_INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
+
+
+class Options(usage.Options):
+    """What can be said after ``twistd chatbox``."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Serves a chat room over TCP, to chatbox clients and to anyone with netcat, and a folder "
+        "of files that they download over UDP."
+    )
+    optParameters: list[list[object]] = [
+        ["files", None, "files", "The folder whose files are shared."],
+        ["udp-ports", None, "55000-55019", "The UDP ports for downloads: one, or FIRST-LAST."],
+        ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
+        ["log", None, "memory:", "Where messages are kept; memory: forgets them at the end."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen for chat here; may be given several times. A port such as tcp:50000 or
+        tcp:50000:interface=127.0.0.1, or any other Twisted server endpoint (ssl:, systemd:,
+        unix:...). [default: tcp:50000]
+        """
+        self["listen"].append(endpoint)
+
+    def parseArgs(self, *rest: str) -> None:
+        """Refuse what is not an option."""
+        if rest:
+            raise usage.UsageError(f"chatbox takes options only; it has no use for {rest[0]!r}.")
+
+    def postOptions(self) -> None:
+        """Check and convert everything, the defaults too."""
+        self["listen"] = [_endpoint(text) for text in self["listen"] or [DEFAULT_LISTEN]]
+        self["files"] = _folder(self["files"])
+        self["udp-ports"] = _ports(self["udp-ports"])
+        if self["udp-interface"] is None:
+            self["udp-interface"] = common_interface(self["listen"])
+        try:
+            open_log(self["log"])  # it does nothing before it is started
+        except ValueError as error:
+            raise usage.UsageError(f"--log {self['log']}: {error}") from error
+
+
+class ShelfDownloads:
+    """Joins the shelf and the transfers into what the chat calls its downloads."""
+
+    def __init__(self, shelf: Shelf, transfers: TransferService) -> None:
+        self._shelf = shelf
+        self._transfers = transfers
+
+    def offer(self, user: str, name: str) -> Offer:
+        """Open the file called `name` and make ready to send it to `user`. Raises RemoteError."""
+        file = self._shelf.open(name)
+        size = file.size
+        try:
+            port, ticket = self._transfers.offer(user, file)
+        except BaseException:
+            file.close()
+            raise
+        return Offer(port=port, ticket=str(ticket), size=size)
+
+
+def makeService(options: Options, reactor: Any = None) -> service.MultiService:
+    """Build the server that `options` describe.
+
+    Its parts start in the order in which they need each other and stop in the opposite one.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    shelf = Shelf(options["files"])
+    transfers = TransferService(reactor, options["udp-interface"], options["udp-ports"])
+    log = open_log(options["log"])
+    room = Room(log, LocalNames(secrets.token_urlsafe), Turn(partial(reactor.callLater, 0)))
+    factory = ChatFactory(room, shelf, ShelfDownloads(shelf, transfers), reactor)
+
+    server = service.MultiService()
+    transfers.setServiceParent(server)
+    ChatService(factory, log).setServiceParent(server)
+    for description in options["listen"]:
+        # Unlike the plain endpoint service, strports makes a failure to bind end the program.
+        strports.service(description, factory, reactor).setServiceParent(server)
+    return server
+
+
+def common_interface(descriptions: Sequence[str]) -> str:
+    """Return the address on which UDP is reachable wherever `descriptions` listen for TCP.
+
+    A client sends its UDP to the address where it reached the chat. So if the chat is bound to one
+    address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
+    both kinds if one of them is IPv6.
+    """
+    found = {match[1] if (match := _INTERFACE.search(text)) else "" for text in descriptions}
+    addresses = {re.sub(r"\\(.)", r"\1", address) for address in found}
+    if len(addresses) == 1:
+        return addresses.pop()
+    return "::" if any(":" in address for address in addresses) else ""
+
+
+def _endpoint(description: str) -> str:
+    """Check an endpoint's description; return it as it is."""
+    if re.fullmatch(r"\d+", description):
+        raise usage.UsageError(f"--listen {description}: write tcp:{description} for a TCP port.")
+    try:
+        # Parsing keeps the reactor for later; a stand-in is enough to see whether it would work.
+        endpoints.serverFromString(task.Clock(), description)
+    except Exception as error:  # each kind of endpoint has its own parser, with its own errors
+        raise usage.UsageError(
+            f"--listen {description}: this does not describe where to listen ({error}). "
+            "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
+        ) from error
+    port = re.match(r"(?:tcp6?|ssl):(?:port=)?(\d+)", description)
+    if port and int(port[1]) > 65535:
+        raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
+    return description
+
+
+def _folder(path: str) -> str:
+    """Return the absolute path of a folder that can be shared.
+
+    Absolute, because `twistd` may change its working folder before it starts.
+    """
+    try:
+        return Shelf(path).folder
+    except OSError as error:
+        raise usage.UsageError(
+            f"--files {path}: {error.strerror}. Name an existing folder; its files will be shared."
+        ) from error
+
+
+def _ports(text: str) -> range:
+    """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port."""
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
+    if not match:
+        raise usage.UsageError(
+            f"--udp-ports {text}: write one port, or the first and the last as in 55000-55019."
+        )
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last > 65535 or (first == 0 and match[2]):
+        raise usage.UsageError(f"--udp-ports {text}: ports go from 1 to 65535.")
+    if last < first:
+        raise usage.UsageError(f"--udp-ports {text}: the last port comes before the first.")
+    if last - first >= MAX_UDP_PORTS:
+        raise usage.UsageError(f"--udp-ports {text}: at most {MAX_UDP_PORTS} ports can be used.")
+    return range(first, last + 1)

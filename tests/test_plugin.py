@@ -1,0 +1,156 @@
+"""The plugin, from its discovery to real ``twistd`` and ``twist`` processes that talk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from twisted.application.service import IService, IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.helpers.processes import PATIENCE, Running, environment, script, stop_other
+
+STARTED = r"ChatFactory starting on (\d+)"
+
+
+def service_maker() -> IServiceMaker:
+    """Find our plugin as twistd finds it."""
+    [maker] = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "chatbox"]
+    return maker
+
+
+class PluginTests(SynchronousTestCase):
+    """What twistd finds."""
+
+    def test_plugin_is_found_with_a_description(self) -> None:
+        """There is one command called chatbox, and `twistd --help` can say what it is."""
+        self.assertTrue(service_maker().description)
+
+    def test_bad_option_is_a_usage_error(self) -> None:
+        """Its options refuse nonsense in a way that twistd shows as a sentence."""
+        options = service_maker().options()
+        self.assertRaises(UsageError, options.parseOptions, ["--udp-ports", "many"])
+
+    def test_service_is_built(self) -> None:
+        """The module behind the plugin exists and makes a service from its options."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        maker = service_maker()
+        options = maker.options()
+        options.parseOptions(["--files", folder, "--udp-ports", "0", "--listen", "tcp:0"])
+        self.assertTrue(IService.providedBy(maker.makeService(options)))
+
+
+@pytest.fixture(name="place")
+def _place(tmp_path: Path) -> Path:
+    """An empty folder but for the folder to share."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_bytes(b"hello")
+    return tmp_path
+
+
+OPTIONS = ["chatbox", "--listen", "tcp:0:interface=127.0.0.1", "--udp-ports", "0"]
+"""A server on ports of the system's choice, of the folder files."""
+
+
+def talk(port: int) -> None:
+    """Connect, list the files, and leave."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(
+            b"<s:ann><r:server:127.0.0.1><t:connect>\r\n<t:get_file>\n<t:disconnect>\n"
+        )
+        with connection.makefile("rb") as answers:
+            said = answers.read().decode()  # to the end: the server closes after disconnect
+    assert "<s:server:127.0.0.1><r:ann><m:True>" in said
+    assert "<p:connect_response>" in said
+    assert "<m:['a.txt']>" in said
+    assert "<p:disconnect_response>" in said
+
+
+def test_twistd_in_the_foreground(place: Path) -> None:
+    """`twistd -n chatbox` serves, and ends at SIGINT with everything closed."""
+    with Running([*script("twistd"), "--nodaemon", *OPTIONS], cwd=place) as server:
+        talk(int(server.read_until(STARTED)[1]))
+        assert (place / "twistd.pid").read_text() == str(server.pid)
+        server.stop(signal.SIGINT)
+        assert "Server Shut Down." in "".join(server.said)
+        assert "Traceback" not in "".join(server.said)
+    assert not (place / "twistd.pid").exists()
+
+
+def test_twistd_as_a_daemon(place: Path) -> None:
+    """`twistd chatbox` goes to the background when it serves, with a pid file and a log."""
+    started = subprocess.run(
+        [*script("twistd"), *OPTIONS],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert started.returncode == 0, started.stderr
+    pid = int((place / "twistd.pid").read_text())
+    try:
+        log = (place / "twistd.log").read_text()
+        [port] = [line.split()[-1] for line in log.splitlines() if "ChatFactory starting" in line]
+        talk(int(port))
+    finally:
+        stop_other(pid)
+    assert not (place / "twistd.pid").exists()
+    log = (place / "twistd.log").read_text()
+    assert "Server Shut Down." in log
+    assert "Traceback" not in log
+
+
+def test_twist(place: Path) -> None:
+    """`twist chatbox` serves too; its log goes to stdout."""
+    with Running([*script("twist"), "--log-format=text", *OPTIONS], cwd=place) as server:
+        talk(int(server.read_until(STARTED)[1]))
+        server.stop()
+        assert "Traceback" not in "".join(server.said)
+
+
+def test_wrong_option_is_told_in_a_sentence(place: Path) -> None:
+    """twistd shows our words, no traceback, and fails."""
+    for name in ("twistd", "twist"):
+        with Running([*script(name), "chatbox", "--udp-ports", "9-8"], cwd=place) as server:
+            assert server.wait() != 0
+            said = "".join(server.said)
+        assert "the last port comes before the first" in said
+        assert "Traceback" not in said
+
+
+def test_taken_port_is_fatal(place: Path) -> None:
+    """A server that cannot listen says so and ends, in the background as in the foreground."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ["chatbox", "--udp-ports", "0", "--listen", f"tcp:{port}:interface=127.0.0.1"]
+        for command in ([*script("twistd"), "-n"], script("twistd"), script("twist")):
+            with Running([*command, *options], cwd=place) as server:
+                assert server.wait() not in (0, None)
+                assert "Couldn't listen on 127.0.0.1" in "".join(server.said)
+        assert not (place / "twistd.pid").exists()
+
+
+def test_netcat_talks(place: Path) -> None:
+    """Two lines typed into netcat log in and speak; the answers can be read."""
+    if shutil.which("nc") is None:
+        pytest.skip("nc is not installed")
+    with Running([*script("twistd"), "--nodaemon", *OPTIONS], cwd=place) as server:
+        port = server.read_until(STARTED)[1]
+        with Running(["nc", "127.0.0.1", port]) as netcat:
+            netcat.write("<s:a><r:server:x><t:connect>\n<s:a><r:all><t:message_request><m:hi>\n")
+            netcat.read_until(r"<s:server:127\.0\.0\.1><r:a><m:True>.*<p:connect_response>")
+            netcat.read_until(r"<s:a><r:all><m:hi><p:message_received>")
+            netcat.write("<t:disconnect>\n")
+            netcat.read_until(r"<p:disconnect_response>")
+            netcat.end_input()  # it waits for that, even when the server has closed
+            assert netcat.wait() == 0
+        server.stop()

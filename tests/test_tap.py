@@ -1,0 +1,259 @@
+"""Tests of the options of ``twistd chatbox`` and of the service made from them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import IService
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.errors import LocalError, RemoteError
+from chatbox.rdt.service import TransferService
+from chatbox.shelf import SharedFile, Shelf
+from chatbox.tap import MAX_UDP_PORTS, Options, ShelfDownloads, common_interface, makeService
+
+
+class TapTestCase(SynchronousTestCase):
+    """A folder to share."""
+
+    def setUp(self) -> None:
+        self.folder = os.path.abspath(self.mktemp())
+        os.mkdir(self.folder)
+
+    def options(self, *arguments: str) -> Options:
+        """Parse `arguments` beside a valid --files."""
+        options = Options()
+        options.parseOptions(["--files", self.folder, *arguments])
+        return options
+
+    def complaint(self, *arguments: str) -> str:
+        """What is said about `arguments`, which are wrong."""
+        return str(self.assertRaises(UsageError, self.options, *arguments))
+
+
+class OptionsTests(TapTestCase):
+    """Options are converted, and refused with words that say what to do."""
+
+    def test_defaults(self) -> None:
+        """Without options the usual ports are used, and messages stay in memory."""
+        options = self.options()
+        self.assertEqual(options["listen"], ["tcp:50000"])
+        self.assertEqual(options["udp-ports"], range(55000, 55020))
+        self.assertEqual(options["udp-interface"], "")
+        self.assertEqual(options["log"], "memory:")
+
+    def test_listen_may_be_repeated(self) -> None:
+        """Each --listen adds one place to listen, instead of the default one."""
+        options = self.options("--listen", "tcp:1", "--listen", r"tcp:2:interface=\:\:1")
+        self.assertEqual(options["listen"], ["tcp:1", r"tcp:2:interface=\:\:1"])
+        self.assertEqual(Options()["listen"], [], "parsers do not share what they read")
+
+    def test_bad_endpoints_are_refused(self) -> None:
+        """What does not say where to listen is refused before anything starts."""
+        for text in (
+            "",
+            "tcp",
+            "tcp:",
+            "tcp:fifty",
+            "tcp:1:color=red",
+            "pigeon:1",
+            "ssl:1:privateKey=/does/not/exist.pem",
+            "systemd:domain=INET:name=no-such-socket",
+        ):
+            self.assertIn(f"--listen {text}: this does not", self.complaint("--listen", text))
+
+    def test_bare_port_and_high_port_get_advice(self) -> None:
+        """The two usual slips have answers of their own."""
+        self.assertIn("write tcp:50000", self.complaint("--listen", "50000"))
+        for text in ("tcp:65536", "tcp:port=70000:interface=127.0.0.1", "ssl:99999:privateKey=x"):
+            if text.startswith("tcp"):
+                self.assertIn("highest TCP port is 65535", self.complaint("--listen", text))
+
+    def test_files_becomes_absolute(self) -> None:
+        """A daemon changes its working folder; the shared folder must not move."""
+        options = Options()
+        options.parseOptions(["--files", os.path.relpath(self.folder)])
+        self.assertEqual(options["files"], self.folder)
+
+    def test_files_must_be_a_folder(self) -> None:
+        """A missing folder or a file is refused with the reason and the way out."""
+        file = os.path.join(self.folder, "file")
+        with open(file, "wb"):
+            pass
+        missing = os.path.join(self.folder, "missing")
+        self.assertIn("No such file or directory", self.complaint("--files", missing))
+        self.assertIn("Not a directory", self.complaint("--files", file))
+        self.assertIn("Name an existing folder", self.complaint("--files", file))
+
+    def test_default_folder_is_files(self) -> None:
+        """Without --files the folder called files is shared, if there is one."""
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        error = self.assertRaises(UsageError, Options().parseOptions, [])
+        self.assertIn("--files files", str(error))
+        os.mkdir("files")
+        options = Options()
+        options.parseOptions([])
+        self.assertEqual(options["files"], os.path.join(self.folder, "files"))
+
+    def test_udp_ports(self) -> None:
+        """One port, a range, and 0 for any."""
+        for text, ports in {
+            "55000-55019": range(55000, 55020),
+            "7": range(7, 8),
+            "7-7": range(7, 8),
+            "65535": range(65535, 65536),
+            "0": range(1),
+        }.items():
+            self.assertEqual(self.options("--udp-ports", text)["udp-ports"], ports)
+
+    def test_bad_udp_ports_are_refused(self) -> None:
+        """Nonsense, ports that do not exist, and more sockets than can be had."""
+        for text in ("", "x", "-1", "1-", "1-2-3", "1,2", "1 - 2", "٣", "100000", "1.5"):
+            self.assertIn("write one port", self.complaint(f"--udp-ports={text}"), text)
+        for text in ("65536", "0-5", "1-65536"):
+            self.assertIn("ports go from 1 to 65535", self.complaint("--udp-ports", text), text)
+        self.assertIn("before the first", self.complaint("--udp-ports", "9-8"))
+        self.assertEqual(len(self.options("--udp-ports", "1-1000")["udp-ports"]), MAX_UDP_PORTS)
+        self.assertIn("at most 1000", self.complaint("--udp-ports", "1-1001"))
+
+    def test_bad_log_is_refused(self) -> None:
+        """A kind of log that is not there is a mistake of the user, not a traceback."""
+        for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path"):
+            self.assertIn(f"--log {text}:", self.complaint("--log", text), text)
+
+    def test_arguments_are_refused(self) -> None:
+        """What is not an option is named."""
+        self.assertIn("'50000'", self.complaint("50000"))
+
+    def test_unknown_options_are_refused(self) -> None:
+        """A misspelt option is named."""
+        self.assertIn("--file-s", self.complaint("--file-s", "x").replace("option ", ""))
+
+    def test_help_names_every_option(self) -> None:
+        """--help has each option with its default."""
+        text = re.sub(r"\s+", " ", str(Options()))
+        for words in (
+            "--listen=",
+            "[default: tcp:50000]",
+            "--files=",
+            "[default: files]",
+            "--udp-ports=",
+            "[default: 55000-55019]",
+            "--udp-interface=",
+            "--log=",
+            "[default: memory:]",
+        ):
+            self.assertIn(words, text)
+
+
+class InterfaceTests(TapTestCase):
+    """Files are sent from where the chat listens."""
+
+    def test_one_interface(self) -> None:
+        """If the chat is bound to one address, so are the downloads."""
+        self.assertEqual(common_interface(["tcp:1:interface=127.0.0.1"]), "127.0.0.1")
+        two = [r"tcp:1:interface=\:\:1", r"ssl:2:interface=\:\:1"]
+        self.assertEqual(common_interface(two), "::1")
+        options = self.options("--listen", "tcp:1:interface=127.0.0.1")
+        self.assertEqual(options["udp-interface"], "127.0.0.1")
+
+    def test_several_interfaces(self) -> None:
+        """Otherwise any address will do, of IPv6 too if the chat has one of these."""
+        self.assertEqual(common_interface(["tcp:1"]), "")
+        self.assertEqual(common_interface(["tcp:1:interface=127.0.0.1", "tcp:2"]), "")
+        both = ["tcp:1:interface=127.0.0.1", r"tcp:1:interface=\:\:1"]
+        self.assertEqual(common_interface(both), "::")
+        self.assertEqual(common_interface(["tcp:1", r"tcp:1:interface=\:\:"]), "::")
+        self.assertEqual(common_interface([r"unix:/tmp/a\:interface=b"]), "")
+
+    def test_given_interface_wins(self) -> None:
+        """--udp-interface is taken as it is."""
+        listen = "tcp:1:interface=127.0.0.1"
+        options = self.options("--listen", listen, "--udp-interface", "10.0.0.1")
+        self.assertEqual(options["udp-interface"], "10.0.0.1")
+
+
+class MakeServiceTests(TapTestCase):
+    """The service is whole, and building it touches no network."""
+
+    def test_services(self) -> None:
+        """The transfers and the chat are there before the places to listen."""
+        reactor = MemoryReactorClock()
+        options = self.options("--listen", "tcp:1", "--listen", "tcp:2:interface=127.0.0.1")
+        server = makeService(options, reactor)
+        self.assertTrue(IService.providedBy(server))
+        kinds = [type(part) for part in server]
+        self.assertEqual(kinds[:2], [TransferService, ChatService])
+        self.assertEqual(kinds[2:], [StreamServerEndpointService] * 2)
+        self.assertEqual(reactor.tcpServers, [])
+        self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_listeners_share_one_room(self) -> None:
+        """Wherever people come in, they meet in the same room."""
+        options = self.options("--listen", "tcp:1", "--listen", "tcp:2")
+        server = makeService(options, MemoryReactorClock())
+        factories = {
+            id(part.factory) for part in server if isinstance(part, StreamServerEndpointService)
+        }
+        self.assertEqual(len(factories), 1)
+        for part in server:
+            if isinstance(part, StreamServerEndpointService):
+                self.assertIsInstance(part.factory, ChatFactory)
+
+
+class FakeTransfers:
+    """Notes what it is to send, or refuses it."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self.offers: list[tuple[str, SharedFile]] = []
+        self._refusal = refusal
+
+    def offer(self, user: str, file: SharedFile) -> tuple[int, object]:
+        """Take a file."""
+        self.offers.append((user, file))
+        if self._refusal:
+            raise self._refusal
+        return 55007, "the-ticket"
+
+
+class ShelfDownloadsTests(TapTestCase):
+    """The chat's downloads are the shelf's files, sent by the transfers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        with open(os.path.join(self.folder, "file"), "wb") as file:
+            file.write(b"12345")
+
+    def downloads(self, transfers: FakeTransfers) -> ShelfDownloads:
+        """Join our folder with `transfers`."""
+        return ShelfDownloads(Shelf(self.folder), transfers)  # type: ignore[arg-type]
+
+    def test_offer(self) -> None:
+        """The answer has the port, the ticket as text and the size; the file goes on open."""
+        transfers = FakeTransfers()
+        offer = self.downloads(transfers).offer("alice", "file")
+        self.assertEqual((offer.port, offer.ticket, offer.size), (55007, "the-ticket", 5))
+        [(user, file)] = transfers.offers
+        self.addCleanup(file.close)
+        self.assertEqual((user, file.name, file.changed()), ("alice", "file", False))
+
+    def test_refused_file(self) -> None:
+        """What the shelf refuses never reaches the transfers."""
+        transfers = FakeTransfers()
+        for name, code in {"missing": "no-such-file", "../file": "bad-file-name"}.items():
+            error = self.assertRaises(RemoteError, self.downloads(transfers).offer, "alice", name)
+            self.assertEqual(error.code, code)
+        self.assertEqual(transfers.offers, [])
+
+    def test_refused_transfer(self) -> None:
+        """A file that cannot be sent is closed again."""
+        transfers = FakeTransfers(RemoteError("too-many-downloads"))
+        error = self.assertRaises(RemoteError, self.downloads(transfers).offer, "alice", "file")
+        self.assertEqual(error.code, "too-many-downloads")
+        self.assertRaises(LocalError, transfers.offers[0][1].changed)
