@@ -1,0 +1,205 @@
+"""The laws of the house, checked from the source text: who may import what, and what must be."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.processes import PATIENCE, ROOT, environment
+
+PACKAGE = ROOT / "chatbox"
+MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+
+ADAPTERS = {
+    "tap.py",
+    "chat/server.py",
+    "log/sqlite.py",
+    "log/redis.py",
+    "rdt/fetch.py",
+    "rdt/service.py",
+    "rdt/udp.py",
+    "client/connection.py",
+    "client/console.py",
+    "client/oneshots.py",
+    "client/gui.py",
+    "client/main.py",
+    "client/demo.py",
+}
+"""The only modules that may know the reactor. All others are handed bytes and the time."""
+
+IO = ("twisted.internet", "twisted.application", "twisted.protocols")
+
+MAIN_PROGRAMS = {"client/main.py", "client/demo.py"}
+"""What starts a reactor itself, and so may import one at its top."""
+
+SIBLINGS = {"chat", "log", "rdt"}
+
+CHAT_MAY_IMPORT_FROM_LOG = {"chatbox.log"}
+"""The log's interface and its values, which the package itself exports; none of the logs."""
+
+MAX_CODE_LINES = 400
+"""A bound on lines of code; docstrings, comments and empty lines are not counted, for a hard module
+should explain itself. What passes it does two things."""
+
+
+def imports(module: str, *, nested: bool = True) -> Iterator[str]:
+    """Yield the dotted names that a module imports, ``from a import b`` as ``a.b`` too."""
+    tree = ast.parse((PACKAGE / module).read_text())
+    package = ("chatbox", *Path(module).parent.parts)
+    for node in ast.walk(tree) if nested else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*above, *filter(None, [node.module])])
+            yield origin
+            yield from (f"{origin}.{name.name}" for name in node.names)
+
+
+def under(name: str, *packages: str) -> bool:
+    """Say whether a dotted name is one of `packages` or in one."""
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def test_there_is_something_to_check() -> None:
+    """The source is where these tests look, and holds what they look for."""
+    assert "shelf.py" in MODULES
+    assert any(under(name, *IO) for name in imports("tap.py"))
+    assert "chatbox.errors.RemoteError" in list(imports("shelf.py"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_adapters_know_the_reactor(module: str) -> None:
+    """The core has no sockets, no timers and no Deferreds."""
+    if module not in ADAPTERS:
+        assert [name for name in imports(module) if under(name, *IO)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_reactor_at_import(module: str) -> None:
+    """Importing a module must not choose the reactor; the programs may."""
+    if module not in MAIN_PROGRAMS:
+        at_top = imports(module, nested=False)
+        assert [name for name in at_top if under(name, "twisted.internet.reactor")] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_siblings_do_not_know_each_other(module: str) -> None:
+    """chat, log and rdt meet in tap.py only; chat may see the log's interface."""
+    home = Path(module).parts[0]
+    if home not in SIBLINGS:
+        return
+    for other in SIBLINGS - {home}:
+        found = [name for name in imports(module) if under(name, f"chatbox.{other}")]
+        if (home, other) == ("chat", "log"):
+            modules = {path.stem for path in (PACKAGE / "log").glob("*.py")}
+            logs = {f"chatbox.log.{stem}" for stem in modules - {"__init__", "interface"}}
+            found = [name for name in found if under(name, *logs)]
+        assert found == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_lies_below_does_not_know_what_lies_above(module: str) -> None:
+    """Only tap.py and the programs look at everything; the client does not import the server."""
+    above = {
+        "chat": ("chatbox.client", "chatbox.tap", "chatbox.shelf"),
+        "log": ("chatbox.client", "chatbox.tap", "chatbox.shelf"),
+        "rdt": ("chatbox.client", "chatbox.tap", "chatbox.shelf"),
+        "client": ("chatbox.tap", "chatbox.shelf", "chatbox.log", "chatbox.chat.server"),
+    }.get(Path(module).parts[0], ())
+    assert [name for name in imports(module) if under(name, *above)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_short(module: str) -> None:
+    """No module has more code than a reader can keep in mind."""
+    text = (PACKAGE / module).read_text()
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in layout and token.string:
+            code.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            code.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    assert len(code) <= MAX_CODE_LINES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_things_have_docstrings(module: str) -> None:
+    """Every module, public class, and public function or method says what it means."""
+    tree = ast.parse((PACKAGE / module).read_text())
+    missing = [] if ast.get_docstring(tree) else [module]
+    missing += [name for name, node in public(tree) if not ast.get_docstring(node)]
+    assert missing == []
+
+
+Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def public(tree: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, Documented]]:
+    """Yield the public classes, functions and methods that must have a docstring.
+
+    A method that overrides Twisted's or Python's (camelCase, or with double underscores) is
+    described where it comes from, and a property's setter where the property is.
+    """
+    for node in tree.body:
+        if not isinstance(node, Documented) or node.name.startswith("_"):
+            continue
+        is_class = isinstance(node, ast.ClassDef)
+        from_twisted = prefix and not is_class and node.name != node.name.lower()
+        decorators = {ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list}
+        if not from_twisted and not decorators & {"setter", "overload", "override"}:
+            yield f"{prefix}{node.name}", node
+        if isinstance(node, ast.ClassDef):
+            yield from public(node, f"{prefix}{node.name}.")
+
+
+def test_no_init_beside_the_plugin() -> None:
+    """An __init__.py here would hide Twisted itself, or make it ignore our plugin."""
+    folders = [ROOT / "twisted", ROOT / "twisted" / "plugins"]
+    assert [folder for folder in folders if (folder / "__init__.py").exists()] == []
+    assert [path.name for path in folders[1].glob("*.py")] == ["chatbox_plugin.py"]
+
+
+def test_every_package_is_packaged() -> None:
+    """setup.cfg lists packages one by one; none may be forgotten."""
+    listed = (ROOT / "setup.cfg").read_text().split("packages =")[1].split("\n\n")[0].split()
+    found = {".".join(path.relative_to(ROOT).parent.parts) for path in PACKAGE.rglob("__init__.py")}
+    assert found | {"twisted.plugins"} == {
+        name for name in listed if name.startswith(("chatbox", "twisted"))
+    }
+
+
+def test_importing_chooses_no_reactor() -> None:
+    """`twist --reactor` chooses one after our options were read, so the choice must be open."""
+    program = "import sys, chatbox.tap; sys.exit('twisted.internet.reactor' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment(), timeout=PATIENCE)
+
+
+def test_importing_the_plugin_imports_nothing_else() -> None:
+    """The plugin file is read at every `twistd --help`, so it must not load chatbox."""
+    program = (
+        "import sys, runpy; runpy.run_path(sys.argv[1]);"
+        "sys.exit(any(name.startswith('chatbox') for name in sys.modules))"
+    )
+    plugin = ROOT / "twisted" / "plugins" / "chatbox_plugin.py"
+    command = [sys.executable, "-c", program, str(plugin)]
+    subprocess.run(command, check=True, env=environment(), timeout=PATIENCE)
+
+
+def test_news_fragments_have_known_types() -> None:
+    """A fragment whose name towncrier does not understand would be lost."""
+    for path in (ROOT / "newsfragments").iterdir():
+        if path.name != "README.rst":
+            _topic, kind, suffix = path.name.removeprefix("+").split(".")
+            assert kind in {"feature", "bugfix", "removal", "doc"}, path.name
+            assert suffix == "rst", path.name
+            assert path.read_text().strip(), path.name
