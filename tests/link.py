@@ -40,7 +40,7 @@ class Weather:
     reorder_by: float = 0.02
     corrupt: float = 0.0
     jitter: float = 0.0
-    mtu: int = 1 << 16
+    mtu: int = 1472
     blackouts: tuple[tuple[float, float], ...] = ()
 
 
@@ -129,12 +129,17 @@ class MemorySink:
         self.have = have
         for start, stop in have:
             self.data[start:stop] = old[start:stop]
+        self.mtime_ns = 1
         self.fail_at: int | None = None
         self.error: OSError = OSError(28, "No space left on device")
         self.prefix = 0
         self.ended: End | None = None
         self.written = 0
         self._wanted: bytes | None = None
+
+    def recognise(self, mtime_ns: int) -> bool:
+        """Whether it is the file that the test says."""
+        return mtime_ns == self.mtime_ns
 
     def write(self, offset: int, data: memoryview) -> None:
         """Copy, or fail as the test says."""
@@ -241,6 +246,8 @@ class Transfer:
         self.events: list[Event] = []
         self.server_events: list[object] = []
         self.largest_burst = 0
+        self.breaks_trains = False
+        """Whether the server's kernel damages trains that it is handed whole."""
         self.ended_at: float | None = None
         self.on_step: Callable[[Transfer], None] = lambda _: None
         self._server_wakes: float | None = None
@@ -303,9 +310,11 @@ class Transfer:
         now = self.network.now
         burst = 0
         for train, address in self.demux.trains_to_send(now):
+            damaged = self.breaks_trains and train.joined and len(train.data) > train.segment
             for datagram in train.datagrams():
                 burst += len(datagram)
-                self.down.send(bytes(datagram), now, self._to_client(address))
+                if not damaged:
+                    self.down.send(bytes(datagram), now, self._to_client(address))
         self.largest_burst = max(self.largest_burst, burst)
         while (happened := self.demux.next_event()) is not None:
             self.server_events.append(happened[1])

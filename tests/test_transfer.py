@@ -5,6 +5,7 @@ spent.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt import receiver, sender
 from chatbox.rdt.ends import End
-from chatbox.rdt.packet import HEADER, Train
+from chatbox.rdt.packet import HEADER, Kind, Train
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 
 from .link import MemorySink, MemorySource, Transfer, Weather, seeds
@@ -75,6 +76,18 @@ class WeatherTests(SynchronousTestCase):
                 )
                 transfer.run()
                 transfer.check()
+
+    def test_kernel_that_breaks_trains(self) -> None:
+        """If nothing arrives that left as a train, packets go singly before long."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.breaks_trains = True
+        transfer.run()
+        transfer.check()
+        self.assertFalse(transfer.sender._path.joined)
+        self.assertLess(transfer.duration, 20)
+        whole = Transfer(DATA, down=replace(LINK, loss=0.3))
+        whole.run()
+        self.assertTrue(whole.sender._path.joined)
 
     def test_late_timers(self) -> None:
         """Timers that fire some milliseconds late, as real ones do, change only the speed."""
@@ -440,7 +453,8 @@ class AttackTests(SynchronousTestCase):
         send = transfer.up.send
 
         def tap(datagram: bytes, now: float, at: object) -> None:
-            copies.append(datagram)
+            if now < 1000.09:  # those that have arrived when the copies do
+                copies.append(datagram)
             send(datagram, now, at)  # type: ignore[arg-type]
 
         transfer.up.send = tap  # type: ignore[method-assign]
@@ -504,3 +518,63 @@ class TransitionTests(SynchronousTestCase):
         transfer.check()
         self.assertEqual(seen, {*sender.State, *receiver.State})
         self.assertIsInstance(transfer.events[-1], Ended)
+
+
+class MigrationTests(SynchronousTestCase):
+    """The client's address changes in mid-file."""
+
+    def moving(self, weather: Weather = LINK) -> Transfer:
+        """A transfer whose client has another address from 0.1 s on."""
+        transfer = Transfer(DATA, down=weather)
+
+        def move(now: float) -> None:
+            transfer.client_address = ("client", 2)
+
+        transfer.network.at(1000.1, move)
+        return transfer
+
+    def test_new_address(self) -> None:
+        """The transfer follows, soon, and ends well, over good links and bad ones."""
+        for weather in (LINK, replace(LINK, loss=0.2), replace(LINK, loss=0.1, reorder=0.2)):
+            for seed in seeds(3):
+                transfer = self.moving(weather)
+                transfer.random.seed(seed)
+                transfer.run()
+                transfer.check()
+                self.assertEqual(transfer.sender.address, ("client", 2))
+        quick = self.moving()
+        quick.run()
+        self.assertLess(quick.duration, 3)
+
+    def test_no_data_before_the_proof(self) -> None:
+        """A copied packet from elsewhere gets one STATUS, never data, and moves nothing."""
+        transfer = Transfer(DATA, down=LINK)
+        got: list[int] = []
+        send = transfer.up.send
+
+        def copy(datagram: bytes, now: float, at: Callable[[float, bytes], None]) -> None:
+            if now > 1000.1:  # the thief is faster than the client itself
+                train = Train(memoryview(datagram), len(datagram))
+                transfer.demux.receive(train, ("mallory", 6), now)
+                for reply, address in transfer.demux.trains_to_send(now):
+                    if address == ("mallory", 6):
+                        got.extend([reply.data[0]] * (len(reply.data) // reply.segment))
+            send(datagram, now, at)
+
+        transfer.up.send = copy  # type: ignore[method-assign]
+        transfer.run(until=0.14)
+        self.assertTrue(got, "the thief was not even tried")
+        self.assertEqual(set(got), {Kind.STATUS})
+        self.assertEqual(transfer.sender.address, transfer.client_address)
+
+    def test_back_and_forth(self) -> None:
+        """A client that keeps changing its address still gets the file."""
+        transfer = Transfer(DATA, down=replace(LINK, rate=250_000.0))
+        for step in range(10):
+
+            def move(now: float, step: int = step) -> None:
+                transfer.client_address = ("client", step % 3)
+
+            transfer.network.at(1000.2 + 0.3 * step, move)
+        transfer.run()
+        transfer.check()

@@ -20,7 +20,7 @@ from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import HEADER, MIN_DATAGRAM, Train
-from chatbox.rdt.seal import TrainSealer
+from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
 from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, Source, State
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 
@@ -107,6 +107,8 @@ class Demux:
         self._admissions = admissions
         self._random_bytes = random_bytes
         self._sealer = TrainSealer()
+        self.buffer = memoryview(bytearray(RECEIVE_BYTES))
+        """Where to receive what `receive` is given."""
         self._transfers: dict[int, Transfer] = {}
         self._deadlines: dict[int, float] = {}
         self._ready: deque[int] = deque()
@@ -202,18 +204,21 @@ class Demux:
 
     def _settle(self, connection_id: int, transfer: Transfer) -> None:
         """A transfer has had its turn: note what happened and when it wants to be called."""
+        self._collect_events(transfer)
         sender = transfer.sender
-        while (event := sender.next_event()) is not None:
-            self._events.append((transfer, event))
-            if isinstance(event, Ended):
-                self._admissions.leave(transfer.user)
-                transfer.file.close()
         deadline = sender.next_timer()
         if deadline is not None:
             self._deadlines[connection_id] = deadline
         else:
             del self._transfers[connection_id]
             self.dropped += sender.dropped
+
+    def _collect_events(self, transfer: Transfer) -> None:
+        while (event := transfer.sender.next_event()) is not None:
+            self._events.append((transfer, event))
+            if isinstance(event, Ended):
+                self._admissions.leave(transfer.user)
+                transfer.file.close()
 
     def _evict_silent(self, user: str, now: float) -> None:
         """Paused transfers whose client has been silent for long make room for the same user's next
@@ -224,4 +229,5 @@ class Demux:
             silent = now - sender.heard_at > SILENCE_TIMEOUT
             if transfer.user == user and sender.state is State.PAUSED and silent:
                 sender.abort(End.PEER_SILENT, now)
+                self._collect_events(transfer)
                 self._touch(connection_id)

@@ -31,6 +31,7 @@ class _OneReceiver:
     def __init__(self, receiver: Receiver, address: Any) -> None:
         self._receiver = receiver
         self._address = address
+        self.buffer = receiver.buffer
         self.on_timer = receiver.on_timer
         self.next_timer = receiver.next_timer
 

@@ -58,7 +58,7 @@ MAX_DATAGRAM = 65000
 """Above this, headers of UDP and IP and some room for tunnels no longer fit in what IP can carry.
 """
 
-MAX_ACK_RANGES = 140
+MAX_ACK_RANGES = 139
 """As many fit in a packet of BASE_DATAGRAM bytes; older ones were in the acknowledgements before.
 """
 
@@ -113,6 +113,8 @@ class Train(NamedTuple):
 
     data: memoryview
     segment: int
+    joined: bool = True
+    """Whether it may go in one system call; some kernels damage what they cut up themselves."""
 
     def datagrams(self) -> Iterator[memoryview]:
         """The datagrams, one by one."""
@@ -160,7 +162,7 @@ def pack_control(control: Control) -> bytes:
             control.rate_limit,
             control.confirmed,
             control.challenge,
-            min(int(control.ack_delay * 1e6), 0xFFFFFFFF),
+            min(round(control.ack_delay * 1e6), 0xFFFFFFFF),
             ranges[0][1] if ranges else 0,
             len(ranges),
         )
@@ -235,7 +237,7 @@ def pack_open(opening: Open) -> bytes:
     return b"".join(
         [
             _OPEN.pack(
-                opening.max_datagram, min(int(opening.rtt * 1e6), 0xFFFFFFFF), len(opening.have)
+                opening.max_datagram, min(round(opening.rtt * 1e6), 0xFFFFFFFF), len(opening.have)
             ),
             *(_HAVE.pack(start, stop) for start, stop in opening.have),
             pack_control(opening.control),
@@ -303,7 +305,7 @@ def pack_status(status: Status) -> bytes:
         status.mtime_ns,
         status.heard,
         status.challenge,
-        min(int(status.ack_delay * 1e6), 0xFFFFFFFF),
+        min(round(status.ack_delay * 1e6), 0xFFFFFFFF),
         min(status.ack_bytes, 0xFFFFFFFF),
         status.digest is not None,
         status.digest or bytes(32),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.pacing import Pacer
-from chatbox.rdt.packet import BASE_DATAGRAM
-from chatbox.rdt.recovery import Load, Recovery
+from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
+from chatbox.rdt.pmtu import PmtuSearch
+from chatbox.rdt.recovery import Load, Outcome, Recovery
 
 MIN_ACK_BYTES = 2 * BASE_DATAGRAM
 """Every second packet is acknowledged on a slow path (RFC 9000 section 13.2.2)."""
@@ -25,21 +26,71 @@ MAX_ACK_DELAY = 0.025
 """Seconds (RFC 9000 section 18.2, max_ack_delay)."""
 
 
+WATCHED_PACKETS = 200
+"""
+So many first packets that leave in trains are watched. There are kernels that damage what they cut
+up themselves, and nothing tells but that it does not arrive, while what is sent singly does.
+"""
+
+FEWEST_PACKETS = 20
+"""Fewer of them prove nothing."""
+
+DAMAGED = 0.8
+"""
+The share of them whose loss proves it. A link so bad that it loses as many for other reasons is too
+slow for trains to matter.
+"""
+
+
 class Path:
     """What the sender knows of the way to its receiver."""
 
-    __slots__ = ("_pacer", "ack_bytes", "ack_delay", "bytes_sent", "datagram", "recovery")
+    __slots__ = (
+        "_damaged",
+        "_limit",
+        "_pacer",
+        "_pmtu",
+        "_watched",
+        "ack_bytes",
+        "ack_delay",
+        "bytes_sent",
+        "joined",
+        "recovery",
+    )
 
     def __init__(self, make_controller: ControllerFactory, now: float) -> None:
-        self.datagram = BASE_DATAGRAM
-        """Bytes in a full packet."""
+        self._limit = MAX_DATAGRAM
+        self._pmtu = PmtuSearch(self._limit)
         self.recovery = Recovery(make_controller(self.datagram, now), now)
         self.ack_delay = 0.0
         """Within how many seconds we want an acknowledgement: a quarter of a round trip."""
         self.ack_bytes = MIN_ACK_BYTES
         """After how many bytes at the latest: an eighth of the window."""
         self.bytes_sent = 0
+        self.joined = True
+        """Whether trains may be handed to the kernel whole."""
+        self._watched = 0
+        self._damaged = 0
         self._pacer = Pacer(self.datagram, now)
+
+    @property
+    def datagram(self) -> int:
+        """Bytes in a full packet."""
+        return self._pmtu.datagram
+
+    def limit_datagram(self, size: int) -> None:
+        """The receiver takes no packets longer than `size` bytes."""
+        self._limit = size
+        self._pmtu = PmtuSearch(size)
+
+    def migrate(self, make_controller: ControllerFactory, now: float) -> Outcome:
+        """
+        The way leads elsewhere from now on: nothing learnt on the old one holds (RFC 9000 section
+        9.4). What was in flight on it has to leave again.
+        """
+        self._pmtu = PmtuSearch(self._limit)
+        self._pacer = Pacer(self.datagram, now)
+        return self.recovery.migrate(make_controller(self.datagram, now), now)
 
     def expect_rtt(self, rtt: float) -> None:
         """Begin with a round trip that was measured elsewhere on the same way."""
@@ -61,13 +112,39 @@ class Path:
             return None
         return self._pacer.ready_at(now)
 
-    def on_sent(self, load: Load, count: int, last: int, offset: int, now: float) -> None:
-        """`count` packets leave now, the last of them `last` bytes long."""
-        datagram = self.datagram if count > 1 else last
+    def on_sent(
+        self, load: Load, count: int, datagram: int, last: int, offset: int, now: float
+    ) -> None:
+        """`count` packets of `datagram` bytes leave now, the last of them of `last`."""
         self.recovery.on_sent(load, count, datagram, last, offset, now)
         size = (count - 1) * datagram + last
         self.bytes_sent += size
         self._pacer.spend(size, now)
+
+    def probe_size(self, now: float) -> int | None:
+        """How long a PROBE to send now; None for none. The path must have carried something."""
+        return None if self.recovery.rtt.latest is None else self._pmtu.probe(now)
+
+    def learn(self, outcome: Outcome, now: float) -> None:
+        """See what arrived and what was lost for what it says of the size of packets."""
+        if self.joined and self._watched < WATCHED_PACKETS:
+            self._watched += outcome.joined_arrived + outcome.joined_lost
+            self._damaged += outcome.joined_lost
+            suspicious = self._damaged > DAMAGED * self._watched
+            self.joined = not (suspicious and self._watched >= FEWEST_PACKETS)
+        changed = False
+        for load, _, size in outcome.acked_numbers:
+            if load is Load.PROBE:
+                changed |= self._pmtu.on_probe_acked(size)
+        for load, _, size in outcome.lost_numbers:
+            if load is Load.PROBE:
+                self._pmtu.on_probe_lost(size)
+        if outcome.largest_arrived > BASE_DATAGRAM:
+            self._pmtu.on_large_arrived()
+        elif outcome.smallest_lost:
+            changed |= self._pmtu.on_trouble(outcome.smallest_lost, now)
+        if changed:
+            self.recovery.controller.set_datagram_size(self.datagram)
 
     def nothing_to_send(self) -> None:
         """There was room, but no data: what is measured now is not what the path can carry."""

@@ -103,6 +103,11 @@ class Sink(Protocol):
     def have(self) -> Sequence[tuple[int, int]]:
         """Half-open ranges of bytes that are there from an earlier attempt."""
 
+    def recognise(self, mtime_ns: int) -> bool:
+        """Whether a file that was last changed then, in nanoseconds since the epoch, is the one
+        that `have` is of.
+        """
+
     def write(self, offset: int, data: memoryview) -> None:
         """
         Write down bytes of the file; the memory is the caller's again afterwards.
@@ -119,7 +124,7 @@ class Sink(Protocol):
         """
 
     def verdict(self) -> Verdict | None:
-        """The result of `finish`, None until there is one."""
+        """The result of `finish`, None until there is one; before `finish`, why it will fail."""
 
     def close(self, end: End) -> None:
         """Nothing more will be written; `end` tells why."""
@@ -223,6 +228,11 @@ class Receiver:
         return self._file.total
 
     @property
+    def buffer(self) -> memoryview:
+        """Where to receive what `receive` is given."""
+        return self._opener.buffer
+
+    @property
     def dropped(self) -> int:
         """Datagrams that were not the server's, or damaged."""
         return self._opener.dropped
@@ -285,7 +295,7 @@ class Receiver:
 
     def sink_ready(self, now: float) -> None:
         """The sink may have come to its verdict."""
-        if self.state is State.VERIFYING:
+        if self.state not in (State.ENDING, State.CLOSED):
             verdict = self._sink.verdict()
             if verdict is not None:
                 self._finish(verdict, now)
@@ -362,6 +372,8 @@ class Receiver:
                 self._server_knows = True
         elif status.size != self.size:
             self._finish(Verdict(End.FILE_CHANGED, "its size changed before it was sent"), now)
+        elif not self._sink.recognise(status.mtime_ns):
+            self._finish(Verdict(End.FILE_CHANGED, "it changed before it was sent"), now)
         elif status.phase is Phase.ENDED:
             end = status.end if status.end not in (End.NONE, End.DONE) else End.PROTOCOL_ERROR
             self._finish(Verdict(end), now)

@@ -99,7 +99,12 @@ class SentTrain:
     app_limited: bool = False
 
     def size(self, start: int, stop: int) -> int:
-        """Bytes on the wire of the packets ``[start, stop)``."""
+        """
+        Bytes on the wire of the packets ``[start, stop)``. A PROBE has none: it is in addition to
+        what the congestion window allows, one at a time, and mostly refused by the interface.
+        """
+        if self.load is Load.PROBE:
+            return 0
         size = (stop - start) * self.datagram
         return size - self.datagram + self.last if stop == self.number + self.count else size
 
@@ -124,6 +129,14 @@ class Outcome:
     """The same of those that did not."""
     acked: int = 0
     """Bytes on the wire newly acknowledged."""
+    joined_arrived: int = 0
+    """Packets of data that arrived of trains of several."""
+    joined_lost: int = 0
+    """And that did not."""
+    largest_arrived: int = 0
+    """Bytes of the largest packet of data that arrived; 0 for none."""
+    smallest_lost: int = 0
+    """Bytes of the smallest packet other than a PROBE that was lost; 0 for none."""
 
 
 @dataclass(slots=True)
@@ -247,6 +260,20 @@ class Recovery:
         self.idle_since = now
         self.probes_sent = 0
 
+    def migrate(self, controller: Controller, now: float) -> Outcome:
+        """Begin anew on another path; what was in flight on the old one counts as not sent."""
+        outcome = Outcome()
+        for train in self._trains:
+            for start, stop in train.open:
+                self._report(train, start, stop, outcome.lost, outcome.lost_numbers)
+        self.abandon(now)
+        self.controller = controller
+        self.rtt = RttEstimator()
+        self.rate = DeliveryRate(now)
+        self._largest_acked = self.next_number - 1
+        self._reorder_steps = 0
+        return outcome
+
     def next_timer(self) -> float | None:
         """When to call `on_timer`."""
         if self._loss_at is not None:
@@ -280,17 +307,23 @@ class Recovery:
                 index += 1
             if not train.open:
                 continue
-            acked = 0
             if train.open[0][0] >= ascending[index][0] and train.open[-1][1] <= ascending[index][1]:
                 hits, train.open = train.open, []
             else:
                 hits, train.open = _split(train.open, ascending, index)
+            if not hits:
+                continue
+            acked = 0
             for start, stop in hits:
                 acked += train.size(start, stop)
                 self._report(train, start, stop, outcome.arrived, outcome.acked_numbers)
+            newest = train
+            train.acked = True
+            if train.load is Load.DATA:
+                outcome.largest_arrived = max(outcome.largest_arrived, train.datagram)
+                if train.count > 1:
+                    outcome.joined_arrived += sum(stop - start for start, stop in hits)
             if acked:
-                newest = train
-                train.acked = True
                 self.in_flight -= acked
                 outcome.acked += acked
                 self.rate.on_acked(train, acked, now)
@@ -298,23 +331,25 @@ class Recovery:
 
     def _revive(self, ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float) -> None:
         """Find what was declared lost and arrived after all."""
-        bottom = ranges[-1][0]
+        bottom, ascending = ranges[-1][0], ranges[::-1]
         revived = 0
-        for piece in list(self._mourned):
+        mourned: list[_Mourned] = []
+        for piece in self._mourned:
             if piece.stop <= bottom:
+                mourned.append(piece)
                 continue
-            hits, left = _split([(piece.start, piece.stop)], ranges[::-1], 0)
+            hits, left = _split([(piece.start, piece.stop)], ascending, 0)
             if not hits:
+                mourned.append(piece)
                 continue
-            self._mourned.remove(piece)
-            for start, stop in left:
-                self._mourned.append(_Mourned(piece.train, start, stop))
+            mourned.extend(_Mourned(piece.train, start, stop) for start, stop in left)
             for start, stop in hits:
                 size = piece.train.size(start, stop)
                 revived += size
                 self._report(piece.train, start, stop, outcome.arrived, outcome.acked_numbers)
                 self.rate.on_acked(piece.train, size, now)
         if revived:
+            self._mourned = deque(mourned, MAX_LOST_KEPT)
             outcome.acked += revived
             self._reorder_steps = min(self._reorder_steps + 1, MAX_REORDER_STEPS)
             self._peaceful_episodes = 0
@@ -337,6 +372,7 @@ class Recovery:
         )
         newly_lost = 0
         span_from: float | None = None
+        longest_outage = self.rtt.probe_timeout(self.max_ack_delay) * PERSISTENT_CONGESTION
         persistent = False
         for train in self._trains:
             if train.number > self._largest_acked:
@@ -353,16 +389,14 @@ class Recovery:
                 if start < cut:
                     newly_lost += self._lose(train, start, cut, outcome, now)
                     span_from = train.sent_at if span_from is None else span_from
+                    persistent |= train.sent_at - span_from > longest_outage
                 if max(start, cut) < stop:
                     kept.append((max(start, cut), stop))
             train.open = kept
             if kept and kept[0][0] < self._largest_acked and not by_time:
                 due = train.sent_at + delay
                 self._loss_at = due if self._loss_at is None else min(self._loss_at, due)
-            if span_from is not None and self.rtt.latest is not None:
-                duration = self.rtt.probe_timeout(self.max_ack_delay) * PERSISTENT_CONGESTION
-                persistent |= train.sent_at - span_from > duration
-        if persistent:
+        if persistent and self.rtt.latest is not None:
             self.controller.on_persistent_congestion(now)
         return newly_lost
 
@@ -374,6 +408,10 @@ class Recovery:
             return (
                 0  # too large for the path, most likely: no sign of congestion (RFC 8899 section 3)
             )
+        smallest = outcome.smallest_lost
+        outcome.smallest_lost = min(train.datagram, smallest) if smallest else train.datagram
+        if train.count > 1:
+            outcome.joined_lost += stop - start
         self.rate.lost += size
         if train.sent_at > self._episode_at:
             self._episode_at = now

@@ -30,12 +30,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.packet import (
+    BASE_DATAGRAM,
     DATA_HEADER,
     DATA_OVERHEAD,
     HEADER,
     MAX_DATAGRAM,
     MIN_DATAGRAM,
-    TAG_BYTES,
     Kind,
     Train,
 )
@@ -49,6 +49,12 @@ GENERATION_BITS = 22
 
 TRAIN_PACKETS = 64
 """The most that Linux takes in one UDP_SEGMENT send (UDP_MAX_SEGMENTS before 6.9)."""
+
+RECEIVE_BYTES = 1 << 16
+"""No datagram, and no train as the kernel joins it, is longer."""
+
+MAX_SIZES = 8
+"""Packet sizes whose places are kept: they follow path MTUs, so few are in use at a time."""
 
 _SALT = b"chatbox rdt 1"
 
@@ -106,31 +112,52 @@ def open_packet(keys: Keys, datagram: memoryview) -> bytes:
         raise RemoteError("bad-seal") from None
 
 
-class _Slot(NamedTuple):
-    """The place of one packet in a train: slices of the block and of the sealed train."""
+class _Place(NamedTuple):
+    """The place of one packet in a train: slices of the train and of the block of plain bytes."""
 
     nonce: memoryview
-    plain: memoryview
     header: memoryview
     sealed: memoryview
+    plain: memoryview
     start: int
 
 
-def _slots(block: memoryview, train: memoryview, payload: int) -> list[_Slot]:
-    """All the places that a train of packets with `payload` bytes of file each has."""
-    stride = payload + DATA_OVERHEAD
-    return [
-        _Slot(
-            train[at + 1 : at + HEADER.size],
-            block[index * payload : (index + 1) * payload],
-            train[at : at + DATA_HEADER.size],
-            train[at + DATA_HEADER.size : at + stride],
-            at,
-        )
-        for index, at in enumerate(
-            range(0, min(TRAIN_PACKETS, len(train) // stride) * stride, stride)
-        )
-    ]
+def _place(train: memoryview, block: memoryview, start: int, stop: int, at: int) -> _Place:
+    """The place of the DATA packet at ``train[start:stop]`` whose plain bytes belong at `at`."""
+    body = start + DATA_HEADER.size
+    return _Place(
+        train[start + 1 : start + HEADER.size],
+        train[start:body],
+        train[body:stop],
+        block[at : at + stop - start - DATA_OVERHEAD],
+        start,
+    )
+
+
+class _Places:
+    """Two blocks of memory, and for each packet size that is in use all its places in them."""
+
+    def __init__(self, size: int) -> None:
+        self.train = memoryview(bytearray(size))
+        self.block = memoryview(bytearray(size))
+        self._places: dict[int, list[_Place]] = {}
+
+    def of(self, datagram: int) -> list[_Place]:
+        """The places of packets of `datagram` bytes, as many as a train can have."""
+        places = self._places.get(datagram)
+        if places is None:
+            if len(self._places) >= MAX_SIZES:
+                self._places.clear()
+            payload = datagram - DATA_OVERHEAD
+            places = self._places[datagram] = [
+                self.one(index * datagram, (index + 1) * datagram, index * payload)
+                for index in range(len(self.train) // datagram)
+            ]
+        return places
+
+    def one(self, start: int, stop: int, at: int) -> _Place:
+        """A place that does not recur: that of a shorter packet at the end of a train."""
+        return _place(self.train, self.block, start, stop, at)
 
 
 class TrainSealer:
@@ -142,9 +169,7 @@ class TrainSealer:
     """
 
     def __init__(self) -> None:
-        self._block = memoryview(bytearray(MAX_DATAGRAM))
-        self._train = memoryview(bytearray(MAX_DATAGRAM))
-        self._slots: dict[int, list[_Slot]] = {}
+        self._places = _Places(MAX_DATAGRAM)
 
     @staticmethod
     def most_packets(datagram: int) -> int:
@@ -153,7 +178,7 @@ class TrainSealer:
 
     def block(self, length: int) -> memoryview:
         """Where to put the `length` bytes of file that the next train is to carry."""
-        return self._block[:length]
+        return self._places.block[:length]
 
     def seal(
         self, keys: Keys, connection_id: int, number: int, offset: int, length: int, datagram: int
@@ -164,32 +189,20 @@ class TrainSealer:
         generation (see `same_generation`).
         """
         payload = datagram - DATA_OVERHEAD
-        slots = self._slots.get(payload)
-        if slots is None:
-            if (
-                len(self._slots) >= 8
-            ):  # sizes come from path MTUs: few at a time, and stale ones may go
-                self._slots.clear()
-            slots = self._slots[payload] = _slots(self._block, self._train, payload)
-        encrypt_into = keys.at(number).encrypt_into
-        pack_into, train = DATA_HEADER.pack_into, self._train
         whole, rest = divmod(length, payload)
-        for nonce, plain, header, sealed, start in slots[:whole]:
-            pack_into(train, start, Kind.DATA, connection_id, number, offset)
+        end = whole * datagram
+        places = self._places.of(datagram)[:whole]
+        if rest:
+            stop = end + rest + DATA_OVERHEAD
+            places.append(self._places.one(end, stop, whole * payload))
+            end = stop
+        encrypt_into = keys.at(number).encrypt_into
+        pack_into, train, data = DATA_HEADER.pack_into, self._places.train, Kind.DATA
+        for nonce, header, sealed, plain, start in places:
+            pack_into(train, start, data, connection_id, number, offset)
             encrypt_into(nonce, plain, header, sealed)
             number += 1
             offset += payload
-        end = whole * datagram
-        if rest:
-            pack_into(train, end, Kind.DATA, connection_id, number, offset)
-            body = end + DATA_HEADER.size
-            encrypt_into(
-                train[end + 1 : end + HEADER.size],
-                self._block[whole * payload : length],
-                train[end:body],
-                train[body : body + rest + TAG_BYTES],
-            )
-            end = body + rest + TAG_BYTES
         return Train(train[:end], datagram)
 
 
@@ -219,64 +232,85 @@ class TrainOpener:
     """
     Opens what arrives for one connection.
 
-    It owns the block that file data is opened into: what a `Run` shows is there only until the next
-    one is asked for.
+    It owns the memory that trains are received into (`buffer`, from its beginning) and opened into:
+    what a `Run` shows is there only until the next train is opened.
     """
 
     def __init__(self, keys: Keys, connection_id: int) -> None:
         self._keys = keys
         self._connection_id = connection_id
-        self._block = memoryview(bytearray(1 << 16))
+        self._places = _Places(RECEIVE_BYTES)
         self.dropped = 0
         """Datagrams that were not ours, or not as they were made."""
 
+    @property
+    def buffer(self) -> memoryview:
+        """Where to receive trains. A train that was received elsewhere is copied here."""
+        return self._places.train
+
     def open(self, train: Train) -> Iterator[Run | Packet]:
         """Whatever in the train is genuine, in order, rows of DATA packets joined."""
-        data, segment = train
-        unpack_from, block, ours = DATA_HEADER.unpack_from, self._block, self._connection_id
-        first = count = filled = 0
-        run_offset = next_number = next_offset = -1
-        key, generation = None, -1
-        total = len(data)
-        for start in range(0, total, segment):
-            stop = min(start + segment, total)
-            length = stop - start - DATA_OVERHEAD
-            if length <= 0 or data[start] != Kind.DATA:
-                if count:
-                    yield Run(first, count, run_offset, block[:filled])
-                    count = filled = 0
-                packet = self._open_other(data[start:stop])
-                if packet is not None:
-                    yield packet
+        data, segment, _ = train
+        view, block, ours = self._places.train, self._places.block, self._connection_id
+        if data.obj is not view.obj:
+            view[: len(data)] = data
+        payload = max(segment - DATA_OVERHEAD, 0)
+        unpack_from, data_kind = DATA_HEADER.unpack_from, Kind.DATA
+        first = packets = run_offset = begin = end = next_number = next_offset = 0
+        generation, decrypt_into = -1, None
+        at = -payload
+        for nonce, header, sealed, plain, start in self._places_of(len(data), segment):
+            at += payload
+            if not plain or view[start] != data_kind:
+                other = self._open_other(view[start : start + segment][: len(data) - start])
+                if other is not None:
+                    if packets:
+                        yield Run(first, packets, run_offset, block[begin:end])
+                        packets = 0
+                    yield other
                 continue
-            _, connection_id, number, offset = unpack_from(data, start)
-            if count and (number != next_number or offset != next_offset):
-                yield Run(first, count, run_offset, block[:filled])
-                count = filled = 0
+            _, connection_id, number, offset = unpack_from(view, start)
             if number >> GENERATION_BITS != generation:
                 generation = number >> GENERATION_BITS
-                key = self._keys.at(number)
-            assert key is not None
-            body = start + DATA_HEADER.size
+                decrypt_into = self._keys.at(number).decrypt_into
+            assert decrypt_into is not None
             try:
                 if connection_id != ours:
                     raise InvalidTag
-                key.decrypt_into(
-                    data[start + 1 : start + HEADER.size],
-                    data[body:stop],
-                    data[start:body],
-                    block[filled : filled + length],
-                )
+                decrypt_into(nonce, sealed, header, plain)
             except InvalidTag:
                 self.dropped += 1
                 continue
-            if not count:
-                first, run_offset = number, offset
-            count += 1
-            filled += length
-            next_number, next_offset = number + 1, offset + length
-        if count:
-            yield Run(first, count, run_offset, block[:filled])
+            if not (packets and number == next_number and offset == next_offset and end == at):
+                if packets:
+                    yield Run(first, packets, run_offset, block[begin:end])
+                first, packets, run_offset, begin = number, 0, offset, at
+            packets += 1
+            end = at + len(plain)
+            next_number, next_offset = number + 1, offset + len(plain)
+        if packets:
+            yield Run(first, packets, run_offset, block[begin:end])
+
+    def _places_of(self, size: int, segment: int) -> list[_Place]:
+        """
+        The places of a train of `size` bytes; those of whole packets are kept for the next.
+
+        Only our server's packets come in rows, and those are never short. Whoever sends rows of
+        other sizes gets no memory for it.
+        """
+        whole, rest = divmod(size, segment)
+        payload = max(segment - DATA_OVERHEAD, 0)
+        one = self._places.one
+        if whole > 1 and segment >= BASE_DATAGRAM:
+            places = self._places.of(segment)[:whole]
+        else:
+            places = [
+                one(index * segment, (index + 1) * segment, index * payload)
+                for index in range(whole)
+            ]
+        if rest:
+            places.append(one(whole * segment, size, whole * payload))
+        return places
 
     def _open_other(self, datagram: memoryview) -> Packet | None:
         if len(datagram) < MIN_DATAGRAM:

@@ -25,6 +25,7 @@ while longer, because the answer may be lost (the same reason why TCP has TIME-W
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -37,6 +38,7 @@ from chatbox.rdt.backlog import Backlog
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import (
+    BASE_DATAGRAM,
     DATA_OVERHEAD,
     HEADER,
     MIN_DATAGRAM,
@@ -180,6 +182,12 @@ class Sender:
         self._backlog = Backlog(source.size)
         self._control: Control | None = None
         self._heard = 0
+        self._secret = ticket.secret
+        self._make_controller = make_controller
+        self._candidate: Hashable = None
+        """Another address that the client seems to have moved to."""
+        self._challenges = 0
+        self._challenge_due = False
         self._end = End.NONE
         self._events: deque[Opened | Ended] = deque()
         self._status_due = False
@@ -234,7 +242,7 @@ class Sender:
         due = self._path.recovery.next_timer()
         if due is not None and due <= now:
             outcome, probe = self._path.recovery.on_timer(now)
-            self._take(outcome)
+            self._take(outcome, now)
             if probe:
                 self._probes_due = PROBE_PACKETS
 
@@ -270,7 +278,10 @@ class Sender:
         """All that may leave now, train by train: each is sent before the next is asked for."""
         self._now = now
         while self.state in _PHASES:
-            if self._status_due:
+            if self._challenge_due and self._candidate is not None:
+                self._challenge_due = False
+                yield self._status_train(now, self._challenge), self._candidate
+            elif self._status_due:
                 yield self._status_train(now), self.address
             elif self._probes_due:
                 self._probes_due -= 1
@@ -289,8 +300,6 @@ class Sender:
         kind, connection_id, number = HEADER.unpack_from(datagram)
         if number < self._heard or connection_id != self.connection_id:
             return False
-        if self.address is not None and address != self.address:
-            return False
         try:
             if kind == Kind.OPEN:
                 opening = unpack_open(open_packet(self._opener_keys, datagram))
@@ -304,6 +313,7 @@ class Sender:
                 return False
             self._heard = number + 1
             self.heard_at = now
+            self._follow_client(address, control, now)
             self._obey(control, now)
         except RemoteError as error:
             # A packet that the client's own keys sealed and that makes no sense is the client's
@@ -318,17 +328,46 @@ class Sender:
             if stop > self._source.size:
                 raise RemoteError("bad-packet", "more of the file than there is")
             self._backlog.on_arrived(start, stop)
+        self._path.limit_datagram(opening.max_datagram)
         if opening.rtt:
             self._path.expect_rtt(opening.rtt)
         self._become(State.SENDING)
         self._status_due = True
         self._events.append(Opened())
 
+    def _follow_client(self, address: Hashable, control: Control, now: float) -> None:
+        """
+        The client's newest packet may come from another address than before: new Wi-Fi, a router
+        that forgot (RFC 9000 section 9). The seal says that it is the client's. It does not say
+        that the client is *there*: somebody may have copied the packet and sent it from elsewhere.
+        So before anything but a STATUS goes to the new address, a challenge must come back from it.
+        """
+        if address == self.address:
+            self._candidate = None
+        elif self._candidate == address and control.challenge == self._challenge:
+            self.address, self._candidate = address, None
+            self._take(self._path.migrate(self._make_controller, now), now)
+            self._status_due = True
+        else:
+            if self._candidate != address:
+                self._candidate = address
+                self._challenges += 1
+            self._challenge_due = True
+
+    @property
+    def _challenge(self) -> int:
+        """
+        What proves that one can read what goes to the candidate. It follows from the secret, so
+        nobody guesses it; it changes with the candidate, and is told to no other address.
+        """
+        challenge = hashlib.sha256(self._secret + self._challenges.to_bytes(8, "big")).digest()
+        return int.from_bytes(challenge[:8], "big")
+
     def _obey(self, control: Control, now: float) -> None:
         """Make the client's newest wish ours."""
         before, self._control = self._control, control
         outcome = self._path.recovery.on_ack(control.ranges, control.ack_delay, now)
-        self._take(outcome)
+        self._take(outcome, now)
         limit = math.inf if control.rate_limit == NO_LIMIT else float(control.rate_limit)
         self._status_due |= self._path.retune(limit, now)
         if self.state is State.ENDING:
@@ -351,8 +390,9 @@ class Sender:
         if asked or before is None or (before.wish, before.pause_at) != wish:
             self._status_due = True
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: Outcome, now: float) -> None:
         """Put what was lost back among the unsent, and take what arrived away from it."""
+        self._path.learn(outcome, now)
         for start, stop in outcome.arrived:
             self._backlog.on_arrived(start, stop)
         for start, stop in outcome.lost:
@@ -439,14 +479,19 @@ class Sender:
             self._path.nothing_to_send()
             return None
         packets = self._path.packets(now)
-        return self._seal_data(*unsent, packets, now) if packets else None
+        if not packets:
+            return None
+        size = self._path.probe_size(now)
+        if size is not None:
+            return self._filler_train(size, now)
+        return self._seal_data(*unsent, packets, self._path.datagram, now)
 
-    def _seal_data(self, start: int, stop: int, packets: int, now: float) -> Train:
-        """Send up to so many packets of what lies from `start` to `stop`."""
+    def _seal_data(self, start: int, stop: int, packets: int, datagram: int, now: float) -> Train:
+        """Send up to so many packets, of `datagram` bytes each, of what is between the offsets."""
         path = self._path
         number = path.recovery.next_number
-        payload = path.datagram - DATA_OVERHEAD
-        packets = min(packets, self._sealer.most_packets(path.datagram))
+        payload = datagram - DATA_OVERHEAD
+        packets = min(packets, self._sealer.most_packets(datagram))
         packets = same_generation(number, packets)
         length = min(stop - start, packets * payload)
         try:
@@ -457,14 +502,12 @@ class Sender:
         if got < length:
             self._finish(End.FILE_CHANGED, now)
             return self._status_train(now)
-        train = self._sealer.seal(
-            self._keys, self.connection_id, number, start, length, path.datagram
-        )
+        train = self._sealer.seal(self._keys, self.connection_id, number, start, length, datagram)
         count = math.ceil(length / payload)
-        last = len(train.data) - (count - 1) * path.datagram
+        last = len(train.data) - (count - 1) * datagram
         self._backlog.on_sent(start, start + length)
-        path.on_sent(Load.DATA, count, last, start, now)
-        return train
+        path.on_sent(Load.DATA, count, datagram, last, start, now)
+        return train if path.joined else train._replace(joined=False)
 
     def _probe_train(self, now: float) -> Train:
         """One packet to provoke an answer: the oldest data in flight, or else what the client must
@@ -473,9 +516,18 @@ class Sender:
         oldest = self._path.recovery.oldest_data()
         if oldest is None or self.state is not State.SENDING:
             return self._status_train(now)
-        return self._seal_data(*oldest, 1, now)
+        # Small, because that they are too large may be the very reason why nothing arrives.
+        return self._seal_data(*oldest, 1, BASE_DATAGRAM, now)
 
-    def _status_train(self, now: float) -> Train:
+    def _filler_train(self, size: int, now: float) -> Train:
+        """A PROBE of `size` bytes: does the path carry it?"""
+        number = self._path.recovery.next_number
+        filler = bytes(size - MIN_DATAGRAM)
+        data = seal_packet(self._keys, Kind.PROBE, self.connection_id, number, filler)
+        self._path.on_sent(Load.PROBE, 1, size, size, 0, now)
+        return Train(memoryview(data), size)
+
+    def _status_train(self, now: float, challenge: int = 0) -> Train:
         self._status_due = False
         number = self._path.recovery.next_number
         status = Status(
@@ -484,12 +536,12 @@ class Sender:
             size=self._source.size,
             mtime_ns=self._source.mtime_ns,
             heard=self._heard,
-            challenge=0,
+            challenge=challenge,
             ack_delay=self._path.ack_delay,
             ack_bytes=self._path.ack_bytes,
             digest=self._source.digest(),
         )
         data = seal_packet(self._keys, Kind.STATUS, self.connection_id, number, pack_status(status))
-        self._path.on_sent(Load.STATUS, 1, len(data), 0, now)
+        self._path.on_sent(Load.STATUS, 1, len(data), len(data), 0, now)
         self._status_numbers.add(number)
         return Train(memoryview(data), len(data))

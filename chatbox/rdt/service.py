@@ -1,6 +1,4 @@
-"""The server's side of the file transfers: a range of UDP ports, and tickets for transfers over
-them.
-"""
+"""The server's side of the file transfers: a range of UDP ports, and tickets for them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from typing import Any, Protocol
@@ -36,6 +37,12 @@ UDP_SEGMENT = 103
 UDP_GRO = 104
 """Socket option: join datagrams in a row; control message: the size that each had."""
 
+IP_MTU_DISCOVER = 10
+IPV6_MTU_DISCOVER = 23
+PMTUDISC_PROBE = 3
+"""Socket options: set "don't fragment", whatever the kernel believes of the path (linux/in.h).
+"""
+
 SOCKET_BUFFER = 4 << 20
 """Bytes asked for each way: some ten milliseconds at line rate while the reactor is elsewhere."""
 
@@ -45,18 +52,20 @@ READS_PER_TURN = 16
 TRAINS_PER_TURN = 16
 """Trains sent before the same."""
 
-RECEIVE_BYTES = 1 << 16
-"""No datagram, and no joined train, is longer."""
-
 _SEGMENT = struct.Struct("=H")
 _GRO = struct.Struct("=i")
 _CMSG_BYTES = socket.CMSG_SPACE(_GRO.size) if hasattr(socket, "CMSG_SPACE") else 0
 _TRY_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
-_NO_GSO = frozenset({errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_NO_GSO = frozenset({errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+_TOO_LONG = frozenset({errno.EINVAL, errno.EMSGSIZE})
 
 
 class Engine(Protocol):
     """What a pump drives."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """Where trains are received, from its beginning."""
 
     def receive(self, train: Train, address: Hashable, now: float) -> None:
         """Take in what came."""
@@ -79,20 +88,26 @@ class TrainPort(udp.Port):
     again; until then the pump is not asked for more.
     """
 
-    def __init__(self, port: int, pump: Pump, interface: str, reactor: Any, *, gso: bool) -> None:
-        super().__init__(port, pump, interface, RECEIVE_BYTES, reactor)
+    def __init__(
+        self, port: int, pump: Pump, buffer: memoryview, interface: str, reactor: Any, *, gso: bool
+    ) -> None:
+        super().__init__(port, pump, interface, len(buffer), reactor)
         self._pump = pump
         self._gso = gso and hasattr(socket.socket, "sendmsg")
         self._gro = False
-        self._buffer = bytearray(RECEIVE_BYTES)
-        self._view = memoryview(self._buffer)
-        self._left: tuple[bytes, int, Any] | None = None
+        self._buffer = buffer
+        self._left: tuple[Train, Any] | None = None
 
     def createInternetSocket(self) -> socket.socket:
         """Twisted makes the socket here: large buffers, and joined trains where the kernel can."""
         made: socket.socket = super().createInternetSocket()
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        # Never cut a packet into fragments: the sender finds out itself how long they may be.
+        if sys.platform == "linux":
+            v6 = made.family == socket.AF_INET6
+            level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
+            made.setsockopt(level, IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER, PMTUDISC_PROBE)
         if self._gso:
             try:
                 made.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
@@ -131,7 +146,7 @@ class TrainPort(udp.Port):
                 with _log.failuresHandled(
                     "a train from {address} broke something", address=address
                 ):
-                    self._pump.train_received(Train(self._view[:size], segment), address)
+                    self._pump.train_received(Train(self._buffer[:size], segment), address)
         # An exception from here would close the port, and with it every other transfer.
         with _log.failuresHandled("sending broke"):
             self._pump.pump()
@@ -143,17 +158,17 @@ class TrainPort(udp.Port):
         rest = self._send(train, address)
         if rest is None:
             return True
-        self._left = (bytes(rest.data), rest.segment, address)
+        self._left = (rest._replace(data=memoryview(bytes(rest.data))), address)
         self.startWriting()
         return False
 
     def doWrite(self) -> None:
         """The reactor says that there is room again."""
         if self._left is not None:
-            data, segment, address = self._left
-            rest = self._send(Train(memoryview(data), segment), address)
+            train, address = self._left
+            rest = self._send(train, address)
             if rest is not None:
-                self._left = (bytes(rest.data), rest.segment, address)
+                self._left = (rest, address)
                 return
             self._left = None
         self.stopWriting()
@@ -161,8 +176,8 @@ class TrainPort(udp.Port):
 
     def _send(self, train: Train, address: Any) -> Train | None:
         """Send as much as the kernel takes; what is left over."""
-        data, segment = train
-        if self._gso and len(data) > segment:
+        data, segment, joined = train
+        if self._gso and joined and len(data) > segment:
             control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT.pack(segment))]
             try:
                 self.socket.sendmsg([data], control, 0, address)
@@ -170,16 +185,17 @@ class TrainPort(udp.Port):
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
                     return train
-                if error.errno not in _NO_GSO:
+                if error.errno in _NO_GSO:
+                    self._gso = False
+                    _log.info("this interface does not take trains: packets go one by one")
+                elif error.errno not in _TOO_LONG:
                     return None
-                self._gso = False
-                _log.info("this path does not take trains: packets go one by one")
         for start in range(0, len(data), segment):
             try:
                 self.socket.sendto(data[start : start + segment], address)
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
-                    return Train(data[start:], segment)
+                    return Train(data[start:], segment, joined)
                 # Any other refusal is a lost packet: recovery sees to it.
         return None
 
@@ -204,7 +220,9 @@ class Pump(DatagramProtocol):
 
         :raises twisted.internet.error.CannotListenError: if the port cannot be had.
         """
-        self._port = TrainPort(port, self, interface, self._any_reactor, gso=gso)
+        self._port = TrainPort(
+            port, self, self._engine.buffer, interface, self._any_reactor, gso=gso
+        )
         self._port.startListening()
         number: int = self._port.getHost().port
         return number

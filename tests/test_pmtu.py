@@ -1,0 +1,135 @@
+"""How large a packet the path carries."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
+from chatbox.rdt.pmtu import (
+    BLACK_HOLE_SIGNS,
+    RAISE_DELAY,
+    RETRY_DELAY,
+    ROUNDS,
+    SIZES,
+    PmtuSearch,
+)
+
+from .link import Transfer, Weather, seeds
+
+LINK = Weather(rate=2.5e6, delay=0.02, queue=100_000)
+
+
+def searched(search: PmtuSearch, carries: int, now: float = 0.0) -> list[int]:
+    """Answer probes as a path would that carries so much; the sizes that were tried."""
+    tried: list[int] = []
+    while True:
+        burst = []
+        while (size := search.probe(now)) is not None:
+            burst.append(size)
+        if not burst:
+            return tried
+        tried += burst
+        for size in burst:
+            if size <= carries:
+                search.on_probe_acked(size)
+            else:
+                search.on_probe_lost(size)
+
+
+class PmtuSearchTests(SynchronousTestCase):
+    """The search and the black hole, without a path."""
+
+    def test_the_largest_wins(self) -> None:
+        """The largest size that the path carries is found; each larger one was tried twice."""
+        for index, size in enumerate(SIZES):
+            search = PmtuSearch(MAX_DATAGRAM)
+            tried = searched(search, size)
+            self.assertEqual(search.datagram, size)
+            self.assertEqual(len(tried), len(SIZES) + index * (ROUNDS - 1))
+
+    def test_nothing_larger(self) -> None:
+        """On a path that carries the least only, that stays, and the search rests."""
+        search = PmtuSearch(MAX_DATAGRAM)
+        searched(search, BASE_DATAGRAM)
+        self.assertEqual(search.datagram, BASE_DATAGRAM)
+        self.assertIsNone(search.probe(RAISE_DELAY - 1))
+        self.assertIsNotNone(search.probe(RAISE_DELAY))
+
+    def test_the_receivers_limit(self) -> None:
+        """Nothing longer is tried than the receiver takes."""
+        search = PmtuSearch(1500)
+        self.assertEqual(max(searched(search, 9000)), 1472)
+        self.assertEqual(search.datagram, 1472)
+
+    def test_one_round_at_a_time(self) -> None:
+        """While a probe is on its way the next round waits."""
+        search = PmtuSearch(1500)
+        burst = [search.probe(0.0) for _ in range(len(SIZES) - 3)]
+        self.assertNotIn(None, burst)
+        self.assertIsNone(search.probe(0.0))
+        for size in burst[:-1]:
+            search.on_probe_lost(size or 0)
+        self.assertIsNone(search.probe(0.0))
+        search.on_probe_lost(burst[-1] or 0)
+        self.assertIsNotNone(search.probe(0.0))
+
+    def test_black_hole(self) -> None:
+        """Large losses with nothing large arriving between them bring the least size back."""
+        search = PmtuSearch(MAX_DATAGRAM)
+        searched(search, 1472)
+        for _ in range(BLACK_HOLE_SIGNS - 1):
+            self.assertFalse(search.on_trouble(1472, 10.0))
+        self.assertTrue(search.on_trouble(1472, 10.0))
+        self.assertEqual(search.datagram, BASE_DATAGRAM)
+        self.assertIsNone(search.probe(10.0 + RETRY_DELAY - 0.1))
+        self.assertIsNotNone(search.probe(10.0 + RETRY_DELAY))
+
+    def test_no_black_hole(self) -> None:
+        """Losses of small packets, or with large ones arriving between, are only losses."""
+        search = PmtuSearch(MAX_DATAGRAM)
+        searched(search, 1472)
+        for _ in range(10):
+            self.assertFalse(search.on_trouble(BASE_DATAGRAM, 10.0))
+            self.assertFalse(search.on_trouble(1472, 10.0))
+            search.on_large_arrived()
+        self.assertEqual(search.datagram, 1472)
+
+
+class PathTests(SynchronousTestCase):
+    """The same in whole transfers."""
+
+    DATA = random.Random(4).randbytes(2_000_000)
+
+    def test_found_on_the_way(self) -> None:
+        """A transfer ends up with the largest packets that its link carries."""
+        for mtu in (1200, 1300, 1472, 9000):
+            transfer = Transfer(self.DATA, down=replace(LINK, mtu=mtu))
+            transfer.run()
+            transfer.check()
+            expected = max((s for s in SIZES if s <= mtu), default=BASE_DATAGRAM)
+            self.assertEqual(transfer.sender._path.datagram, expected)
+
+    def test_found_in_spite_of_loss(self) -> None:
+        """Loss may hide the best size, but never makes packets too large."""
+        for seed in seeds(3):
+            transfer = Transfer(self.DATA[:500_000], seed=seed, down=replace(LINK, loss=0.1))
+            transfer.run()
+            transfer.check()
+            self.assertLessEqual(transfer.sender._path.datagram, 1472)
+
+    def test_mtu_falls(self) -> None:
+        """A path that suddenly carries less holds the transfer up for moments, not for ever."""
+        transfer = Transfer(self.DATA, down=LINK)
+
+        def shrink(now: float) -> None:
+            self.assertEqual(transfer.sender._path.datagram, 1472)
+            transfer.down.weather = replace(LINK, mtu=1300)
+
+        transfer.network.at(1000.5, shrink)
+        transfer.run()
+        transfer.check()
+        self.assertLess(transfer.duration, 10)
+        self.assertLess(transfer.sender._path.datagram, 1300)
