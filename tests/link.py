@@ -17,6 +17,7 @@ from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux
 from chatbox.rdt.ends import End
+from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Receiver, Verdict
 from chatbox.rdt.ticket import Ticket
@@ -218,6 +219,7 @@ class Transfer:
         rtt: float = 0.0,
         auto_proceed: bool = True,
         timer_slack: float = 0.0,
+        cap: Pacer | None = None,
     ) -> None:
         self.seed = seed
         self.network = Network(seed)
@@ -229,7 +231,7 @@ class Transfer:
         self.timer_slack = timer_slack
         now = self.network.now
         self.started_at = now
-        self.demux = Demux(make_controller, Admissions(), self.random.randbytes)
+        self.demux = Demux(make_controller, Admissions(), self.random.randbytes, cap)
         self.ticket: Ticket = self.demux.admit("alice", self.source, now)
         self.served = self.demux._transfers[self.ticket.connection_id]
         self.sender = self.served.sender

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt import receiver, sender
 from chatbox.rdt.ends import End
-from chatbox.rdt.packet import HEADER, Kind, Train
+from chatbox.rdt.pacing import Pacer
+from chatbox.rdt.packet import HEADER, NO_LIMIT, Kind, Train
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 
 from .link import MemorySink, MemorySource, Transfer, Weather, seeds
@@ -152,6 +153,26 @@ class ShapeTests(SynchronousTestCase):
         transfer.run()
         transfer.check()
         self.assertLess(transfer.down.carried, 1.15 / 0.9 * len(DATA))
+
+    def test_capped_by_the_server(self) -> None:
+        """A server that may send so much a second in all takes so long."""
+        cap = Pacer(1200, 1000.0)
+        cap.set_rate(100_000.0, 1200, 1000.0)
+        transfer = Transfer(DATA, down=LINK, cap=cap)
+        transfer.run()
+        transfer.check()
+        self.assertGreater(transfer.duration, len(DATA) / 100_000 * 0.9)
+        self.assertLess(transfer.duration, len(DATA) / 100_000 * 1.2)
+
+    def test_limited_by_the_client(self) -> None:
+        """A client that wants so much a second gets it, from the moment that it says so."""
+        transfer = Transfer(DATA, down=LINK)
+        transfer.at(0.05, lambda r, now: r.set_rate_limit(100_000, now))
+        transfer.at(2.0, lambda r, now: r.set_rate_limit(NO_LIMIT, now))
+        transfer.run()
+        transfer.check()
+        self.assertGreater(transfer.duration, 1.9)
+        self.assertLess(transfer.duration, 2.6)
 
     def test_first_data_after_one_round_trip(self) -> None:
         """The first byte of the file is here one round trip after the first packet left."""

@@ -19,7 +19,8 @@ from typing import Protocol
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
-from chatbox.rdt.packet import HEADER, MIN_DATAGRAM, Train
+from chatbox.rdt.pacing import Pacer
+from chatbox.rdt.packet import HEADER, MIN_DATAGRAM, Kind, Train
 from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
 from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, Source, State
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
@@ -100,12 +101,15 @@ class Demux:
         make_controller: ControllerFactory,
         admissions: Admissions,
         random_bytes: Callable[[int], bytes],
+        cap: Pacer | None = None,
     ) -> None:
         self.dropped = 0
         """Datagrams that were for nobody here."""
         self._make_controller = make_controller
         self._admissions = admissions
         self._random_bytes = random_bytes
+        self._cap = cap
+        self._now = 0.0
         self._sealer = TrainSealer()
         self.buffer = memoryview(bytearray(RECEIVE_BYTES))
         """Where to receive what `receive` is given."""
@@ -171,9 +175,11 @@ class Demux:
 
     def next_timer(self) -> float | None:
         """The earliest deadline; the past while somebody has not had its turn yet."""
-        if self._ready:
-            return 0.0
-        return min(self._deadlines.values(), default=None)
+        deadline = min(self._deadlines.values(), default=None)
+        if not self._ready:
+            return deadline
+        turn = self._cap.ready_at(self._now) if self._cap is not None else 0.0
+        return turn if deadline is None else min(turn, deadline)
 
     def next_event(self) -> tuple[Transfer, Opened | Ended] | None:
         """The next thing that happened, None if there is nothing more."""
@@ -184,13 +190,18 @@ class Demux:
         What may leave now, everybody in turn. Whoever stops asking half way finds the rest there
         next time.
         """
-        ready = self._ready
-        while ready:
+        ready, cap = self._ready, self._cap
+        self._now = now
+        while ready and (cap is None or cap.ready_at(now) <= now):
             connection_id = ready[0]
             transfer = self._transfers.get(connection_id)
             sent = next(transfer.sender.trains_to_send(now), None) if transfer is not None else None
             if sent is not None:
                 ready.rotate(-1)
+                data = sent[0].data
+                # The rest is little, and most PROBEs are refused before they leave.
+                if cap is not None and data[0] == Kind.DATA:
+                    cap.spend(len(data), now)
                 yield sent
                 continue
             ready.popleft()

@@ -80,6 +80,11 @@ class Fetch:
         self._receiver.cancel(self._pump.now())
         self._pump.pump()
 
+    def set_rate_limit(self, rate: int) -> None:
+        """Take at most `rate` bytes per second from now on; `NO_LIMIT` for no limit."""
+        self._receiver.set_rate_limit(rate, self._pump.now())
+        self._pump.pump()
+
     def progress(self) -> Progress:
         """How far it is."""
         return self._receiver.progress(self._pump.now())

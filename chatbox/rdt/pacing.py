@@ -92,8 +92,10 @@ class Pacer:
         return now + (wanted - self._tokens) / self._rate
 
     def _refill(self, now: float) -> None:
-        # A wall clock may step back: nothing is refilled then, and nothing is taken away.
+        # Several ports may share a bucket and ask with clocks a hair apart: time that was counted
+        # is not counted again.
         elapsed = now - self._updated_at
-        self._updated_at = now
-        if elapsed > 0 and not math.isinf(self._rate):
-            self._tokens = min(self._tokens + elapsed * self._rate, self.depth)
+        if elapsed > 0:
+            self._updated_at = now
+            if not math.isinf(self._rate):
+                self._tokens = min(self._tokens + elapsed * self._rate, self.depth)

@@ -277,8 +277,8 @@ class Status:
     size: int
     """Bytes in the file."""
     mtime_ns: int
-    """When it was last changed, nanoseconds since the epoch: with the size, the identity that a
-    resume checks.
+    """When it was last changed, nanoseconds since the epoch (modulo 2^64, for files older than
+    that): with the size, the identity that a resume checks.
     """
     heard: int
     """One more than the highest packet number that the client's words are known up to; 0 for none.
@@ -302,7 +302,7 @@ def pack_status(status: Status) -> bytes:
         status.phase,
         status.end,
         status.size,
-        status.mtime_ns,
+        status.mtime_ns & 0xFFFFFFFFFFFFFFFF,
         status.heard,
         status.challenge,
         min(round(status.ack_delay * 1e6), 0xFFFFFFFF),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux, File, Transfer
 from chatbox.rdt.ends import End
+from chatbox.rdt.pacing import Pacer
+from chatbox.rdt.packet import BASE_DATAGRAM
 from chatbox.rdt.sender import Opened
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
@@ -68,8 +71,10 @@ class TransferService(Service):
         make_controller: ControllerFactory = Cubic,
         random_bytes: Callable[[int], bytes] = os.urandom,
         admissions: Admissions | None = None,
+        max_rate: float = math.inf,
         gso: bool = True,
     ) -> None:
+        """`max_rate` is for all transfers together, in bytes per second."""
         self._reactor = reactor
         self._interface = interface
         self._wanted = tuple(ports)
@@ -77,6 +82,10 @@ class TransferService(Service):
         self._random_bytes = random_bytes
         self._admissions = admissions if admissions is not None else Admissions()
         self._gso = gso
+        self._cap: Pacer | None = None
+        if not math.isinf(max_rate):
+            self._cap = Pacer(BASE_DATAGRAM, reactor.seconds())
+            self._cap.set_rate(max_rate, BASE_DATAGRAM, reactor.seconds())
         self._ports: list[_ServedPort] = []
 
     @property
@@ -93,7 +102,7 @@ class TransferService(Service):
         super().startService()
         failure: CannotListenError | None = None
         for number in self._wanted:
-            demux = Demux(self._make_controller, self._admissions, self._random_bytes)
+            demux = Demux(self._make_controller, self._admissions, self._random_bytes, self._cap)
             port = _ServedPort(self._reactor, demux)
             try:
                 port.number = port.pump.listen(number, self._interface, gso=self._gso)

@@ -39,6 +39,8 @@ class Ticket:
             raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
         except (UnicodeEncodeError, binascii.Error):
             raw = b""
-        if len(raw) != _ID_BYTES + SECRET_BYTES:
+        ticket = cls(int.from_bytes(raw[:_ID_BYTES], "big"), raw[_ID_BYTES:])
+        # Base64 as Python reads it has more than one text for the same bytes; a ticket has one.
+        if len(ticket.secret) != SECRET_BYTES or str(ticket) != text:
             raise RemoteError("bad-ticket", "The server sent a ticket that is not one.")
-        return cls(int.from_bytes(raw[:_ID_BYTES], "big"), raw[_ID_BYTES:])
+        return ticket

@@ -354,11 +354,12 @@ class Cubic:
         if rtt is not None:
             self._samples += 1
             self._round_min_rtt = min(self._round_min_rtt, rtt)
+        was_conservative = self.phase is Phase.CONSERVATIVE
         if self._samples >= (RTT_SAMPLES_AT_END if round_over else RTT_SAMPLES):
             self._judge_delay()
         if not round_over:
             return
-        if self.phase is Phase.CONSERVATIVE:
+        if was_conservative and self.phase is Phase.CONSERVATIVE:
             self._conservative_rounds += 1
             if self._conservative_rounds >= CONSERVATIVE_ROUNDS:
                 self._model.threshold = self._model.window
