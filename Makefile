@@ -5,7 +5,7 @@
 #   make run        a server that shares the folder files/; ARGS="..." adds options
 #   make test       style, types and all tests
 #   make test-all   the tests on every Python from 3.10 on that is found
-#   make bench      the benchmarks
+#   make bench      the benchmarks; about an hour, each can be run alone
 #   make lint       style and types only
 #   make clean      removes all that make made
 
@@ -64,8 +64,10 @@ test-all: lint
 	echo "All tests passed on Python$$done"
 
 bench: $(VENV)/ready-to-bench
-	@set -e; for program in benchmarks/[a-z]*.py; do \
-	    echo "=== $$program"; $(BIN)/python "$$program"; \
+	$(BIN)/python benchmarks/download.py
+	$(BIN)/python benchmarks/peers/install.py
+	@set -e; for program in transfer fairness rows; do \
+	    echo "=== benchmarks/$$program.py"; $(BIN)/python benchmarks/$$program.py; \
 	done
 
 clean:
