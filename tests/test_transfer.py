@@ -12,6 +12,9 @@ from itertools import pairwise
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt import receiver, sender
+from chatbox.rdt.congestion import ControllerFactory
+from chatbox.rdt.congestion.bbr import Bbr
+from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import HEADER, NO_LIMIT, Kind, Train
@@ -41,6 +44,12 @@ WEATHERS = {
 }
 
 
+CONTROLLERS: dict[str, ControllerFactory] = {
+    "cubic": Cubic,
+    "bbr": lambda datagram, now: Bbr(datagram, now, random.Random(1)),
+}
+
+
 class WeatherTests(SynchronousTestCase):
     """Every transfer ends with the same bytes, no timer, and nothing in flight."""
 
@@ -50,9 +59,16 @@ class WeatherTests(SynchronousTestCase):
         """
         for weather in WEATHERS.values():
             for seed in seeds(3):
-                transfer = Transfer(DATA, seed=seed, down=weather, pause_half_way=seed % 2 == 0)
-                transfer.run()
-                transfer.check()
+                for controller in CONTROLLERS.values():
+                    transfer = Transfer(
+                        DATA,
+                        seed=seed,
+                        down=weather,
+                        pause_half_way=seed % 2 == 0,
+                        make_controller=controller,
+                    )
+                    transfer.run()
+                    transfer.check()
 
     def test_only_acknowledgements_suffer(self) -> None:
         """A way back that loses half of everything slows the transfer but does not break it."""
@@ -64,9 +80,15 @@ class WeatherTests(SynchronousTestCase):
     def test_many_seeds_of_the_worst(self) -> None:
         """The weather with everything in it, over many seeds."""
         for seed in range(100, 125):
-            transfer = Transfer(DATA[:60_000], seed=seed, down=WEATHERS["all at once"])
-            transfer.run()
-            transfer.check()
+            for controller in CONTROLLERS.values():
+                transfer = Transfer(
+                    DATA[:60_000],
+                    seed=seed,
+                    down=WEATHERS["all at once"],
+                    make_controller=controller,
+                )
+                transfer.run()
+                transfer.check()
 
     def test_small_files(self) -> None:
         """An empty file, one byte, and sizes around one packet's worth arrive like any other."""
@@ -102,11 +124,12 @@ class ShapeTests(SynchronousTestCase):
 
     def test_goodput_of_a_clean_link(self) -> None:
         """A clean link of 20 Mbit/s is at least nine tenths full of file."""
-        data = random.Random(1).randbytes(6_000_000)
-        transfer = Transfer(data, down=LINK)
-        transfer.run()
-        transfer.check()
-        self.assertGreaterEqual(len(data) / transfer.duration / LINK.rate, 0.9)
+        data = random.Random(1).randbytes(8_000_000)
+        for controller in CONTROLLERS.values():
+            transfer = Transfer(data, down=LINK, make_controller=controller)
+            transfer.run()
+            transfer.check()
+            self.assertGreaterEqual(len(data) / transfer.duration / LINK.rate, 0.9)
 
     def test_no_burst_above_the_pacer(self) -> None:
         """After start-up nothing leaves at one instant beyond the pacer's depth and one train."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
+from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux, File, Transfer
 from chatbox.rdt.ends import End
@@ -25,6 +27,15 @@ from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
 
 _log = Logger()
+
+
+def _bbr(datagram_bytes: int, now: float) -> Bbr:
+    # Chance only spreads the probes of flows that began together (draft-ietf-ccwg-bbr).
+    return Bbr(datagram_bytes, now, random.Random())
+
+
+CONTROLLERS: dict[str, ControllerFactory] = {"bbr": _bbr, "cubic": Cubic}
+"""The congestion controllers by the names that `--cc` takes; bbr is the default."""
 
 
 class _ServedPort:
@@ -68,7 +79,7 @@ class TransferService(Service):
         interface: str,
         ports: Sequence[int],
         *,
-        make_controller: ControllerFactory = Cubic,
+        make_controller: ControllerFactory | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
         admissions: Admissions | None = None,
         max_rate: float = math.inf,
@@ -78,7 +89,7 @@ class TransferService(Service):
         self._reactor = reactor
         self._interface = interface
         self._wanted = tuple(ports)
-        self._make_controller = make_controller
+        self._make_controller = make_controller or CONTROLLERS["bbr"]
         self._random_bytes = random_bytes
         self._admissions = admissions if admissions is not None else Admissions()
         self._gso = gso

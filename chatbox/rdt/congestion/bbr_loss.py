@@ -1,0 +1,331 @@
+"""
+What losses mean to BBR: what counts as a signal, and the bounds that a signal leaves behind.
+
+This is where we leave draft-ietf-ccwg-bbr. The draft shrinks a flow after any round with a loss,
+and takes more than 2 % as a sign that too much was in flight. On a radio link or a bad cable, which
+lose without being full, a flow then crawls, though sending less does not save one packet.
+
+The theory. Overflow shows in one of two ways: a queue stands (the round trip is clearly above its
+minimum), or more is lost the faster we send. Loss that shows neither is *background*:
+
+- It is learnt (`BackgroundLoss`) only in rounds in which we sent no faster than the path had been
+  seen to deliver, while no queue stood. Nobody would be helped if we had sent less. A round is
+  judged before it is learnt from, so losses that are new are a signal for a round or two.
+- From then on only what exceeds the background, and what chance adds to it, is a signal. A probe
+  that overflows a queue too short to be seen in the round trip loses more than the background, and
+  is noticed by that.
+- A probe that loses more than the background while no queue stands proves that losses depend on
+  our rate, as those of a policer and of a very short queue do. Then the background may be of the
+  same kind, and is forgotten: it has to be learnt again, at a rate that is lower by then.
+- It is never taken for more than `MAX_BACKGROUND_LOSS`, which bounds the harm of a mistake.
+
+In exchange, a signal that comes with a standing queue counts for more than in the draft. There,
+what was in flight when the queue overflowed remains the bound, though it was the overflow; here
+that is cut by `BETA`, as CUBIC cuts at the same overflow, and raised again from there by equal
+steps whatever its size. So flows that share a queue converge, and a CUBIC flow gets room to grow.
+
+Not done: sending faster by what is lost (bandwidth / (1 - background)). It would gain a few per
+cent on a bad link, but at a policer it would keep up for ever the very loss that it makes up for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from chatbox.rdt.congestion import Acked, Lost
+from chatbox.rdt.congestion.bbr_model import MinRtt
+
+LOSS_THRESHOLD = 0.02
+"""
+The share of a round that a probe may lose, beyond the background ("Core Algorithm Design
+Parameters", LossThresh).
+"""
+
+BETA = 0.7
+"""What a signal leaves of a bound (same section, Beta; CUBIC's too)."""
+
+HEADROOM = 0.15
+"""The share of the long-term bound that is left to others while cruising (same section)."""
+
+STARTUP_LOSS_PIECES = 6
+"""
+Separate losses that it takes to end Startup: not one burst ("Exiting Startup Based on Packet
+Loss", BBRStartupFullLossCnt).
+"""
+
+MAX_BACKGROUND_LOSS = 0.15
+"""
+No loss beyond this is ever taken for the path's own. Radio links that lose more are not worth what
+it would cost others if it is a policer.
+"""
+
+MEMORY_PACKETS = 2000
+"""What `BackgroundLoss` remembers: enough to tell 1 % from 2 %, and seconds at ordinary rates."""
+
+PRIOR_PACKETS = 100
+"""It begins as if so many packets had come without loss: a first loss alone proves no rate."""
+
+NOISE_DEVIATIONS = 3.0
+"""How far chance may carry the losses of a round above the mean, in standard deviations."""
+
+MAX_SLOPE_ROUNDS = 30
+"""Doublings of the long-term bound's growth at most ("ProbeBW Algorithm Details")."""
+
+
+class BackgroundLoss:
+    """
+    The loss that the path has anyway.
+
+    The memory is a count of packets and of losses among them, both shrunk together when they grow
+    beyond `MEMORY_PACKETS`: it learns fast at first and forgets a bad minute in a few seconds.
+    """
+
+    __slots__ = ("_lost", "_total", "packet")
+
+    def __init__(self, datagram_bytes: int) -> None:
+        self.packet = datagram_bytes
+        """Bytes of a packet, which is what gets lost."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: the losses turned out to be ours."""
+        self._lost = 0.0
+        self._total = float(PRIOR_PACKETS)
+
+    @property
+    def rate(self) -> float:
+        """The share of packets that is lost whatever we do."""
+        return min(self._lost / self._total, MAX_BACKGROUND_LOSS)
+
+    def learn(self, lost: int, total: int) -> None:
+        """Of `total` bytes in a calm round, `lost` were lost."""
+        self._lost += lost / self.packet
+        self._total += total / self.packet
+        excess = self._total / MEMORY_PACKETS
+        if excess > 1:
+            self._lost /= excess
+            self._total /= excess
+
+    def allowance(self, total: int) -> float:
+        """
+        How many bytes of `total` may be lost without that meaning anything. Losses are rare events:
+        their number scatters by its own square root.
+        """
+        expected = self.rate * total
+        return expected + NOISE_DEVIATIONS * math.sqrt(expected * self.packet)
+
+
+class LossRound:
+    """
+    Losses judged together: from one mark to the end of the first round trip after the first loss.
+    """
+
+    __slots__ = (
+        "_ends_at",
+        "_last_mean",
+        "_rtt_count",
+        "_rtt_sum",
+        "acked",
+        "bw_latest",
+        "inflight_latest",
+        "lost",
+        "over",
+        "pieces",
+        "seen",
+    )
+
+    def __init__(self) -> None:
+        self.over = False
+        """Whether the last acknowledgement ended a round (BBR.loss_round_start)."""
+        self.seen = False
+        """Whether anything was lost in it (BBR.is_loss_in_round)."""
+        self.bw_latest = 0.0
+        """The largest delivery rate in it."""
+        self.inflight_latest = 0
+        """The most that was delivered in a round trip in it."""
+        self._ends_at = 0
+        self._last_mean = math.inf
+        self._rtt_count = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Set the mark here; what was delivered latest stays."""
+        self._last_mean = self.mean_rtt
+        self.seen = False
+        self.lost = 0
+        self.pieces = 0
+        self.acked = 0
+        self._rtt_sum = 0.0
+        self._rtt_count = 0
+
+    def forget(self) -> None:
+        """Set the mark here, and forget even that ("ResetCongestionSignals")."""
+        self.begin()
+        self.bw_latest = 0.0
+        self.inflight_latest = 0
+
+    def on_lost(self, lost: Lost) -> bool:
+        """Count a piece; say whether it was the first in the round."""
+        self.lost += lost.size
+        self.pieces += 1
+        first, self.seen = not self.seen, True
+        if first:
+            self._ends_at = lost.delivered
+        return first
+
+    def on_acked(self, acked: Acked) -> None:
+        """Count an acknowledgement ("UpdateLatestDeliverySignals")."""
+        sample = acked.rate
+        self.acked += acked.newly_acked
+        if acked.rtt is not None:
+            self._rtt_sum += acked.rtt
+            self._rtt_count += 1
+        self.bw_latest = max(self.bw_latest, sample.delivery_rate)
+        self.inflight_latest = max(self.inflight_latest, sample.delivered)
+        self.over = sample.prior_delivered >= self._ends_at
+        if self.over:
+            self._ends_at = acked.delivered
+
+    def finish(self, acked: Acked) -> None:
+        """The acknowledgement that ended a round is dealt with ("AdvanceLatest...")."""
+        self.begin()
+        self.bw_latest = acked.rate.delivery_rate
+        self.inflight_latest = acked.rate.delivered
+
+    @property
+    def total(self) -> int:
+        """Bytes whose fate was decided in it."""
+        return self.acked + self.lost
+
+    @property
+    def mean_rtt(self) -> float:
+        """Of the round before, if there was no sample yet."""
+        return self._rtt_sum / self._rtt_count if self._rtt_count else self._last_mean
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What congestion left: the short-term model, dropped at each probe, and the long-term one."""
+
+    bw_shortterm: float = math.inf
+    inflight_shortterm: float = math.inf
+    inflight_longterm: float = math.inf
+    cut_at: float = -math.inf
+    """When the long-term bound was last cut: what left before says nothing against the cut."""
+    slope_rounds: int = 0
+    acked: float = 0.0
+    acked_per_step: float = math.inf
+    """Bytes to be acknowledged for each packet by which the long-term bound is raised."""
+
+    def saved(self) -> Bounds:
+        """A copy, in case that the losses turn out not to be any."""
+        return replace(self)
+
+    def restore(self, saved: Bounds) -> None:
+        """Be at least as wide as then ("HandleSpuriousLossDetection")."""
+        self.bw_shortterm = max(self.bw_shortterm, saved.bw_shortterm)
+        self.inflight_shortterm = max(self.inflight_shortterm, saved.inflight_shortterm)
+        self.inflight_longterm = max(self.inflight_longterm, saved.inflight_longterm)
+
+    def forget_shortterm(self) -> None:
+        """A probe begins, or a pause is over ("ResetShortTermModel")."""
+        self.bw_shortterm = math.inf
+        self.inflight_shortterm = math.inf
+
+    def lower(self, losses: LossRound, max_bw: float, window: float, pipe: float | None) -> None:
+        """
+        Follow the path down, after a round with a signal ("When not Probing for Bandwidth").
+
+        If a queue stood, what was delivered includes the queue that overflowed; then only what the
+        `pipe` itself holds must remain.
+        """
+        bandwidth = max_bw if math.isinf(self.bw_shortterm) else self.bw_shortterm
+        in_flight = window if math.isinf(self.inflight_shortterm) else self.inflight_shortterm
+        latest = losses.inflight_latest
+        self.bw_shortterm = max(losses.bw_latest, BETA * bandwidth)
+        if pipe is None:
+            self.inflight_shortterm = max(latest, BETA * in_flight)
+        else:
+            self.inflight_shortterm = max(pipe, BETA * min(latest, in_flight))
+
+    def cut_longterm(self, in_flight: float, target: float, now: float, calm: bool) -> None:
+        """So much was in flight when a probe went too far ("HandleInflightTooHigh")."""
+        self.cut_at = now
+        self.inflight_longterm = max(in_flight if calm else BETA * in_flight, BETA * target)
+
+    def start_raising(self) -> None:
+        """A probe will begin soon."""
+        self.slope_rounds = 0
+        self.acked = 0.0
+
+    def steepen(self, window: float, packet: int) -> None:
+        """A round of the probe is over: raise twice as fast from now on."""
+        growth = 1 << self.slope_rounds
+        self.slope_rounds = min(self.slope_rounds + 1, MAX_SLOPE_ROUNDS)
+        self.acked_per_step = max(window / growth, float(packet))
+
+    def raise_longterm(self, acked: int, packet: int) -> None:
+        """The probe uses all of the bound, and nothing is lost ("ProbeInflightLongtermUpward")."""
+        self.acked += acked
+        steps = self.acked // self.acked_per_step
+        if steps:
+            self.acked -= steps * self.acked_per_step
+            self.inflight_longterm += steps * packet
+
+    def with_headroom(self, packet: int) -> float:
+        """The long-term bound less what is left to others; infinite if there is none."""
+        bound = self.inflight_longterm
+        return bound if math.isinf(bound) else bound - max(packet, HEADROOM * bound)
+
+
+class Losses:
+    """Tells signals from background."""
+
+    __slots__ = ("_min_rtt", "background", "round")
+
+    def __init__(self, datagram_bytes: int, min_rtt: MinRtt) -> None:
+        self.background = BackgroundLoss(datagram_bytes)
+        self.round = LossRound()
+        self._min_rtt = min_rtt
+
+    @property
+    def calm(self) -> bool:
+        """Whether the present round sees no standing queue."""
+        return self._min_rtt.is_calm(self.round.mean_rtt)
+
+    def learn(self) -> None:
+        """Call this at the end of a round in which nothing was probed."""
+        if self.calm:
+            self.background.learn(self.round.lost, self.round.total)
+
+    def is_signal(self) -> bool:
+        """Whether the round, in which nothing was probed, lost more than the background."""
+        if not self.round.seen:
+            return False
+        slack = self.background.packet if self.calm else 0
+        return self.round.lost > self.background.allowance(self.round.total) + slack
+
+    def ends_startup(self) -> bool:
+        """
+        Whether the round lost so much that the path must be full ("Exiting Startup Based on Packet
+        Loss"). Little is learnt by then, so without a queue it takes more than any background.
+        """
+        losses = self.round
+        threshold = LOSS_THRESHOLD + (MAX_BACKGROUND_LOSS if self.calm else 0.0)
+        return losses.pieces >= STARTUP_LOSS_PIECES and losses.lost > threshold * losses.total
+
+    def is_too_high(self, lost: int, in_flight: int) -> bool:
+        """Whether losing `lost` of `in_flight` bytes says that this was too much in flight."""
+        return lost > self._tolerated(in_flight)
+
+    def inflight_at(self, lost: Lost) -> float:
+        """How much was in flight where, within its train, losses became too many."""
+        before = lost.tx_in_flight - lost.size
+        lost_before = lost.lost_since_sent - lost.size
+        share = self._tolerated(lost.tx_in_flight) / max(lost.tx_in_flight, 1)
+        prefix = (share * before - lost_before) / (1 - share) if share < 1 else lost.size
+        return before + min(max(prefix, 0.0), lost.size)
+
+    def _tolerated(self, total: int) -> float:
+        return LOSS_THRESHOLD * total + self.background.allowance(total)
