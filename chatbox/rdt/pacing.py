@@ -21,6 +21,15 @@ BURST_SECONDS = 0.002
 The depth of the bucket in time at the current rate: two firings of a timer of one millisecond.
 """
 
+MAX_LATE = 0.016
+"""
+Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine: what a
+late timer may not make up for is lost, and a rate that is measured from it spirals down.
+"""
+
+LATE_DECAY = 0.95
+"""How much of the latest lateness is remembered from one firing to the next."""
+
 WAKE_SECONDS = 0.001
 """When the bucket is empty, wait until it holds this much time's worth: fewer, larger trains."""
 
@@ -34,11 +43,13 @@ class Pacer:
     when to ask again.
     """
 
-    __slots__ = ("_packet", "_rate", "_tokens", "_updated_at")
+    __slots__ = ("_late", "_packet", "_rate", "_tokens", "_updated_at", "_wake_at")
 
     def __init__(self, packet_bytes: int, now: float) -> None:
         self._rate = math.inf
         self._packet = packet_bytes
+        self._late = 0.0
+        self._wake_at: float | None = None
         self._tokens = float(self.depth)
         self._updated_at = now
 
@@ -51,7 +62,11 @@ class Pacer:
     def depth(self) -> int:
         """The largest burst in bytes at the present rate."""
         floor = BURST_PACKETS * self._packet
-        return floor if math.isinf(self._rate) else max(floor, int(self._rate * BURST_SECONDS))
+        return (
+            floor
+            if math.isinf(self._rate)
+            else max(floor, int(self._rate * (BURST_SECONDS + self._late)))
+        )
 
     def set_rate(self, rate: float, packet_bytes: int, now: float) -> None:
         """Fill from now on at `rate` bytes per second, sending packets of `packet_bytes`."""
@@ -89,12 +104,16 @@ class Pacer:
         # back at this instant.
         if self._tokens + self._rate * CLOCK_STEP >= self._packet:
             return now
-        return now + (wanted - self._tokens) / self._rate
+        self._wake_at = now + (wanted - self._tokens) / self._rate
+        return self._wake_at
 
     def _refill(self, now: float) -> None:
         # Several ports may share a bucket and ask with clocks a hair apart: time that was counted
         # is not counted again.
         elapsed = now - self._updated_at
+        if self._wake_at is not None and now >= self._wake_at:
+            self._late = min(max(now - self._wake_at, self._late * LATE_DECAY), MAX_LATE)
+            self._wake_at = None
         if elapsed > 0:
             self._updated_at = now
             if not math.isinf(self._rate):
