@@ -100,6 +100,11 @@ class Hasher:
         self._woken: deque[Hashing] = deque()
         self._running = False
 
+    def remembered(self, identity: Identity) -> bytes | None:
+        """Return the digest of a file that was hashed before, None if it is not known."""
+        with self._lock:
+            return self._remembered.get(identity)
+
     def start(self, fd: int, identity: Identity, wake: Callable[[], None]) -> Hashing:
         """Have the open file `fd` hashed; `wake` is called from the thread when that has ended.
 

@@ -191,7 +191,9 @@ class SharedFile:
 
     def digest(self) -> bytes | None:
         """Return the sha-256 of the whole file (32 bytes), or None as long as it is not known."""
-        return self._hashing.digest if self._hashing else None
+        if self._hashing is None:
+            return self._hasher.remembered(self._identity)
+        return self._hashing.digest
 
     def close(self) -> None:
         """Close the file and stop hashing it. What was known stays known."""

@@ -217,6 +217,23 @@ class RequestTests(SynchronousTestCase):
         request = Request(number, Kind.DOWNLOAD, text="b.iso")
         self.assertEqual(happened, [Offer(request, 55000, "TICKET", 9)])
 
+    def test_download_with_its_identity(self) -> None:
+        """An offer may say when the file was changed, and its digest."""
+        session = joined()
+        number = session.download("b.iso")
+        response = answer(
+            "download_response",
+            number,
+            text="55000",
+            key="TICKET",
+            size=9,
+            time=1234,
+            digest="ab" * 32,
+        )
+        [offer] = receive(session, response)
+        request = Request(number, Kind.DOWNLOAD, text="b.iso")
+        self.assertEqual(offer, Offer(request, 55000, "TICKET", 9, 1234, b"\xab" * 32))
+
     def test_download_refused(self) -> None:
         """A refused download says why."""
         session = joined()

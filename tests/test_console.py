@@ -44,7 +44,7 @@ class ConsoleTestCase(SynchronousTestCase):
         self.fetch = FakeFetch()
         self.stdio = StringTransport()
         self.console = Console(
-            self.clock,  # type: ignore[arg-type]
+            self.clock,
             self.server.connection,
             self.fetch,
             terminal=self.terminal,
@@ -56,7 +56,7 @@ class ConsoleTestCase(SynchronousTestCase):
 
     def printed(self) -> str:
         """What was written to standard output since this was last called."""
-        text = self.stdio.value().decode()
+        text: str = self.stdio.value().decode()
         self.stdio.clear()
         return text
 

@@ -6,11 +6,13 @@ import errno
 import os
 import re
 from datetime import timezone
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
 from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
+from chatbox.client.download import Beginning, PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
 from chatbox.client.session import MAX_PENDING, State
 from chatbox.client.transfers import TRANSITIONS, Stage, save_path
@@ -277,10 +279,39 @@ class LeavingTests(ConversationTestCase):
         self.assertEqual(self.conversation.status, Exit.OK)
         self.assertEqual(self.read(), ["Goodbye."])
 
+    def test_a_second_attempt(self) -> None:
+        """The file of the first attempt is told what the server's file is, and what it then finds
+        is said.
+        """
+        for beginning, words in (
+            (Beginning.NEW, ""),
+            (Beginning.RESUMED, "; resuming at 43 %"),
+            (Beginning.CHANGED, "changed since the last attempt: starting over"),
+            (Beginning.UNUSABLE, "cannot be used: starting over"),
+        ):
+            (request,) = self.enter(f"/download b.iso {self.folder}/c.iso")
+
+            def begin(
+                target: PartFile, *identity: object, beginning: Beginning = beginning
+            ) -> None:
+                self.assertEqual(identity, (1234, b"\xab" * 32))
+                target.beginning, target.resumed_from = beginning, 439
+
+            with mock.patch.object(PartFile, "expect", begin):
+                self.server.offer(request.sequence, 1000, time=1234, digest="ab" * 32)
+            (line,) = self.read()
+            self.assertTrue(line.startswith(f"b.iso: 1.00 kB, to {self.folder}/c.iso"), line)
+            self.assertTrue(line.endswith(words), line)
+            self.fetch.begun[-1].listener(Ended(End.PEER_SILENT, "", None, None))
+            self.read()
+
     def test_quit_names_what_stops(self) -> None:
         """A download that is cut short is not cut silently."""
-        self.download().confirmed = 310
-        self.enter("/quit")
+        transfer = self.download()
+        transfer.confirmed = 310
+        with mock.patch.object(transfer.target, "save") as save:
+            self.enter("/quit")
+        save.assert_called_once_with()
         self.assertEqual(self.read(), ["b.iso stops at 31 %; the beginning is kept."])
 
     def test_end_of_input(self) -> None:

@@ -6,32 +6,50 @@ import errno
 import hashlib
 import os
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.download import PartFile
+from chatbox.client import download
+from chatbox.client.download import CLAIM_BYTES, READ_BYTES, SYNC_BYTES, Beginning, PartFile
+from chatbox.client.journal import Journal
 from chatbox.rdt.ends import End
+from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 
 DATA = bytes(range(256)) * 9000
 DIGEST = hashlib.sha256(DATA).digest()
+MTIME_MS = 1_700_000_000_123
+PATIENCE = 60.0
+"""Seconds that guard against a hang."""
 
 
-class PartFileTests(SynchronousTestCase):
-    """`NAME.part` until it is whole and right, then `NAME`."""
+class DownloadTestCase(SynchronousTestCase):
+    """A folder for one download."""
 
     def setUp(self) -> None:
         """A folder of its own."""
         self.folder = self.mktemp()
         os.mkdir(self.folder)
-        self.path = os.path.join(self.folder, "a.bin")
+        self.path = os.path.abspath(os.path.join(self.folder, "a.bin"))
         self.woken = threading.Event()
 
-    def started(self, *, overwrite: bool = False) -> PartFile:
+    def started(
+        self,
+        *,
+        overwrite: bool = False,
+        size: int = len(DATA),
+        mtime_ms: int | None = MTIME_MS,
+        digest: bytes | None = None,
+    ) -> PartFile:
         """A part file with room for DATA."""
         part = PartFile(self.path, overwrite=overwrite)
-        part.start(len(DATA), self.woken.set)
+        part.expect(mtime_ms, digest)
+        part.start(size, self.woken.set)
+        self.addCleanup(part.close, End.CANCELLED)
         return part
 
     def fill(self, part: PartFile) -> None:
@@ -42,9 +60,9 @@ class PartFileTests(SynchronousTestCase):
         part.reached(len(DATA))
 
     def finished(self, part: PartFile, digest: bytes = DIGEST) -> Verdict | None:
-        """Finish, and wait for the thread's verdict; 60 s are a guard against a hang."""
+        """Finish, and wait for the thread's verdict."""
         part.finish(digest)
-        self.assertTrue(self.woken.wait(60))
+        self.assertTrue(self.woken.wait(PATIENCE))
         verdict = part.verdict()
         part.close(verdict.end if verdict else End.DISK_ERROR)
         return verdict
@@ -53,10 +71,21 @@ class PartFileTests(SynchronousTestCase):
         """What is in the folder."""
         return sorted(os.listdir(self.folder))
 
+    def wait_for(self, what: Callable[[], bool]) -> None:
+        """Wait until the thread has done something."""
+        give_up_at = time.monotonic() + PATIENCE
+        while not what():
+            self.assertLess(time.monotonic(), give_up_at)
+            time.sleep(0.01)
+
+
+class PartFileTests(DownloadTestCase):
+    """`NAME.part` until it is whole and right, then `NAME`."""
+
     def test_whole_and_right(self) -> None:
         """A file whose digest is right gets its name, and nothing else is left."""
         part = self.started()
-        self.assertEqual(self.files(), ["a.bin.part"])
+        self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
         self.fill(part)
         self.assertEqual(
             self.finished(part), Verdict(End.DONE, "", os.path.abspath(self.path), DIGEST)
@@ -112,7 +141,7 @@ class PartFileTests(SynchronousTestCase):
         part = self.started()
         part.close(End.PEER_SILENT)
         part.close(End.PEER_SILENT)
-        self.assertEqual(self.files(), ["a.bin.part"])
+        self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
 
     def test_name_taken(self) -> None:
         """A file that is there already is not touched, except when that is what is wanted."""
@@ -133,7 +162,7 @@ class PartFileTests(SynchronousTestCase):
             file.write(b"new")
         verdict = self.finished(part)
         self.assertEqual(verdict, Verdict(End.DISK_ERROR, "There is such a file already"))
-        self.assertEqual(self.files(), ["a.bin", "a.bin.part"])
+        self.assertEqual(self.files(), ["a.bin", "a.bin.part", "a.bin.part.journal"])
         self.assertEqual(os.path.getsize(self.path), 3)
 
     def test_two_at_once(self) -> None:
@@ -179,3 +208,292 @@ class PartFileTests(SynchronousTestCase):
         part.close(End.PEER_SILENT)
         with open(self.path + ".part", "rb") as file:
             self.assertEqual(file.read(5000)[5:], DATA[5:5000])
+
+    def test_no_links(self) -> None:
+        """A file system without hard links gets the file too, and nothing there is replaced."""
+        refusal = OSError(errno.EPERM, "Operation not permitted")
+        part = self.started()
+        self.fill(part)
+        with mock.patch("os.link", side_effect=refusal):
+            verdict = self.finished(part)
+        self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))
+        os.unlink(self.path)
+        self.woken.clear()
+        part = self.started()
+        self.fill(part)
+        with open(self.path, "wb") as file:
+            file.write(b"new")
+        with mock.patch("os.link", side_effect=refusal):
+            verdict = self.finished(part)
+        self.assertEqual(verdict, Verdict(End.DISK_ERROR, "There is such a file already"))
+        self.assertEqual(os.path.getsize(self.path), 3)
+
+    def test_a_disk_that_fails(self) -> None:
+        """What the system could not bring to the disk ends the download before all has come, and is
+        not counted on later.
+        """
+        part = self.started()
+        broken = OSError(errno.EIO, "Input/output error")
+        with mock.patch("os.fdatasync", side_effect=broken):
+            part.write(0, memoryview(DATA))
+            self.assertTrue(self.woken.wait(PATIENCE))
+        self.assertEqual(part.verdict(), Verdict(End.DISK_ERROR, "Input/output error"))
+        part.close(End.DISK_ERROR)
+        self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+
+    def test_a_verdict_that_nobody_heard(self) -> None:
+        """A verdict that came early is told again when all has come."""
+        part = self.started()
+        with mock.patch("os.fdatasync", side_effect=OSError(errno.EIO, "Input/output error")):
+            part.write(0, memoryview(DATA))
+            self.assertTrue(self.woken.wait(PATIENCE))
+        self.woken.clear()
+        part.finish(DIGEST)
+        self.assertTrue(self.woken.wait(PATIENCE))
+        part.close(End.DISK_ERROR)
+
+
+class ResumeTests(DownloadTestCase):
+    """What one attempt leaves to the next."""
+
+    def leave(self, *ranges: tuple[int, int], end: End = End.PEER_SILENT) -> None:
+        """An attempt that got these ranges of DATA and then broke off."""
+        part = self.started()
+        for start, stop in ranges:
+            part.write(start, memoryview(DATA)[start:stop])
+        part.close(end)
+
+    def complete(self, part: PartFile) -> None:
+        """Write what is missing, then finish: the file must be right."""
+        missing = RangeSet([(0, len(DATA))])
+        for start, stop in part.have:
+            missing.remove(start, stop)
+        for start, stop in missing:
+            part.write(start, memoryview(DATA)[start:stop])
+        part.reached(len(DATA))
+        self.assertEqual(self.finished(part), Verdict(End.DONE, "", self.path, DIGEST))
+        with open(self.path, "rb") as file:
+            self.assertEqual(file.read(), DATA)
+        self.assertEqual(self.files(), ["a.bin"])
+
+    def test_with_holes(self) -> None:
+        """The next attempt has what the first one got, holes and all, and only the rest is
+        written.
+        """
+        self.leave((0, 700_000), (1_000_000, 1_100_000), (2_000_000, len(DATA)))
+        part = self.started()
+        self.assertIs(part.beginning, Beginning.RESUMED)
+        self.assertEqual(
+            tuple(part.have), ((0, 700_000), (1_000_000, 1_100_000), (2_000_000, len(DATA)))
+        )
+        self.assertEqual(part.resumed_from, 800_000 + len(DATA) - 2_000_000)
+        self.complete(part)
+
+    def test_prefix_is_hashed_meanwhile(self) -> None:
+        """The thread does not wait for new bytes to read what is there."""
+        self.leave((0, 2 * READ_BYTES))
+        hashed: list[int] = []
+        real = os.preadv
+
+        def reading(fd: int, buffers: list[memoryview], offset: int) -> int:
+            hashed.append(offset)
+            return real(fd, buffers, offset)
+
+        with mock.patch("os.preadv", reading):
+            part = self.started()
+            self.wait_for(lambda: hashed == [0, READ_BYTES])
+        self.complete(part)
+
+    def test_everything_was_there(self) -> None:
+        """An attempt that broke off between the last byte and the name leaves nothing to send."""
+        self.leave((0, len(DATA)))
+        part = self.started()
+        self.assertEqual(tuple(part.have), ((0, len(DATA)),))
+        self.complete(part)
+
+    def test_another_file(self) -> None:
+        """Of a file that has changed nothing is used."""
+        known = b"d" * 32
+        for change in (
+            {"mtime_ms": MTIME_MS + 1},
+            {"size": len(DATA) + 1},
+            {"size": len(DATA) - 1},
+            {"digest": b"e" * 32},
+        ):
+            first = self.started(digest=known)
+            first.write(0, memoryview(DATA)[:1000])
+            first.close(End.PEER_SILENT)
+            part = self.started(**change)
+            self.assertEqual((part.beginning, tuple(part.have)), (Beginning.CHANGED, ()), change)
+            self.assertEqual(os.path.getsize(self.path + ".part"), change.get("size", len(DATA)))
+            with open(self.path + ".part", "rb") as file:
+                self.assertEqual(file.read(1000), bytes(1000))
+            part.close(End.CANCELLED)
+
+    def test_digest_where_known(self) -> None:
+        """A digest that only one of the two attempts was told does not count."""
+        for first, second in ((None, DIGEST), (DIGEST, None), (DIGEST, DIGEST)):
+            attempt = self.started(digest=first)
+            attempt.write(0, memoryview(DATA)[:1000])
+            attempt.close(End.SERVER_STOPPING)
+            part = self.started(digest=second)
+            self.assertIs(part.beginning, Beginning.RESUMED)
+            part.close(End.CANCELLED)
+
+    def test_server_that_tells_late(self) -> None:
+        """A server that tells only with its first packet when the file was changed is believed
+        then.
+        """
+        part = self.started(mtime_ms=None)
+        self.assertTrue(part.recognise(MTIME_MS * 1_000_000 + 999_999))
+        part.write(0, memoryview(DATA)[:1000])
+        part.close(End.PEER_SILENT)
+        part = self.started(mtime_ms=None)
+        self.assertIs(part.beginning, Beginning.RESUMED)
+        self.assertFalse(part.recognise(MTIME_MS * 1_000_000 + 1_000_000))
+        part.close(End.FILE_CHANGED)
+        self.assertEqual(self.files(), ["a.bin.part"])
+        self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+
+    def test_nothing_came(self) -> None:
+        """An attempt that got nothing leaves nothing to speak of."""
+        self.leave()
+        self.assertIs(self.started().beginning, Beginning.NEW)
+
+    def test_ends_that_leave_nothing_of_use(self) -> None:
+        """What had the wrong digest is not taken for right the next time; what was cancelled is
+        gone.
+        """
+        for end, beginning in (
+            (End.HASH_MISMATCH, Beginning.UNUSABLE),
+            (End.FILE_CHANGED, Beginning.UNUSABLE),
+            (End.CANCELLED, Beginning.NEW),
+        ):
+            self.leave((0, 1000), end=end)
+            part = self.started()
+            self.assertIs(part.beginning, beginning)
+            part.close(End.CANCELLED)
+        self.assertEqual(self.files(), [])
+
+    def test_damaged_journal(self) -> None:
+        """A journal that was cut, overwritten or put there by somebody else claims nothing."""
+        for damage in (b"", b"x" * 100, bytes(3 * 4096)):
+            self.leave((0, 1000))
+            threads_gone()
+            with open(self.path + ".part.journal", "wb") as file:
+                file.write(damage)
+            part = self.started()
+            self.assertEqual((part.beginning, tuple(part.have)), (Beginning.UNUSABLE, ()))
+            part.close(End.CANCELLED)
+
+    def test_anothers_part(self) -> None:
+        """A journal says nothing about a part that took the place of its own, or was cut."""
+        self.leave((0, 1000))
+        threads_gone()
+        with open(self.path + ".other", "wb") as file:
+            file.write(bytes(len(DATA)))
+        os.replace(self.path + ".other", self.path + ".part")
+        part = self.started()
+        self.assertIs(part.beginning, Beginning.UNUSABLE)
+        part.close(End.CANCELLED)
+        self.leave((0, 1000))
+        threads_gone()
+        os.truncate(self.path + ".part", 5000)
+        self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+
+    def test_killed_before_the_part_lost_its_name(self) -> None:
+        """A part that is a finished file too is let go, not written to."""
+        self.leave((0, 1000))
+        threads_gone()
+        os.link(self.path + ".part", self.path)
+        part = self.started(overwrite=True)
+        self.assertEqual(tuple(part.have), ())
+        with open(self.path, "rb") as file:
+            self.assertEqual(file.read(1000), DATA[:1000])
+        self.complete(part)
+
+    def test_claims_come_early(self) -> None:
+        """However a program is killed, what came before the last two megabytes is claimed."""
+        part = self.started()
+        with mock.patch.object(download, "SYNC_BYTES", 1 << 60):
+            part.write(0, memoryview(DATA)[:CLAIM_BYTES])
+            part.write(CLAIM_BYTES, memoryview(DATA)[CLAIM_BYTES : CLAIM_BYTES + 1000])
+            self.assertEqual(self.claimed(), ((0, CLAIM_BYTES),))
+            part.save()
+            self.assertEqual(self.claimed(), ((0, CLAIM_BYTES + 1000),))
+        part.close(End.CANCELLED)
+        part.save()
+
+    def claimed(self) -> tuple[tuple[int, int], ...] | None:
+        """What the journal says now."""
+        journal = Journal(self.path + ".part.journal")
+        try:
+            claim = journal.read()
+        finally:
+            journal.close()
+        return claim.ranges if claim else None
+
+    def test_brought_to_the_disk(self) -> None:
+        """What has come is brought to the disk before the journal says so: after enough of it,
+        after a while, and at the end.
+        """
+        calls: list[str] = []
+        real_sync, real_claim = os.fdatasync, Journal.claim_on_disk
+
+        def syncing(fd: int) -> None:
+            calls.append("sync")
+            real_sync(fd)
+
+        def claiming(*args: Any) -> None:
+            calls.append("claim")
+            real_claim(*args)
+
+        boot = mock.patch("chatbox.client.journal.this_boot", lambda: None)
+        patched = mock.patch.multiple("os", fdatasync=syncing)
+        with boot, patched, mock.patch.object(Journal, "claim_on_disk", claiming):
+            size = 3 * SYNC_BYTES
+            part = self.started(size=size)
+            part.write(0, memoryview(bytes(SYNC_BYTES)))
+            self.wait_for(lambda: self.claimed() == ((0, SYNC_BYTES),))
+            with mock.patch.object(download, "SYNC_SECONDS", 0.01):
+                part.write(size - 5, memoryview(b"12345"))
+                self.wait_for(lambda: len(self.claimed() or ()) == 2)
+            part.write(size - 10, memoryview(b"12345"))
+            part.close(End.PEER_SILENT)
+            threads_gone()
+            self.assertEqual(self.claimed(), ((0, SYNC_BYTES), (size - 10, size)))
+        # First the part, then the claim, then the journal.
+        self.assertEqual(calls, ["sync", "claim", "sync"] * (len(calls) // 3))
+        self.assertGreaterEqual(len(calls), 9)
+
+    def test_again_at_once(self) -> None:
+        """The next attempt in the same program waits for the last one to let go."""
+        gate = threading.Event()
+        real = os.fdatasync
+
+        def slow(fd: int) -> None:
+            gate.wait(PATIENCE)
+            real(fd)
+
+        with mock.patch("os.fdatasync", slow):
+            self.leave((0, 1000))
+            threading.Timer(0.05, gate.set).start()
+            part = self.started()
+        self.assertEqual(tuple(part.have), ((0, 1000),))
+        part.close(End.CANCELLED)
+
+    def test_a_full_disk(self) -> None:
+        """A start over that finds no room leaves nothing behind."""
+        self.leave((0, 1000))
+        part = PartFile(self.path)
+        part.expect(MTIME_MS + 1, None)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with mock.patch("os.posix_fallocate", side_effect=full):
+            self.assertRaises(OSError, part.start, 10, self.woken.set)
+        self.assertEqual(self.files(), [])
+
+
+def threads_gone() -> None:
+    """Wait until the threads of closed downloads have let go of their files."""
+    for thread in list(download._leaving.values()):
+        thread.join(PATIENCE)

@@ -119,9 +119,17 @@ class DigestTests(HashingTestCase):
     def test_digest_is_unknown_until_asked_for(self) -> None:
         """Opening a file does not hash it, and nobody can ask twice."""
         self.write("file", b"x")
-        shared = self.hashed("file")
         self.assertIsNone(self.open("file").digest())
+        shared = self.hashed("file")
         self.assertRaises(LocalError, shared.start_hashing, Wake())
+
+    def test_remembered_digest(self) -> None:
+        """What was hashed before has its digest as soon as it is opened, until it changes."""
+        self.write("file", b"x")
+        self.hashed("file")
+        self.assertEqual(self.open("file").digest(), hashlib.sha256(b"x").digest())
+        self.write("file", b"yy")
+        self.assertIsNone(self.open("file").digest())
 
     def test_digest_outlives_the_file(self) -> None:
         """What is known stays known after closing."""

@@ -35,6 +35,10 @@ class Offer:
     port: int
     ticket: str
     size: int
+    mtime_ms: int | None = None
+    """When the file was last changed, milliseconds since the epoch."""
+    digest: str | None = None
+    """Its sha-256 in hexadecimal digits, if that is known already."""
 
 
 class Downloads(Protocol):

@@ -109,7 +109,8 @@ def offer(request: Request, message: Message) -> Offer:
         raise RemoteError(Code.BAD_FIELD, "The server's answer has no port that exists.")
     if message.key is None or not isinstance(message.size, int):
         raise RemoteError(Code.MISSING_FIELD, "The server's answer lacks the ticket or the size.")
-    return Offer(request, port, message.key, message.size)
+    digest = bytes.fromhex(message.digest) if message.digest is not None else None
+    return Offer(request, port, message.key, message.size, message.time, digest)
 
 
 def history_count(message: Message) -> int:

@@ -96,8 +96,7 @@ def endpoint_for(reactor: Any, text: str) -> tuple[IStreamClientEndpoint, str]:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
         return endpoint, f"{printable(host)}, TCP port {port}"
     try:
-        # Twisted does not annotate it.
-        endpoint = clientFromString(reactor, text)  # type: ignore[no-untyped-call]
+        endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
     except (ValueError, TypeError, OSError) as problem:
         raise Stop(

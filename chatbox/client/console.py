@@ -192,8 +192,8 @@ class Console(Protocol):
         # They may be a terminal that the shell shares with us: give it back as it was.
         blocking = [(fd, os.get_blocking(fd)) for fd in (stdin, stdout)]
         try:
-            # Not annotated, and mypy takes the one of Windows, which has fewer arguments.
-            StandardIO(self, stdin, stdout, self._reactor)  # type: ignore[call-arg, no-untyped-call]
+            # mypy takes the one of Windows, which has fewer arguments.
+            StandardIO(self, stdin, stdout, self._reactor)  # type: ignore[call-arg]
             return await self.until_done()
         finally:
             for fd, was_blocking in blocking:

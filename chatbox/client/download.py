@@ -4,9 +4,19 @@ in between.
 
 The bytes are written where they belong as they come, in any order. A thread of its own follows the
 part that is there without a gap and takes its sha-256, so that the digest is known moments after
-the last byte, and does at the end what may take a while: compare the digest, bring the file to the
-disk (fsync), give it its name, and bring the name to the disk (fsync of the folder). A program that
-shows `NAME` to somebody can rely on it.
+the last byte, and does whatever waits for the disk. At the end that is: compare the digest, bring
+the file to the disk (fsync), give it its name, and bring the name to the disk (fsync of the
+folder). A program that shows `NAME` to somebody can rely on it.
+
+An attempt that breaks off leaves the part and its journal (`chatbox.client.journal`). The next one
+has at once what the journal claims, if the server's file is still the same, and its thread takes
+the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES` when
+the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine stops.
+
+The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
+to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
+the disk while they hold it. The second thread outlives `close` by a moment, to bring to the disk
+what came last; the lock on the part lasts as long, and a new attempt in this process waits for it.
 """
 
 from __future__ import annotations
@@ -17,14 +27,52 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Final
 
+from chatbox.client.journal import Claim, Journal, Subject
 from chatbox.rdt.ends import End
+from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 
-PART_SUFFIX = ".part"
+__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "Beginning", "PartFile"]
 
-READ_BYTES = 1 << 20
-"""One read of the hashing thread: long enough that the interpreter lock is rarely asked for."""
+PART_SUFFIX: Final = ".part"
+JOURNAL_SUFFIX: Final = ".part.journal"
+
+READ_BYTES: Final = 1 << 20
+"""One read of the thread: long enough that the interpreter lock is rarely asked for."""
+
+CLAIM_BYTES: Final = 2 << 20
+"""What may come until the journal says that the system has it. To say so takes some 20 us, which at
+full speed would be felt if it were done much more often."""
+
+SYNC_BYTES: Final = 4 << 20
+"""What may come until it is brought to the disk. A disk that is slower than the network is given
+more at a time, since more has come when it is ready again."""
+
+SYNC_SECONDS: Final = 2.0
+"""After such a while in which less than `READ_BYTES` came, less is brought to the disk, too: when a
+transfer stands half way, when somebody paused it, and when it is slow."""
+
+_WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})
+"""Ends after which nothing that has come is of use for another attempt."""
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+"""What a file system without hard links (FAT) says when asked for one."""
+
+_leaving: Final[dict[str, threading.Thread]] = {}
+"""Threads that are about to let go of a part, by its path."""
+
+
+class Beginning(Enum):
+    """What an attempt found of those before it."""
+
+    NEW = "new"  # nothing
+    RESUMED = "resumed"  # some of this file
+    CHANGED = "changed"  # some of what the server's file was before it changed
+    UNUSABLE = "unusable"  # a part of which nothing is known
 
 
 class PartFile:
@@ -37,17 +85,37 @@ class PartFile:
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
         self.path = os.path.abspath(path)
+        self.beginning = Beginning.NEW
+        """What `start` found."""
+        self.resumed_from = 0
+        """Bytes that were there from before."""
         self._part_path = self.path + PART_SUFFIX
+        self._journal_path = self.path + JOURNAL_SUFFIX
         self._folder = os.path.dirname(self.path)
         self._overwrite = overwrite
+        self._mtime_ms: int | None = None
+        self._digest: bytes | None = None
+        self._size = 0
+        self._inode = 0
         self._fd = -1
+        self._journal: Journal | None = None
+        self._have: tuple[tuple[int, int], ...] = ()
         self._wake: Callable[[], None] = lambda: None
+        self._thread: threading.Thread | None = None
+        # Shared with the thread.
         self._changed = threading.Condition()
+        self._written = RangeSet()
+        self._unsynced = 0
+        self._forgotten = False
         self._reached = 0
         self._wanted: bytes | None = None
-        self._stopped = False
+        self._end: End | None = None
         self._verdict: Verdict | None = None
-        self._thread: threading.Thread | None = None
+        # The thread's own.
+        self._folder_synced = False
+        # The reactor's own.
+        self._unclaimed = 0
+        self._told = 0
         if not os.path.isdir(self._folder):
             raise FileNotFoundError(errno.ENOENT, "There is no such folder", self._folder)
         if os.path.isdir(self.path):
@@ -57,108 +125,277 @@ class PartFile:
 
     @property
     def have(self) -> Sequence[tuple[int, int]]:
-        """Bytes that are there from an earlier attempt."""
-        return ()
+        """Bytes that were there from an earlier attempt when this one began."""
+        return self._have
+
+    def expect(self, mtime_ms: int | None, digest: bytes | None) -> None:
+        """
+        Say before `start` what the server tells of its file: when it was last changed, in
+        milliseconds since the epoch, and its sha-256; None for what it does not tell.
+        """
+        self._mtime_ms, self._digest = mtime_ms, digest
 
     def start(self, size: int, wake: Callable[[], None]) -> None:
         """
-        Make the file and room for all of it; `wake` is called from a thread when there is a
-        verdict.
+        Take up what an earlier attempt has left, or make the file and room for all of it; `wake` is
+        called from a thread when there is a verdict.
 
         :raises OSError: if the disk has not enough room, or the file cannot be made.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self._part_path, flags, 0o666)
+        self._fd = self._open_part()
         try:
-            self._claim()
-            os.ftruncate(self._fd, 0)
-            if size:
-                os.posix_fallocate(self._fd, 0, size)
+            self._journal = Journal(self._journal_path)
+            self._size, self._inode = size, os.fstat(self._fd).st_ino
+            claim = self._journal.read()
+            self.beginning = self._compare(claim)
+            if self.beginning is Beginning.RESUMED and claim is not None:
+                self._take_up(claim)
+            else:
+                self._start_over(self._journal)
         except OSError as error:
-            os.close(self._fd)
-            self._fd = -1
+            self._release()
             if error.errno == errno.ENOSPC:
-                os.unlink(self._part_path)
+                self._remove(self._part_path, self._journal_path)
                 raise OSError(
                     errno.ENOSPC, "There is not enough room on the disk", self.path
                 ) from None
             raise
         self._wake = wake
-        self._thread = threading.Thread(target=self._follow, name="download digest", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="download file", daemon=True)
         self._thread.start()
+
+    def recognise(self, mtime_ns: int) -> bool:
+        """Whether a file that was last changed then is the one that this is a part of."""
+        mtime_ms = mtime_ns // 1_000_000
+        if self._mtime_ms is None:
+            self._mtime_ms = mtime_ms
+        return self._mtime_ms == mtime_ms
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write down bytes of the file."""
+        size = len(data)
         while data:
             written = os.pwrite(self._fd, data, offset)
             offset += written
             data = data[written:]
+        with self._changed:
+            self._written.add(offset - size, offset)
+            if not self._unsynced:
+                self._changed.notify()
+            self._unsynced += size
+        self._unclaimed += size
+        if self._unclaimed >= CLAIM_BYTES:
+            self._claim()
 
     def reached(self, prefix: int) -> None:
         """All before `prefix` is written."""
-        with self._changed:
-            self._reached = prefix
-            self._changed.notify()
+        self._reached = prefix
+        if prefix - self._told >= READ_BYTES:
+            self._told = prefix
+            with self._changed:
+                self._changed.notify()
 
     def finish(self, digest: bytes) -> None:
         """The file is whole: if its sha-256 is `digest`, give it its name."""
         with self._changed:
             self._wanted = digest
             self._changed.notify()
+        if self._verdict is not None:  # it was too early for it to be heard
+            self._wake()
 
     def verdict(self) -> Verdict | None:
         """What became of it, None until that is known."""
         return self._verdict
 
+    def save(self) -> None:
+        """This program is about to end: claim all that has come."""
+        if self._fd >= 0 and self._end is None:
+            with suppress(OSError):
+                self._claim()
+
     def close(self, end: End) -> None:
         """Nothing more will be written. A cancelled download leaves nothing behind."""
+        if self._thread is None or self._end is not None:
+            return
+        if end is End.CANCELLED:
+            self._remove(self._part_path, self._journal_path)
+        elif end in _WORTHLESS or self._forgotten:
+            self._remove(self._journal_path)
+        elif end is not End.DONE:
+            with suppress(OSError):  # it does not matter now why the disk takes no more
+                self._claim()
+        _leaving[self._part_path] = self._thread
         with self._changed:
-            self._stopped = True
+            self._end = end
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._fd >= 0:
-            if end is End.CANCELLED:
+
+    # ---- beginning
+
+    def _open_part(self) -> int:
+        """Open the part and lock it: two downloads must not write to one file."""
+        leaving = _leaving.get(self._part_path)
+        if leaving is not None:
+            leaving.join()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            fd = os.open(self._part_path, flags, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(fd)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                raise BlockingIOError(
+                    errno.EAGAIN, "Another download is writing to this file", self._part_path
+                ) from None
+            names = os.fstat(fd).st_nlink
+            if names == 1:
+                return fd
+            os.close(fd)
+            if names > 1:
+                # It is a finished file too: a kill came between giving it its name and taking this
+                # one away.
                 os.unlink(self._part_path)
-            os.close(self._fd)
-            self._fd = -1
+
+    def _compare(self, claim: Claim | None) -> Beginning:
+        """What is there, and may it be used?"""
+        found = os.fstat(self._fd).st_size
+        if claim is None:
+            return Beginning.UNUSABLE if found else Beginning.NEW
+        subject = claim.subject
+        if (subject.inode, subject.size) != (self._inode, found):
+            return Beginning.UNUSABLE
+        if not claim.ranges:
+            return Beginning.NEW
+        same = (
+            subject.size == self._size
+            and self._mtime_ms in (None, subject.mtime_ms)
+            and (self._digest is None or subject.digest in (None, self._digest))
+        )
+        return Beginning.RESUMED if same else Beginning.CHANGED
+
+    def _take_up(self, claim: Claim) -> None:
+        """Go on where the last attempt ended. The room is made already."""
+        self._mtime_ms = claim.subject.mtime_ms
+        self._digest = self._digest or claim.subject.digest
+        self._have = claim.ranges
+        self._written = RangeSet(claim.ranges)
+        self._reached = self._told = self._written.prefix()
+        self.resumed_from = self._written.total
+
+    def _start_over(self, journal: Journal) -> None:
+        """Begin with nothing."""
+        journal.erase()  # before what it speaks of
+        os.ftruncate(self._fd, 0)
+        if self._size:
+            os.posix_fallocate(self._fd, 0, self._size)
+        self._claim()
+
+    # ---- claims
+
+    def _subject(self) -> Subject | None:
+        """What claims are about; None as long as the server has not told when its file changed."""
+        if self._mtime_ms is None:
+            return None
+        return Subject(self._inode, self._size, self._mtime_ms, self._digest)
 
     def _claim(self) -> None:
-        """Two downloads must not write to one file."""
+        """Note in the journal what the system was given."""
+        subject = self._subject()
+        if self._journal is not None and subject is not None:
+            self._unclaimed = 0
+            with self._changed:
+                self._journal.claim_handed_over(subject, self._written)
+
+    def _sync(self) -> None:
+        """Bring to the disk what is there, then note that it is."""
+        with self._changed:
+            ranges = list(self._written)
+            self._unsynced = 0
+        self._to_disk()
+        subject = self._subject()
+        if self._journal is not None and subject is not None:
+            with self._changed:
+                self._journal.claim_on_disk(subject, ranges)
+            self._journal.sync()
+
+    def _to_disk(self) -> None:
+        """Wait until all that was written is on the disk, and that there is such a file."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                errno.EAGAIN, "Another download is writing to this file", self._part_path
-            ) from None
+            os.fdatasync(self._fd)
+        except OSError:
+            # What the system could not write it has forgotten, as if it had never been handed over.
+            self._forgotten = True
+            raise
+        if not self._folder_synced:
+            self._folder_synced = True
+            self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    # ---- ending
+
+    @staticmethod
+    def _remove(*paths: str) -> None:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _release(self) -> None:
+        """Let go of both files, and of the lock with them."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        os.close(self._fd)
+        self._fd = -1
 
     # ---- the thread
 
-    def _follow(self) -> None:
+    def _run(self) -> None:
         try:
-            verdict = self._judge()
+            self._verdict = self._judge()
         except OSError as error:
-            end = End.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else End.DISK_ERROR
-            verdict = Verdict(end, error.strerror or str(error))
-        if verdict is not None:
-            self._verdict = verdict
-            self._wake()
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            end = End.DISK_FULL if full else End.DISK_ERROR
+            self._verdict = Verdict(end, error.strerror or str(error))
+        try:
+            if self._verdict is not None:
+                self._wake()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Wait until no more will be written, and bring the last of it to the disk."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._end is not None)
+        if self._end is not End.DONE and self._end not in _WORTHLESS and not self._forgotten:
+            with suppress(OSError):
+                self._sync()
+        self._release()
+        if _leaving.get(self._part_path) is threading.current_thread():
+            del _leaving[self._part_path]
 
     def _judge(self) -> Verdict | None:
+        """Follow what comes, to the verdict; None if it was closed before."""
         sha256 = hashlib.sha256()
         block = memoryview(bytearray(READ_BYTES))
         done = 0
         while True:
             with self._changed:
-                while not self._stopped and self._reached == done and self._wanted is None:
-                    self._changed.wait()
-                if self._stopped:
+                idle = False
+                while not idle and not self._busy(done):
+                    idle = not self._changed.wait(SYNC_SECONDS if self._unsynced else None)
+                if self._end is not None:
                     return None
-                reached = self._reached
-            if reached == done:
-                break
-            while done < reached and not self._stopped:
+                reached, wanted = self._reached, self._wanted
+            if self._unsynced >= SYNC_BYTES or (idle and self._unsynced):
+                self._sync()
+            if done < reached:
                 got = os.preadv(self._fd, [block[: reached - done]], done)
                 if not got:
                     return Verdict(
@@ -166,25 +403,45 @@ class PartFile:
                     )
                 sha256.update(block[:got])
                 done += got
+            elif wanted is not None:
+                break
         digest = sha256.digest()
-        if digest != self._wanted:
+        if digest != wanted:
             return Verdict(End.HASH_MISMATCH)
         self._name_it()
         return Verdict(End.DONE, path=self.path, digest=digest)
 
+    def _busy(self, done: int) -> bool:
+        """Whether there is something to be done at once."""
+        return (
+            self._end is not None
+            or self._wanted is not None
+            or self._reached - done >= READ_BYTES
+            or self._unsynced >= SYNC_BYTES
+        )
+
     def _name_it(self) -> None:
-        os.fsync(self._fd)
+        self._folder_synced = True  # it will be, below
+        self._to_disk()
         if self._overwrite:
             os.replace(self._part_path, self.path)
         else:
-            # Unlike a rename, a link never takes the place of a file that has appeared meanwhile.
-            try:
-                os.link(self._part_path, self.path)
-            except FileExistsError:
-                raise OSError(errno.EEXIST, "There is such a file already", self.path) from None
-            os.unlink(self._part_path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._name_without_replacing()
+        self._remove(self._journal_path)
+        self._sync_folder()
+
+    def _name_without_replacing(self) -> None:
+        """Unlike a rename, a link never takes the place of a file that has appeared meanwhile."""
+        taken = OSError(errno.EEXIST, "There is such a file already", self.path)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            os.link(self._part_path, self.path)
+        except FileExistsError:
+            raise taken from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(self.path):
+                raise taken from None
+            os.rename(self._part_path, self.path)
+        else:
+            os.unlink(self._part_path)

@@ -144,12 +144,18 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A file may be fetched from this UDP port with this ticket; `size` in bytes."""
+    """A file may be fetched from this UDP port with this ticket; `size` in bytes.
+
+    `mtime_ms` (when it was last changed, milliseconds since the epoch) and `digest` (sha-256) are
+    None where the server does not say.
+    """
 
     request: Request
     port: int
     ticket: str
     size: int
+    mtime_ms: int | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

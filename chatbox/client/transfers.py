@@ -125,6 +125,7 @@ class Download:
             return  # given up meanwhile; the ticket expires by itself
         self._server = f"UDP port {offer.port} of {printable(host)}"
         self._started_at = self._clock()
+        self._target.expect(offer.mtime_ms, offer.digest)
         try:
             self._transfer = fetch(
                 offer, self._target, self._on_event, pause_half_way=self._pause_half_way
@@ -135,7 +136,11 @@ class Download:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             self.refuse(words.os_error_text(error), Exit.DISK_FULL if full else Exit.CANNOT_SAVE)
         else:
-            self._say(f"{self._shown}: {words.size_text(offer.size)}, to {printable(self.path)}")
+            what = f"{words.size_text(offer.size)}, to {printable(self.path)}"
+            found = words.beginning_text(
+                self._target.beginning, self._target.resumed_from, offer.size
+            )
+            self._say(f"{self._shown}: {what}{found}")
             if self.stage is Stage.ASKED:
                 self._become(Stage.OPENING)
 
@@ -176,6 +181,7 @@ class Download:
         """This program ends, and the transfer with it: say where it stood."""
         progress = self.progress()
         if progress is not None:
+            self._target.save()
             self._say(f"{self._shown} stops at {words.percent(progress)} %; the beginning is kept.")
 
     @property

@@ -23,8 +23,8 @@ The depth of the bucket in time at the current rate: two firings of a timer of o
 
 MAX_LATE = 0.016
 """
-Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine: what a
-late timer may not make up for is lost, and a rate that is measured from it spirals down.
+Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine: what
+a late timer may not make up for is lost, and a rate that is measured from it spirals down.
 """
 
 LATE_DECAY = 0.95

@@ -42,9 +42,9 @@ class Server:
         """Answer a request."""
         self.send(Message(response=response, sequence=number, **fields))  # type: ignore[arg-type]
 
-    def offer(self, number: int | None, size: int = 1000) -> None:
+    def offer(self, number: int | None, size: int = 1000, **fields: object) -> None:
         """Let the client fetch a file."""
-        self.answer(number, "download_response", text="55000", key="ticket", size=size)
+        self.answer(number, "download_response", text="55000", key="ticket", size=size, **fields)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,218 @@
+"""
+What is known of a half-finished file, kept beside it, so that a later attempt asks only for the
+rest.
+
+The journal of `NAME.part` is `NAME.part.journal`. What it owns: which bytes of which file are in
+the part. It must never say more than is true. Saying less costs a little time, saying too much
+costs the whole download, which then ends with the wrong digest (that is compared in any case, so
+wrong data never gets the name).
+
+It is three pages of `PAGE_BYTES`, each a whole claim with a checksum of its own, written in place:
+it does not grow, and a reader needs to look at nothing else.
+
+- Pages 0 and 1 in turn: what is *on the disk*. Such a claim is written only after an fdatasync of
+  the part, and brought to the disk itself before the other page is touched. So a machine that loses
+  its power spoils at most one of them, and what the other says still holds.
+- Page 2: what has been *handed to the system*. That holds as long as the machine runs on, whatever
+  becomes of this program: a kill takes nothing from the system's memory. Therefore it costs no wait
+  for the disk and may be written often, by the reactor's thread. It names the boot of the machine
+  in which it holds, and after another boot it counts for nothing.
+
+Of the claims that are whole and hold, the newest (the highest serial number) is the truth. A claim
+also names the part by its inode, so that a journal beside somebody else's part claims nothing, and
+the file on the server by size, time of change and, where it was known, digest.
+
+Ways not taken: a log of records, appended (it grows, and has to be read and repaired as a whole);
+a tail on the part itself (it cannot be removed in the same instant in which the file gets its name,
+so a kill in between would take everything); an fdatasync for each claim (either the reactor waits
+for the disk, or a fast network is far ahead of what is claimed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from chatbox.rdt.packet import MAX_HAVE_RANGES, MAX_SIZE
+
+__all__ = ["MAX_RANGES", "PAGE_BYTES", "Claim", "Journal", "Subject", "most_of", "pack", "unpack"]
+
+PAGE_BYTES: Final = 4096
+"""One claim: no less than the page of a memory and the sector of a disk, which are written whole.
+"""
+
+MAX_RANGES: Final = MAX_HAVE_RANGES
+"""Stretches in one claim: as many as an OPEN can name."""
+
+ANY_BOOT: Final = bytes(16)
+"""In the place of the boot: this is on the disk, and holds whatever happens to the machine."""
+
+_HANDED_OVER: Final = 2
+"""The page of the claims that hold only until the machine stops."""
+
+_PAGES: Final = 3
+
+_SEAL = struct.Struct(">8s16s")
+"""Magic and version; checksum of all that follows in the page."""
+
+_MAGIC: Final = b"chatbox\x01"
+
+_CLAIM = struct.Struct(">QQQQ16sB32sH")
+_RANGE = struct.Struct(">QQ")
+
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a claim is about: which part, and which file on the server."""
+
+    inode: int
+    """Of the part."""
+    size: int
+    """Bytes in the file."""
+    mtime_ms: int
+    """When the server's file was last changed, milliseconds since the epoch."""
+    digest: bytes | None = None
+    """The sha-256 of the whole file, if the server knew it at the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """That these bytes of that file are in that part."""
+
+    serial: int
+    """The later, the higher."""
+    subject: Subject
+    ranges: tuple[tuple[int, int], ...]
+    """Half-open, ascending, none touching another; at most `MAX_RANGES`."""
+    boot: bytes = ANY_BOOT
+    """The boot of the machine in which this holds (16 bytes)."""
+
+
+def pack(claim: Claim) -> bytes:
+    """A claim as a page."""
+    subject = claim.subject
+    parts = [
+        _CLAIM.pack(
+            claim.serial,
+            subject.inode,
+            subject.size,
+            subject.mtime_ms,
+            claim.boot,
+            subject.digest is not None,
+            subject.digest or bytes(32),
+            len(claim.ranges),
+        )
+    ]
+    parts += [_RANGE.pack(start, stop) for start, stop in claim.ranges]
+    rest = b"".join(parts).ljust(PAGE_BYTES - _SEAL.size, b"\0")
+    return _SEAL.pack(_MAGIC, _checksum(rest)) + rest
+
+
+def unpack(page: bytes) -> Claim | None:
+    """Read a page; None if it is not a whole claim of ours."""
+    if len(page) != PAGE_BYTES:
+        return None
+    magic, checksum = _SEAL.unpack_from(page)
+    if magic != _MAGIC or checksum != _checksum(page[_SEAL.size :]):
+        return None
+    serial, inode, size, mtime_ms, boot, known, digest, count = _CLAIM.unpack_from(page, _SEAL.size)
+    if count > MAX_RANGES or known > 1 or size > MAX_SIZE:
+        return None
+    first = _SEAL.size + _CLAIM.size
+    ranges = tuple(_RANGE.iter_unpack(page[first : first + count * _RANGE.size]))
+    last = -1
+    for start, stop in ranges:
+        if not last < start < stop <= size:
+            return None
+        last = stop
+    return Claim(serial, Subject(inode, size, mtime_ms, digest if known else None), ranges, boot)
+
+
+def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Of ascending ranges, the largest ones that a claim has room for, ascending."""
+    all_of_them = tuple(ranges)
+    if len(all_of_them) <= MAX_RANGES:
+        return all_of_them
+    return tuple(sorted(heapq.nlargest(MAX_RANGES, all_of_them, key=lambda one: one[1] - one[0])))
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+@cache
+def this_boot() -> bytes | None:
+    """What tells this boot of the machine from all others (16 bytes), None if nothing does."""
+    try:
+        with open(_BOOT_ID) as file:
+            boot = bytes.fromhex(file.read().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return None
+    return boot if len(boot) == len(ANY_BOOT) and boot != ANY_BOOT else None
+
+
+class Journal:
+    """
+    The file. Whoever opens it holds the lock on the part.
+
+    :raises OSError: from every method.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(path, flags, 0o666)
+        self._serial = 0
+        self._next_page = 0
+
+    def read(self) -> Claim | None:
+        """The newest claim that holds, None if there is none."""
+        pages = [os.pread(self._fd, PAGE_BYTES, at * PAGE_BYTES) for at in range(_PAGES)]
+        claims = [unpack(page) for page in pages]
+        whole = [claim for claim in claims if claim is not None]
+        self._serial = max((claim.serial for claim in whole), default=0)
+        # The older of the two pages for what is on the disk is the one to be written next.
+        first, second = (claim.serial if claim else -1 for claim in claims[:_HANDED_OVER])
+        self._next_page = int(second < first)
+        holding = [claim for claim in whole if claim.boot in (ANY_BOOT, this_boot())]
+        return max(holding, key=lambda claim: claim.serial, default=None)
+
+    def erase(self) -> None:
+        """Claim nothing, and make room for claims."""
+        os.ftruncate(self._fd, 0)
+        os.posix_fallocate(self._fd, 0, _PAGES * PAGE_BYTES)
+
+    def claim_handed_over(self, subject: Subject, ranges: Iterable[tuple[int, int]]) -> None:
+        """Claim what the system was given; does not wait for the disk."""
+        boot = this_boot()
+        if boot is not None:
+            self._write(_HANDED_OVER, subject, ranges, boot)
+
+    def claim_on_disk(self, subject: Subject, ranges: Iterable[tuple[int, int]]) -> None:
+        """Claim what was brought to the disk before. Does not wait; `sync` does, and must come
+        before the next such claim.
+        """
+        self._write(self._next_page, subject, ranges, ANY_BOOT)
+        self._next_page = 1 - self._next_page
+
+    def sync(self) -> None:
+        """Bring the claims to the disk."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the file; what it says stays."""
+        os.close(self._fd)
+
+    def _write(
+        self, number: int, subject: Subject, ranges: Iterable[tuple[int, int]], boot: bytes
+    ) -> None:
+        self._serial += 1
+        page = pack(Claim(self._serial, subject, most_of(ranges), boot))
+        os.pwrite(self._fd, page, number * PAGE_BYTES)
