@@ -128,8 +128,11 @@ class Demux:
 
         :raises RemoteError: ``too-many-downloads``; the file is still the caller's then.
         """
-        self._evict_silent(user, now)
-        self._admissions.check(user)
+        try:
+            self._admissions.check(user)
+        except RemoteError:
+            self._evict_silent(user, now)
+            self._admissions.check(user)
         while True:
             connection_id = int.from_bytes(self._random_bytes(4), "big")
             if connection_id not in self._transfers:

@@ -44,6 +44,7 @@ from chatbox.rdt.asking import POLL_AFTER, Asking, Expecting
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import (
     MAX_DATAGRAM,
+    MAX_HAVE_RANGES,
     NO_LIMIT,
     Control,
     Kind,
@@ -63,6 +64,9 @@ from chatbox.rdt.ticket import Ticket
 
 WINDOW_BYTES = 64 << 20
 """How far beyond the first missing byte the server may send: enough for 2.5 Gbit/s at 200 ms."""
+
+MAX_HOLES = 1 << 16
+"""Gaps in what has arrived: no link leaves so many in one window, only a server that wants to."""
 
 
 class State(Enum):
@@ -328,8 +332,8 @@ class Receiver:
     def _take_data(self, run: Run, now: float) -> None:
         number, count, offset, data = run
         stop = offset + len(data)
-        if stop > self.size:
-            self._finish(Verdict(End.PROTOCOL_ERROR, "data beyond the end of the file"), now)
+        if stop > min(self.size, self._prefix + WINDOW_BYTES) or len(self._file) > MAX_HOLES:
+            self._finish(Verdict(End.PROTOCOL_ERROR, "data beyond what was asked for"), now)
             return
         if not self._acks.plausible(number):
             self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
@@ -454,7 +458,9 @@ class Receiver:
         control = self._control(now)
         if self._status is None and not control.ranges:
             kind = Kind.OPEN
-            body = pack_open(Open(self._max_datagram, self._rtt, self._sink.have, control))
+            body = pack_open(
+                Open(self._max_datagram, self._rtt, self._sink.have[:MAX_HAVE_RANGES], control)
+            )
         else:
             kind, body = Kind.CONTROL, pack_control(control)
         data = seal_packet(self._keys, kind, self.connection_id, self._next_number, body)

@@ -270,13 +270,14 @@ class TrainOpener:
                     yield other
                 continue
             _, connection_id, number, offset = unpack_from(view, start)
+            if connection_id != ours:  # before it costs a key
+                self.dropped += 1
+                continue
             if number >> GENERATION_BITS != generation:
                 generation = number >> GENERATION_BITS
                 decrypt_into = self._keys.at(number).decrypt_into
             assert decrypt_into is not None
             try:
-                if connection_id != ours:
-                    raise InvalidTag
                 decrypt_into(nonce, sealed, header, plain)
             except InvalidTag:
                 self.dropped += 1

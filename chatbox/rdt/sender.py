@@ -298,7 +298,7 @@ class Sender:
         if len(datagram) < MIN_DATAGRAM or self.state is State.CLOSED:
             return False
         kind, connection_id, number = HEADER.unpack_from(datagram)
-        if number < self._heard or connection_id != self.connection_id:
+        if not self._heard <= number < NO_LIMIT or connection_id != self.connection_id:
             return False
         try:
             if kind == Kind.OPEN:

@@ -254,13 +254,19 @@ class Pump(DatagramProtocol):
         if port is None:
             return
         now = self.now()
+        try:
+            self._send(port, now)
+            self._on_events()
+        finally:
+            # Whatever breaks in one transfer, the others must be called when their time comes.
+            self._arm(now)
+
+    def _send(self, port: TrainPort, now: float) -> None:
         if not self._blocked:
             for train, address in islice(self._engine.trains_to_send(now), TRAINS_PER_TURN):
                 if not port.write_train(train, address):
                     self._blocked = True
                     break
-        self._on_events()
-        self._arm(now)
 
     def stopProtocol(self) -> None:
         """The port is closed."""

@@ -32,9 +32,17 @@ def script(name: str) -> list[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return an environment in which chatbox is found, installed or not."""
+    """Return an environment in which chatbox is found, installed or not.
+
+    What a server keeps goes below the folder that the tests run in, not into somebody's home.
+    """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **extra}
+    own = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_STATE_HOME": os.path.abspath("state"),
+    }
+    return {**os.environ, **own, **extra}
 
 
 class Running:
