@@ -86,7 +86,7 @@ class Ours(Contender):
         return [
             *(_twistd(), "-n", "--pidfile=", "chatbox"),
             *("--listen", f"tcp:{case.port}:interface={address}"),
-            *("--files", str(case.sample.path.parent)),
+            *("--files", str(case.sample.path.parent), "--log", "memory:"),
             *("--udp-ports", f"{ports[0]}-{ports[-1]}", *self._more),
         ]
 

@@ -11,12 +11,14 @@ as a sentence and any other error as a traceback. No reactor is imported while o
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from platformdirs import user_state_dir
 from twisted.application import service, strports
 from twisted.internet import endpoints, task
 from twisted.python import usage
@@ -27,6 +29,7 @@ from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
 from chatbox.log import open_log
+from chatbox.log.keep import parse_keep
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import Shelf
 
@@ -53,7 +56,14 @@ class Options(usage.Options):
         ["files", None, "files", "The folder whose files are shared."],
         ["udp-ports", None, "55000-55019", "The UDP ports for downloads: one, or FIRST-LAST."],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
-        ["log", None, "memory:", "Where messages are kept; memory: forgets them at the end."],
+        ["log", None, "sqlite:", "Where messages are kept: sqlite:PATH, or memory:."],
+        ["keep", None, "all", "How much is kept, such as 90d,1000000,2GB."],
+        [
+            "state-dir",
+            None,
+            None,
+            "Where the server's own files are [default: as the system has it].",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -80,7 +90,13 @@ class Options(usage.Options):
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
         try:
-            open_log(self["log"])  # it does nothing before it is started
+            self["keep"] = parse_keep(self["keep"])
+        except ValueError as error:
+            raise usage.UsageError(f"--keep {self['keep']}: {error}") from error
+        self["state-dir"] = os.path.abspath(self["state-dir"] or user_state_dir("chatbox"))
+        try:
+            # It does nothing before it is started.
+            open_log(self["log"], state_dir=self["state-dir"])
         except ValueError as error:
             raise usage.UsageError(f"--log {self['log']}: {error}") from error
 
@@ -95,13 +111,14 @@ class ShelfDownloads:
     def offer(self, user: str, name: str) -> Offer:
         """Open the file called `name` and make ready to send it to `user`. Raises RemoteError."""
         file = self._shelf.open(name)
-        size = file.size
+        size, digest = file.size, file.digest()
+        mtime_ms = file.mtime_ns // 1_000_000 if file.mtime_ns >= 0 else None
         try:
             port, ticket = self._transfers.offer(user, file)
         except BaseException:
             file.close()
             raise
-        return Offer(port=port, ticket=str(ticket), size=size)
+        return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
 
 
 def makeService(options: Options, reactor: Any = None) -> service.MultiService:
@@ -113,7 +130,12 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         from twisted.internet import reactor
     shelf = Shelf(options["files"])
     transfers = TransferService(reactor, options["udp-interface"], options["udp-ports"])
-    log = open_log(options["log"])
+    log = open_log(
+        options["log"],
+        call_from_thread=reactor.callFromThread,
+        state_dir=options["state-dir"],
+        keep=options["keep"],
+    )
     room = Room(log, LocalNames(secrets.token_urlsafe), Turn(partial(reactor.callLater, 0)))
     factory = ChatFactory(room, shelf, ShelfDownloads(shelf, transfers), reactor)
 

@@ -8,25 +8,12 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import LocalError
-from chatbox.log import Entry, Kind, MessageLog, Record, open_log
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
+from chatbox.log.attempts import Attempts
+from chatbox.log.keep import EVERYTHING, Keep, parse_keep
 from chatbox.log.memory import MemoryLog
 from tests.helpers.chat import NOON, DelayedLog
-
-
-def say(text: str, *readers: str, origin: object = None) -> Entry:
-    """Make an entry of something that alice says."""
-    return Entry(Kind.MESSAGE, "alice", "all", text, readers, origin)
-
-
-def presence(text: str) -> Entry:
-    """Make an entry of alice coming or going."""
-    return Entry(Kind.PRESENCE, "alice", "all", text)
-
-
-def texts(records: Sequence[Record] | None) -> list[str] | None:
-    """Return what was said."""
-    return None if records is None else [record.text for record in records]
-
+from tests.helpers.log import presence, say, texts
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase
@@ -182,6 +169,31 @@ class LogConformance(_Base):
         [[record]] = [answer or () for answer in answers]
         self.assertIs(record.origin, None)
 
+    def test_repeated_attempt(self) -> None:
+        """What is attempted again is answered with its first place, and not said again."""
+        first, second = Attempt("alice", b"1"), Attempt("alice", b"2")
+        self.append(say("a", attempt=first), say("b", attempt=second))
+        self.append(say("b", attempt=second, origin="again"), say("c"))
+        self.assertEqual([r.repeated for r in self.records], [False, False, True, False])
+        again = self.records[2]
+        self.assertEqual((again.id, again.text, again.origin), (self.records[1].id, "b", "again"))
+        self.assertEqual(self.history(None, 9), ["a", "b", "c"])
+
+    def test_repeated_in_one_batch(self) -> None:
+        """Two attempts may even be appended together."""
+        attempt = Attempt("alice", b"1")
+        self.append(say("a", attempt=attempt), say("a", attempt=attempt))
+        self.assertEqual([r.repeated for r in self.records], [False, True])
+        self.assertEqual(self.records[0].id, self.records[1].id)
+        self.assertEqual(self.history(None, 9), ["a"])
+
+    def test_marks_of_different_people(self) -> None:
+        """The same mark means another message if it is somebody else's."""
+        self.append(say("a", attempt=Attempt("alice", b"1")))
+        self.append(say("a", attempt=Attempt("bob", b"1")), say("a"))
+        self.assertEqual([r.repeated for r in self.records], [False, False, False])
+        self.assertEqual(self.history(None, 9), ["a", "a", "a"])
+
     def test_stop(self) -> None:
         """Once stopped, what was appended before is settled, and what comes later fails."""
         stopped: list[bool] = []
@@ -262,9 +274,81 @@ class MemoryLogTests(SynchronousTestCase):
         log.append([say("a")])
         self.assertEqual(heard[0].at, 12345)
 
+    def test_gap(self) -> None:
+        """Who asks for what follows something forgotten is told that there is a gap."""
+        log = self.make(2, 4000)
+        log.append([say(letter) for letter in "abcde"])
+        for after, kinds in {
+            0: [Kind.MESSAGE, Kind.MESSAGE],
+            2: [Kind.GAP, Kind.MESSAGE, Kind.MESSAGE],
+            3: [Kind.MESSAGE, Kind.MESSAGE],
+            5: [],
+        }.items():
+            answers: list[Sequence[Record] | None] = []
+            log.history(after, 9, "", answers.append)
+            self.assertEqual([record.kind for record in answers[0] or ()], kinds, after)
+
     def test_no_subscriber(self) -> None:
         """Appending to a log that nobody hears is a mistake of the caller's."""
         self.assertRaises(LocalError, MemoryLog(lambda: NOON).append, [say("a")])
+
+
+class AttemptsTests(SynchronousTestCase):
+    """What was said already is known for a while."""
+
+    def test_of_one_person(self) -> None:
+        """Each person's oldest attempt goes first."""
+        attempts = Attempts(most=100, most_each=2)
+        for number in range(3):
+            attempts.add(Attempt("ann", bytes([number])), number + 1)
+        found = [attempts.find(Attempt("ann", bytes([number]))) for number in range(3)]
+        self.assertEqual(found, [None, 2, 3])
+
+    def test_of_all_people(self) -> None:
+        """Whoever has been silent for the longest time is forgotten first."""
+        attempts = Attempts(most=4, most_each=2)
+        said = [("a", b"1"), ("b", b"1"), ("b", b"2"), ("a", b"2"), ("c", b"1")]
+        for id, (who, mark) in enumerate(said, 1):
+            attempts.add(Attempt(who, mark), id)
+        known = [attempts.find(Attempt(who, b"1")) for who in "abc"]
+        self.assertEqual(known, [1, None, 5])
+
+    def test_the_same_again(self) -> None:
+        """An attempt is counted once."""
+        attempts = Attempts(most=2, most_each=2)
+        for mark in (b"1", b"2", b"2", b"2"):
+            attempts.add(Attempt("ann", mark), 7)
+        self.assertEqual(attempts.find(Attempt("ann", b"1")), 7)
+
+    def test_none(self) -> None:
+        """An entry without an attempt is always new."""
+        attempts = Attempts()
+        attempts.add(None, 1)
+        self.assertIs(attempts.find(None), None)
+
+
+class KeepTests(SynchronousTestCase):
+    """What is kept is said in words."""
+
+    def test_limits(self) -> None:
+        """Ages, numbers and sizes, in any order."""
+        for text, keep in {
+            "all": EVERYTHING,
+            "90d": Keep(age=90 * 86400),
+            "2h": Keep(age=7200),
+            "1000": Keep(count=1000),
+            "2GB": Keep(size=2 * 10**9),
+            "1kb": Keep(size=10**6),
+            "1w, 5000000 ,3tb": Keep(7 * 86400, 5_000_000, 3 * 10**12),
+        }.items():
+            self.assertEqual(parse_keep(text), keep, text)
+
+    def test_nonsense(self) -> None:
+        """What is no limit is named."""
+        for text in ("", "0", "-1", "1x", "d", "1d,", "1.5GB", "١"):
+            self.assertIn("is no limit", str(self.assertRaises(ValueError, parse_keep, text)), text)
+        for text in ("1d,2d", "1,2", "1GB,1KB"):
+            self.assertIn("two limits", str(self.assertRaises(ValueError, parse_keep, text)))
 
 
 class OpenLogTests(SynchronousTestCase):
@@ -272,6 +356,6 @@ class OpenLogTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """A URL of no known kind is refused in words."""
-        for url in ("", "memory", "memory:x", "http://example.org"):
+        for url in ("", "memory", "memory:x", "sqlite", "http://example.org"):
             error = self.assertRaises(ValueError, open_log, url)
             self.assertIn(repr(url), str(error))

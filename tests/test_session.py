@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.session import REQUESTS, TRANSITIONS, Session, State
+from chatbox.chat.sharing import Offer
 from chatbox.chat.wire import Message, format_line, parse_list
 from chatbox.errors import LocalError, RemoteError
 from tests.helpers.chat import DelayedLog, FakeShelf, File, Turns, Wire, tokens
@@ -494,6 +496,13 @@ class SessionTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(self.shelf.offered, [("alice", "a.txt")])
+
+    def test_download_with_its_identity(self) -> None:
+        """What is known of the file comes along, so that a client may resume it."""
+        offer = Offer(port=55000, ticket="TICKET", size=5, mtime_ms=1234, digest="ab" * 32)
+        with mock.patch.object(self.shelf, "offer", lambda *_: offer):
+            answer = self.client("alice").ask("<t:download><m:a.txt><q:1>")
+        self.assertEqual((answer.time, answer.size, answer.digest), (1234, 5, "ab" * 32))
 
     def test_refused_downloads(self) -> None:
         """Whatever the shelf says of a name goes back as a code."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Callable
+from unittest import mock
 
+from platformdirs import user_state_dir
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
 from twisted.internet.testing import MemoryReactorClock
@@ -13,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
+from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import MAX_UDP_PORTS, Options, ShelfDownloads, common_interface, makeService
@@ -40,12 +45,23 @@ class OptionsTests(TapTestCase):
     """Options are converted, and refused with words that say what to do."""
 
     def test_defaults(self) -> None:
-        """Without options the usual ports are used, and messages stay in memory."""
+        """Without options the usual ports are used, and messages stay, all of them."""
         options = self.options()
         self.assertEqual(options["listen"], ["tcp:50000"])
         self.assertEqual(options["udp-ports"], range(55000, 55020))
         self.assertEqual(options["udp-interface"], "")
-        self.assertEqual(options["log"], "memory:")
+        self.assertEqual(options["log"], "sqlite:")
+        self.assertEqual(options["keep"], EVERYTHING)
+        self.assertEqual(options["state-dir"], user_state_dir("chatbox"))
+
+    def test_state_dir_becomes_absolute(self) -> None:
+        """A daemon changes its working folder; its state must not move."""
+        self.assertEqual(self.options("--state-dir", "x")["state-dir"], os.path.abspath("x"))
+
+    def test_keep(self) -> None:
+        """Limits are read, and nonsense is refused in words."""
+        self.assertEqual(self.options("--keep", "2d,5")["keep"], Keep(age=172_800, count=5))
+        self.assertIn("--keep lots: 'lots' is no limit", self.complaint("--keep", "lots"))
 
     def test_listen_may_be_repeated(self) -> None:
         """Each --listen adds one place to listen, instead of the default one."""
@@ -124,7 +140,7 @@ class OptionsTests(TapTestCase):
 
     def test_bad_log_is_refused(self) -> None:
         """A kind of log that is not there is a mistake of the user, not a traceback."""
-        for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path"):
+        for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path", "sqlite:x?sync=off"):
             self.assertIn(f"--log {text}:", self.complaint("--log", text), text)
 
     def test_arguments_are_refused(self) -> None:
@@ -147,7 +163,10 @@ class OptionsTests(TapTestCase):
             "[default: 55000-55019]",
             "--udp-interface=",
             "--log=",
-            "[default: memory:]",
+            "[default: sqlite:]",
+            "--keep=",
+            "[default: all]",
+            "--state-dir=",
         ):
             self.assertIn(words, text)
 
@@ -179,12 +198,20 @@ class InterfaceTests(TapTestCase):
         self.assertEqual(options["udp-interface"], "10.0.0.1")
 
 
+class Reactor(MemoryReactorClock):
+    """A reactor in memory that other threads could call."""
+
+    def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call it some time."""
+        self.callLater(0, call, *arguments)
+
+
 class MakeServiceTests(TapTestCase):
     """The service is whole, and building it touches no network."""
 
     def test_services(self) -> None:
         """The transfers and the chat are there before the places to listen."""
-        reactor = MemoryReactorClock()
+        reactor = Reactor()
         options = self.options("--listen", "tcp:1", "--listen", "tcp:2:interface=127.0.0.1")
         server = makeService(options, reactor)
         self.assertTrue(IService.providedBy(server))
@@ -197,7 +224,7 @@ class MakeServiceTests(TapTestCase):
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""
         options = self.options("--listen", "tcp:1", "--listen", "tcp:2")
-        server = makeService(options, MemoryReactorClock())
+        server = makeService(options, Reactor())
         factories = {
             id(part.factory) for part in server if isinstance(part, StreamServerEndpointService)
         }
@@ -242,6 +269,23 @@ class ShelfDownloadsTests(TapTestCase):
         [(user, file)] = transfers.offers
         self.addCleanup(file.close)
         self.assertEqual((user, file.name, file.changed()), ("alice", "file", False))
+
+    def test_offer_tells_which_file_it_is(self) -> None:
+        """The answer says when the file was changed, and its digest once that is known."""
+        path = os.path.join(self.folder, "file")
+        os.utime(path, ns=(0, 1_234_567_890))
+        shelf, transfers = Shelf(self.folder), FakeTransfers()
+        downloads = ShelfDownloads(shelf, transfers)  # type: ignore[arg-type]
+        offer = downloads.offer("alice", "file")
+        self.assertEqual((offer.mtime_ms, offer.digest), (1234, None))
+        digest = hashlib.sha256(b"12345").digest()
+        # As if it had been hashed for a download that is long over.
+        with mock.patch("chatbox.hashing.Hasher.remembered", lambda *_: digest):
+            self.assertEqual(downloads.offer("alice", "file").digest, digest.hex())
+        os.utime(path, ns=(0, -1))
+        self.assertIsNone(downloads.offer("alice", "file").mtime_ms)
+        for _, file in transfers.offers:
+            file.close()
 
     def test_refused_file(self) -> None:
         """What the shelf refuses never reaches the transfers."""

@@ -25,8 +25,9 @@ NOT_SOURCE = shutil.ignore_patterns(
 
 
 def bare_environment() -> dict[str, str]:
-    """Return an environment in which nothing points to the source tree."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    """Return an environment in which nothing points to the source tree, or to somebody's home."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {**kept, "XDG_STATE_HOME": os.path.abspath("state")}
 
 
 def run(command: Sequence[str | Path], folder: Path) -> str:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from hashlib import blake2b
 from typing import Final
 
 from chatbox.chat.codes import Code
@@ -30,7 +31,7 @@ from chatbox.chat.names import Claim, Name, Names, parse_name
 from chatbox.chat.outbox import Fanout, Outbox, Turn
 from chatbox.chat.wire import EVERYBODY, Message, format_line
 from chatbox.errors import LocalError, RemoteError
-from chatbox.log import Entry, Kind, MessageLog, Record
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
 
 __all__ = [
     "JOINED",
@@ -46,6 +47,11 @@ __all__ = [
 
 JOINED: Final = "joined"
 LEFT: Final = "left"
+
+SERVER: Final = "server"
+"""Who says what nobody said."""
+
+GAP: Final = "Messages up to here are gone."
 
 MAX_UNCOMMITTED_BYTES: Final = 32 << 20
 """Text that may wait for the log, all speakers together. A stalled disk must not fill the memory:
@@ -167,12 +173,18 @@ class Room:
             self._depart(person)
 
     def say(
-        self, seat: Seat, recipient: str, text: str, answer: Callable[[Code | None], None]
+        self,
+        seat: Seat,
+        recipient: str,
+        text: str,
+        answer: Callable[[Code | None], None],
+        number: int | None = None,
     ) -> None:
         """Say something to everybody or to one person.
 
-        `answer` gets None once it is in the log, or log-unavailable. Raises RemoteError
-        (no-such-user or busy) if it cannot even be tried.
+        Whoever says the same thing to the same person under the same `number` as before, with the
+        same token, tries again; it is not heard twice. `answer` gets None once it is in the log, or
+        log-unavailable. Raises RemoteError (no-such-user or busy) if it cannot even be tried.
         """
         speaker = seat.person
         if speaker is None or speaker.place is not Place.HERE:
@@ -189,7 +201,10 @@ class Room:
             to, readers = listener.name.text, (speaker.identity, listener.identity)
         self._uncommitted_bytes += cost
         origin = _Saying(answer, cost)
-        self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin))
+        attempt = None
+        if number is not None:
+            attempt = Attempt(speaker.identity, _mark(number, to, text))
+        self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin, attempt))
 
     def history(
         self,
@@ -239,6 +254,8 @@ class Room:
             origin = record.origin
             if isinstance(origin, Person) and record.text == JOINED:
                 self._arrive(origin, record)
+            elif record.repeated:
+                pass  # Everybody heard it the first time.
             elif record.readers:
                 self._deliver(record)
             else:
@@ -311,17 +328,32 @@ class Room:
 
 def heard(record: Record) -> bytes:
     """Return the line in which a record is heard."""
-    response = "message_received" if record.kind is Kind.MESSAGE else "presence"
     return format_line(
         Message(
-            sender=record.sender,
-            recipient=record.recipient,
-            text=record.text,
-            response=response,
+            sender=record.sender or SERVER,
+            recipient=record.recipient or EVERYBODY,
+            text=record.text or GAP,
+            response=_RESPONSES[record.kind],
             sequence=record.id,
-            time=record.at,
+            time=record.at or None,
         )
     )
+
+
+_RESPONSES: Final = {
+    Kind.MESSAGE: "message_received",
+    Kind.PRESENCE: "presence",
+    Kind.GAP: "gap",
+}
+
+
+def _mark(number: int, recipient: str, text: str) -> bytes:
+    """Tell messages of one person apart.
+
+    The number alone would do if every client counted on when it comes back. One that begins at 1
+    again would lose what it says; so what is said counts too.
+    """
+    return blake2b(f"{number} {recipient} {text}".encode(), digest_size=8).digest()
 
 
 def _presence(person: Person, what: str) -> Entry:

@@ -27,11 +27,11 @@ from chatbox.chat.history import page, wanted
 from chatbox.chat.names import parse_name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import Job, Pipeline
-from chatbox.chat.room import Person, Room, Seat
+from chatbox.chat.room import Person, Room, Seat, heard
 from chatbox.chat.sharing import Downloads, Files, Offer
 from chatbox.chat.wire import Message, check_text, format_line, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
-from chatbox.log import Record
+from chatbox.log import Kind, Record
 from chatbox.text import printable
 
 __all__ = [
@@ -231,7 +231,10 @@ class Session:
         if not recipient:
             raise RemoteError(Code.MISSING_FIELD, "A message needs its recipient, r.")
         check_text(text or "")
-        self._room.say(self._own_seat(), recipient, text or "", partial(self._said, asked))
+        answer = partial(self._said, asked)
+        self._room.say(
+            self._own_seat(), recipient, text or "", answer, number=asked.message.sequence
+        )
 
     def _said(self, asked: Asked, refusal: Code | None) -> None:
         if refusal is None:
@@ -248,7 +251,14 @@ class Session:
             offer = self._downloads.offer(self._called, name)
         except OSError as error:
             raise self._unavailable(error) from error
-        self._answer(asked, text=str(offer.port), key=offer.ticket, size=offer.size)
+        self._answer(
+            asked,
+            text=str(offer.port),
+            key=offer.ticket,
+            time=offer.mtime_ms,
+            size=offer.size,
+            digest=offer.digest,
+        )
 
     def history(self, asked: Asked) -> None:
         """Show what was said."""
@@ -262,8 +272,10 @@ class Session:
         if found is None:
             self._refuse(asked, RemoteError(Code.LOG_UNAVAILABLE))
             return
-        lines, more_after = page(found, asked.message.after, wanted(asked.message))
-        self._answer(asked, *lines, text=str(len(lines)), after=more_after)
+        gap = [heard(record) for record in found if record.kind is Kind.GAP]
+        said = [record for record in found if record.kind is not Kind.GAP]
+        lines, more_after = page(said, asked.message.after, wanted(asked.message))
+        self._answer(asked, *gap, *lines, text=str(len(lines)), after=more_after)
 
     def ping(self, asked: Asked) -> None:
         """Say that we are here."""

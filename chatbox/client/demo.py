@@ -244,6 +244,7 @@ async def _play(reactor: Any, seed: int, folder: Path, server: Actor, people: li
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
 
     serve = f"--listen tcp:{tcp_port}:interface={HOST} --files shelf --udp-ports {udp_port}"
+    serve += " --log memory:"
     show("demo", f"$ twistd -n chatbox {serve}")
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
     server.start([*twistd, "--pidfile=", "chatbox", *serve.split()], folder, env)

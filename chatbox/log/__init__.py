@@ -13,6 +13,14 @@ The rules that every kind of log follows, and that `tests/test_log.py` checks:
 - Everything happens in one thread, the caller's. Callbacks may call any method again. A commit
   caused inside the subscriber's callback is reported after that callback has returned, so that
   nobody sees records out of order.
+- What is *attempted* again is said once. An entry may carry an `Attempt`, which names the message
+  rather than the entry. If the log has that message already, the entry is answered with a record
+  that is marked `repeated`; nobody else hears of it. How far back a log knows is bounded, see
+  `chatbox.log.attempts`.
+- History shows nothing that has not been reported yet. Whoever listens already, and asks what came
+  before, hears everything exactly once.
+- A log may lose its beginning, by plan (`--keep`) or not. Whoever asks for what follows a place
+  before the loss finds a record of the kind GAP ahead of the messages.
 - A log knows nothing of rooms and names. Who may read a record is in the record.
 
 Ways not taken: Deferreds (a batch has many parties, each with its own interest, and the room wants
@@ -25,9 +33,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Entry", "Kind", "MessageLog", "Record", "open_log"]
+from chatbox.errors import LocalError
+
+if TYPE_CHECKING:
+    from chatbox.log.keep import Keep
+
+__all__ = ["Attempt", "Entry", "Kind", "MessageLog", "Record", "gap", "open_log"]
 
 
 class Kind(Enum):
@@ -37,6 +50,22 @@ class Kind(Enum):
     """Something that a person said. Kept, and shown in history."""
     PRESENCE = "presence"
     """Somebody comes or goes. It takes its place among the messages, and is not kept."""
+    HERE = "here"
+    """Somebody has been here already when the log was opened: another process has let them in."""
+    MOVED = "moved"
+    """Somebody's name is held by another process now; `recipient` is everybody, nobody hears it."""
+    GAP = "gap"
+    """Messages up to this place are gone. It is the log that says so; nobody appends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What all attempts to say one message have in common."""
+
+    who: str
+    """Who tries: the identity. Marks of different people never meet."""
+    mark: bytes
+    """A few bytes: the same whenever this message is tried, and other ones for any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +80,10 @@ class Entry:
     """The identities that alone may read this in history; nobody named means everybody."""
     origin: object = None
     """Whatever the appender wants to find in the record again. It is not kept."""
+    attempt: Attempt | None = None
+    """Which message this is a try at; None if it will not be tried again."""
+    identity: str = ""
+    """Who comes or goes, whatever the name; other processes that share the log want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +100,14 @@ class Record:
     text: str
     readers: tuple[str, ...] = ()
     origin: object = None
+    repeated: bool = False
+    """Whether this was said before, at this place: its appender may know, nobody should hear it."""
+    identity: str = ""
+
+
+def gap(floor: int) -> Record:
+    """Return the record that says that messages up to the place `floor` are gone."""
+    return Record(floor, 0, Kind.GAP, "", "", "")
 
 
 class MessageLog(Protocol):
@@ -106,14 +147,38 @@ class MessageLog(Protocol):
         """
 
 
-def open_log(url: str, *, now: Callable[[], float] = time.time) -> MessageLog:
+def open_log(
+    url: str,
+    *,
+    now: Callable[[], float] = time.time,
+    call_from_thread: Callable[..., object] | None = None,
+    state_dir: str | None = None,
+    keep: Keep | None = None,
+) -> MessageLog:
     """Make the log that `url` describes; it does nothing before `start`.
 
-    ``memory:`` keeps a bounded number of messages until the process ends. `now` is the clock, in
-    seconds since the epoch. Raises ValueError, with a sentence for people, for anything else.
-    """
-    from chatbox.log.memory import MemoryLog
+    - ``memory:`` keeps a bounded number of messages until the process ends.
+    - ``sqlite:PATH`` keeps them in a file; without a path, in `state_dir`. With ``?sync=normal``
+      it does not wait for the disk: faster, and a power cut may take the last messages.
 
+    `now` is the clock, in seconds since the epoch. `call_from_thread` has a function called in the
+    thread of the caller, soon: a reactor's ``callFromThread``. `keep` says what may be forgotten.
+    Raises ValueError, with a sentence for people, if there is no such log.
+    """
+    from chatbox.log.keep import EVERYTHING
+
+    kind, _, rest = url.partition(":")
     if url == "memory:":
+        from chatbox.log.memory import MemoryLog
+
         return MemoryLog(now)
-    raise ValueError(f"There is no log of the kind {url!r}; there is memory: only.")
+    if kind == "sqlite" and url != kind:
+        from chatbox.log.sqlite import SqliteLog, parse_place
+
+        path, sync = parse_place(rest, state_dir)
+        return SqliteLog(path, now, call_from_thread or _no_thread, sync, keep or EVERYTHING)
+    raise ValueError(f"There is no log of the kind {url!r}; write memory: or sqlite:PATH.")
+
+
+def _no_thread(*_: object) -> None:
+    raise LocalError("This log needs a way to call back")

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Final
 
 from chatbox.errors import LocalError
-from chatbox.log import Entry, Kind, Record
+from chatbox.log import Entry, Kind, Record, gap
+from chatbox.log.attempts import Attempts
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "MemoryLog"]
 
@@ -42,6 +43,9 @@ class MemoryLog:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._last_id = 0
+        self._floor = 0
+        """The place of the newest message that was forgotten."""
+        self._attempts = Attempts()
         self._kept: deque[Record] = deque()
         self._kept_bytes = 0
         self._waiting: deque[Sequence[Entry]] = deque()
@@ -97,6 +101,8 @@ class MemoryLog:
             start = bisect_right(self._kept, after, key=lambda record: record.id)
             later = (r for r in islice(self._kept, start, None) if _may_read(reader, r))
             found = list(islice(later, count))
+            if 0 < after < self._floor:
+                found.insert(0, gap(self._floor))
         answer(found)
 
     def _settle(self, entries: Sequence[Entry]) -> None:
@@ -106,17 +112,23 @@ class MemoryLog:
             self._on_failure(entries)
             return
         at = int(self._now() * 1000)
-        records = [
-            Record(id, at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin)
-            for id, e in enumerate(entries, self._last_id + 1)
-        ]
-        self._last_id += len(records)
+        records = [self._record(entry, at) for entry in entries]
         self._keep(records)
         self._on_commit(records)
 
+    def _record(self, e: Entry, at: int) -> Record:
+        said = self._attempts.find(e.attempt)
+        if said is None:
+            self._last_id += 1
+            self._attempts.add(e.attempt, self._last_id)
+        id = said or self._last_id
+        return Record(
+            id, at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin, said is not None
+        )
+
     def _keep(self, records: Sequence[Record]) -> None:
         for record in records:
-            if record.kind is Kind.MESSAGE:
+            if record.kind is Kind.MESSAGE and not record.repeated:
                 # Without its origin, which would keep a connection's objects alive.
                 kept = Record(
                     record.id,
@@ -130,7 +142,9 @@ class MemoryLog:
                 self._kept.append(kept)
                 self._kept_bytes += _cost(kept)
         while len(self._kept) > self._max_records or self._kept_bytes > self._max_bytes:
-            self._kept_bytes -= _cost(self._kept.popleft())
+            forgotten = self._kept.popleft()
+            self._floor = forgotten.id
+            self._kept_bytes -= _cost(forgotten)
 
 
 def _cost(record: Record) -> int:

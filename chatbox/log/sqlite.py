@@ -1,0 +1,303 @@
+"""The log that stays: one SQLite file, written by one thread, a batch a commit.
+
+A commit that reaches the disk takes as long as the disk takes, whatever is in it. So while one is
+on its way everything that is appended gathers, and leaves together with the next::
+
+    append -> waiting ->  [writer thread: one commit]  -> call_from_thread -> subscriber
+    history -----------> [reader thread: one query]   -> call_from_thread -> answer
+                          [keeper thread: checkpoints, when enough was written]
+
+Three threads with a connection each, so that none waits for another: reading does not stop writing,
+and copying the WAL into the file, which SQLite would do inside every thousandth commit or so, does
+not either. What must be forgotten (`Keep`) goes in small steps with commits that happen anyway.
+
+When the disk is full or fails, the batch has failed and its senders hear so. Nothing is queued for
+better times: the next batch tries again, with the file opened anew, and so the log recovers when
+the disk does. Nobody is told that a message is stored who might have to be told otherwise later.
+
+Way not taken: `twisted.enterprise.adbapi` (a pool of threads has no order, and each call is its own
+commit).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Final
+from urllib.parse import parse_qsl
+
+from twisted.logger import Logger
+
+from chatbox.errors import LocalError
+from chatbox.log import Entry, Record
+from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.store import Reader, Writer, checkpoint
+from chatbox.text import printable
+
+__all__ = ["FILE_NAME", "MAX_BATCH", "SqliteLog", "parse_place"]
+
+FILE_NAME: Final = "messages.sqlite"
+"""The log in a state directory."""
+
+MAX_BATCH: Final = 1000
+"""Entries in one commit: some 5 ms of work, so that a burst does not wait for its own end."""
+
+FORGET_SECONDS: Final = 1.0
+"""How often to look for something to forget while there is traffic."""
+
+IDLE_SECONDS: Final = 30.0
+"""The same while there is none."""
+
+CHECKPOINT_BYTES: Final = 16 << 20
+"""What is written between two checkpoints. A start after a crash reads it again, in some 50 ms."""
+
+WAL_BYTES: Final = CHECKPOINT_BYTES * 3 // 2
+"""How long the WAL is from the start: what comes while a checkpoint is at work has room too."""
+
+MAX_WAL_BYTES: Final = 64 << 20
+"""From here on the writer itself waits for a checkpoint: traffic without a pause would else never
+let the WAL begin anew."""
+
+_log = Logger()
+
+_Question = tuple["int | None", int, str, Callable[["Sequence[Record] | None"], None]]
+
+
+class SqliteLog:
+    """A `MessageLog` in the file `path`.
+
+    `call_from_thread` is called by other threads, with a function and its arguments, to have it
+    called in the thread that everything else happens in.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        now: Callable[[], float],
+        call_from_thread: Callable[..., object],
+        sync: str = "full",
+        keep: Keep = EVERYTHING,
+    ) -> None:
+        self.path = os.path.abspath(path)
+        self._now = now
+        self._call = call_from_thread
+        self._keep = keep
+        self._writer = Writer(self.path, sync, keep, wal_bytes=WAL_BYTES)
+        self._on_commit: Callable[[Sequence[Record]], None] | None = None
+        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
+        self._owed = 0
+        self._reported = 0
+        """The newest place that the subscriber may know."""
+        self._failing = False
+        self._condition = threading.Condition()
+        # The writer's, under the condition.
+        self._waiting: list[Entry] = []
+        self._stopping = False
+        self._crowded = False
+        """Whether the WAL has become so long that the writer should see to it."""
+        self._questions: SimpleQueue[_Question | None] = SimpleQueue()
+        self._checkpoints: SimpleQueue[bool] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether an entry or a question waits for its answer."""
+        return self._owed > 0
+
+    def subscribe(
+        self,
+        on_commit: Callable[[Sequence[Record]], None],
+        on_failure: Callable[[Sequence[Entry]], None],
+    ) -> None:
+        """Name the one subscriber."""
+        if self._on_commit is not None:
+            raise LocalError("This log has its subscriber already")
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+
+    def start(self) -> None:
+        """Open the file, or make it. Raises OSError or LocalError if it cannot be used."""
+        os.makedirs(os.path.dirname(self.path), 0o700, exist_ok=True)
+        try:
+            self._writer.open()
+        except sqlite3.Error as error:
+            raise OSError(f"The message log {self.path} cannot be used: {error}") from error
+        self._reported = self._writer.last_id
+        for name, work in (
+            ("writer", self._write),
+            ("reader", self._read),
+            ("keeper", self._checkpoint),
+        ):
+            thread = threading.Thread(target=work, name=f"message log {name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, stopped: Callable[[], None]) -> None:
+        """Take no more; commit and answer what is on its way."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._questions.put(None)
+        self._checkpoints.put(False)
+        if self._threads:
+            threading.Thread(target=self._finish, args=(stopped,), daemon=True).start()
+        else:
+            stopped()
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Have these committed with the next batch."""
+        if self._on_failure is None:
+            raise LocalError("This log has no subscriber")
+        if self._stopping or not self._threads:
+            self._on_failure(entries)
+        elif entries:
+            self._owed += len(entries)
+            with self._condition:
+                self._waiting += entries
+                self._condition.notify()
+
+    def history(
+        self,
+        after: int | None,
+        count: int,
+        reader: str,
+        answer: Callable[[Sequence[Record] | None], None],
+    ) -> None:
+        """Have this looked up; None is the answer if the file cannot be read."""
+        if self._stopping or not self._threads:
+            answer(None)
+        else:
+            self._owed += 1
+            self._questions.put((after, count, reader, answer))
+
+    # In the thread of the caller.
+
+    def _committed(self, records: Sequence[Record]) -> None:
+        self._owed -= len(records)
+        if self._failing:
+            self._failing = False
+            _log.info("the message log {path} works again", path=self.path)
+        self._reported = max(self._reported, *(record.id for record in records))
+        assert self._on_commit is not None
+        self._on_commit(records)
+
+    def _failed(self, entries: Sequence[Entry], error: Exception) -> None:
+        self._owed -= len(entries)
+        if not self._failing:
+            self._failing = True
+            _log.error(
+                "the message log {path} cannot be written, and messages are refused: {error}",
+                path=self.path,
+                error=printable(str(error)),
+            )
+        assert self._on_failure is not None
+        self._on_failure(entries)
+
+    def _found(
+        self, records: Sequence[Record] | None, answer: Callable[[Sequence[Record] | None], None]
+    ) -> None:
+        self._owed -= 1
+        if records is not None:
+            # A commit can be read before it is reported. Whoever asks would see it twice.
+            records = [record for record in records if record.id <= self._reported]
+        answer(records)
+
+    # In threads of our own.
+
+    def _write(self) -> None:
+        forget_at = 0.0
+        while True:
+            batch, crowded = self._take(FORGET_SECONDS if self._writer.forgetting else IDLE_SECONDS)
+            if batch is None:
+                return
+            now = time.monotonic()
+            forget = self._keep != EVERYTHING and (self._writer.forgetting or now >= forget_at)
+            if forget:
+                forget_at = now + FORGET_SECONDS
+            at = int(self._now() * 1000)
+            try:
+                if batch:
+                    records = self._writer.commit(batch, at, forget=forget)
+                    self._call(self._committed, records)
+                elif forget:
+                    self._writer.forget(at)
+            except Exception as error:
+                # Whatever it is, the thread must go on and the senders must hear.
+                self._call(self._failed, batch, error)
+            if crowded:
+                self._copy()
+            elif self._writer.written > CHECKPOINT_BYTES:
+                self._writer.written = 0
+                self._checkpoints.put(True)
+
+    def _take(self, patience: float) -> tuple[list[Entry] | None, bool]:
+        """Wait for a batch; it is None at the end, and empty when `patience` is over."""
+        with self._condition:
+            if not self._waiting and not self._stopping:
+                self._condition.wait(patience)
+            if not self._waiting and self._stopping:
+                return None, False
+            if len(self._waiting) <= MAX_BATCH:
+                batch, self._waiting = self._waiting, []
+            else:
+                batch = self._waiting[:MAX_BATCH]
+                del self._waiting[:MAX_BATCH]
+            crowded, self._crowded = self._crowded, False
+            return batch, crowded
+
+    def _read(self) -> None:
+        reader = Reader(self.path)
+        while (question := self._questions.get()) is not None:
+            after, count, who, answer = question
+            try:
+                found: Sequence[Record] | None = reader.history(after, count, who)
+            except Exception as error:
+                _log.error("history cannot be read: {error}", error=printable(str(error)))
+                found = None
+            self._call(self._found, found, answer)
+        reader.close()
+
+    def _checkpoint(self) -> None:
+        while self._checkpoints.get():
+            if not self._copy() and _size(self.path + "-wal") > MAX_WAL_BYTES:
+                with self._condition:
+                    self._crowded = True
+                    self._condition.notify()
+
+    def _copy(self) -> bool:
+        with suppress(sqlite3.Error):  # the next one may succeed
+            return checkpoint(self.path)
+        return False
+
+    def _finish(self, stopped: Callable[[], None]) -> None:
+        for thread in self._threads:
+            thread.join()
+        self._writer.close()
+        self._call(stopped)
+
+
+def parse_place(place: str, state_dir: str | None) -> tuple[str, str]:
+    """Return the path and the kind of sync that ``PATH?sync=...`` means; see `open_log`.
+
+    Raises ValueError with a sentence for people.
+    """
+    path, _, query = place.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    sync = options.pop("sync", "full")
+    if sync not in ("full", "normal") or options:
+        raise ValueError(f"?{query} means nothing here; write ?sync=full or ?sync=normal.")
+    if not path and state_dir is None:
+        raise ValueError("The file is missing; write sqlite:PATH.")
+    return path or os.path.join(state_dir or "", FILE_NAME), sync
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,322 @@
+"""One SQLite file of messages: commit a batch, forget the oldest, look something up.
+
+Everything here blocks and belongs to one thread at a time; `chatbox.log.sqlite` has the threads.
+A `Writer` is the only one that writes to its file, in this process and in all others: it holds a
+lock beside it. Readers do not disturb it, nor it them (WAL, https://www.sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from chatbox.errors import LocalError
+from chatbox.log import Attempt, Entry, Kind, Record, gap
+from chatbox.log.attempts import Attempts
+from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.schema import (
+    ATTEMPT_SLOTS,
+    ATTEMPTS,
+    FORGET,
+    HISTORY_AFTER,
+    HISTORY_LAST,
+    OLDEST,
+    insert,
+    migrate,
+)
+
+__all__ = ["FORGET_STEP", "RESERVED", "Reader", "Writer", "checkpoint"]
+
+FORGET_STEP: Final = 500
+"""Messages forgotten in one commit at most: some 2 ms."""
+
+RESERVED: Final = 10_000
+"""Places that may be given out without a commit, to people who come and go. A start after a crash
+skips them, so no place is ever given out twice."""
+
+BUSY_SECONDS: Final = 2.0
+"""How long to wait if another program has locked the file, such as a backup."""
+
+CACHE_KB: Final = 16 << 10
+"""Memory for pages of the file, for each connection."""
+
+_COMMIT_BYTES: Final = 16 << 10
+_ROW_BYTES: Final = 200
+"""What a commit writes, and each message in it besides its text, roughly."""
+
+MAX_PLACE: Final = (1 << 63) - 1
+_NO_TIME: Final = MAX_PLACE
+
+
+class Writer:
+    """The one who writes.
+
+    `sync` is ``full`` (a commit waits until the disk has it) or ``normal`` (it does not), and
+    `wal_bytes` how long to make the WAL in advance. Every method raises sqlite3.Error or OSError
+    when the disk does not do what it should; then nothing has changed, and the next call opens the
+    file anew.
+    """
+
+    def __init__(
+        self, path: str, sync: str = "full", keep: Keep = EVERYTHING, *, wal_bytes: int = 0
+    ) -> None:
+        self.path = path
+        self._sync = sync
+        self._keep = keep
+        self._wal_bytes = wal_bytes
+        self._db: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        self._last_id = 0
+        self._reserved = 0
+        self._kept = 0
+        self._attempts = Attempts()
+        self.forgetting = False
+        """Whether there was more to forget than fitted into one commit."""
+        self.written = 0
+        """Roughly the bytes that were written since somebody set this to 0."""
+
+    @property
+    def last_id(self) -> int:
+        """The newest place that was given out."""
+        return self._last_id
+
+    def open(self) -> None:
+        """Open the file, or make it. Raises LocalError too, if it cannot be a log of ours."""
+        held = self._lock is not None
+        if not held:
+            self._lock = _lock(self.path)
+        try:
+            self._open()
+        except BaseException:
+            if not held:
+                self.close()
+            raise
+
+    def _open(self) -> None:
+        with suppress(FileExistsError):
+            # SQLite would let everybody read it; its companions get the rights of the file.
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        db = _connect(self.path)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA synchronous = {self._sync}")
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            migrate(db)
+            self._reserved, self._kept = db.execute("SELECT reserved, kept FROM state").fetchone()
+            _lengthen(self.path + "-wal", self._wal_bytes)
+            attempts = [] if self._last_id else db.execute(ATTEMPTS).fetchall()
+        except BaseException:
+            db.close()
+            raise
+        if not self._last_id:
+            self._last_id = self._reserved
+            for id, who, mark in attempts:
+                self._attempts.add(Attempt(who, mark), id)
+        self._db = db
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.execute("UPDATE state SET reserved = ?", (self._last_id,))
+            self._disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def commit(self, entries: Sequence[Entry], at: int, *, forget: bool = False) -> list[Record]:
+        """Make records of the entries, at the time `at` in milliseconds, and store them.
+
+        With `forget`, some of the oldest messages are removed in passing.
+        """
+        records: list[Record] = []
+        new: dict[Attempt, int] = {}
+        id = self._last_id
+        for e in entries:
+            said = self._attempts.find(e.attempt) or (new.get(e.attempt) if e.attempt else None)
+            if said is None:
+                id += 1
+                if e.attempt is not None:
+                    new[e.attempt] = id
+            records.append(
+                Record(
+                    said or id,
+                    *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),
+                    repeated=said is not None,
+                )
+            )
+        fresh = [r for r in records if r.kind is Kind.MESSAGE and not r.repeated]
+        if fresh or id > self._reserved:
+            self._store(fresh, new, id, at if forget else None)
+        self._last_id = id
+        for attempt, place in new.items():
+            self._attempts.add(attempt, place)
+        return records
+
+    def forget(self, at: int) -> None:
+        """Remove some of what is too old, or too much."""
+        self._store([], {}, self._last_id, at)
+
+    def _store(
+        self, fresh: Sequence[Record], attempts: dict[Attempt, int], last_id: int, at: int | None
+    ) -> None:
+        if self._db is None:
+            self.open()
+        db = self._db
+        assert db is not None
+        letters = [r for r in fresh if r.readers]
+        try:
+            to, old = (0, 0) if at is None else self._excess(db, at)
+            if at is not None:
+                self.forgetting = old >= FORGET_STEP
+            if not fresh and not old and last_id <= self._reserved:
+                return
+            db.execute("BEGIN IMMEDIATE")
+            insert(
+                db,
+                "message",
+                [(r.id, r.at, r.sender, r.recipient, r.text) for r in fresh if not r.readers],
+            )
+            if letters:
+                insert(
+                    db,
+                    "letter",
+                    [
+                        (r.id, r.at, r.sender, r.recipient, r.text, json.dumps(r.readers))
+                        for r in letters
+                    ],
+                )
+                insert(
+                    db, "mailbox", [(reader, r.id) for r in letters for reader in set(r.readers)]
+                )
+            insert(
+                db,
+                "attempt",
+                [(id % ATTEMPT_SLOTS, id, a.who, a.mark) for a, id in attempts.items()],
+            )
+            reserved, kept = last_id + RESERVED, self._kept + len(fresh) - old
+            db.execute("UPDATE state SET reserved = ?, kept = ?", (reserved, kept))
+            if old:
+                for statement in FORGET:
+                    db.execute(statement, {"to": to})
+            db.execute("COMMIT")
+        except BaseException:
+            self._disconnect()
+            raise
+        self._reserved = reserved
+        self._kept = kept
+        self.written += _COMMIT_BYTES + sum(_ROW_BYTES + len(r.text) for r in fresh)
+
+    def _excess(self, db: sqlite3.Connection, at: int) -> tuple[int, int]:
+        """Choose what to forget: up to which place, and how many messages that is."""
+        keep, excess = self._keep, 0
+        if keep.count is not None:
+            excess = max(self._kept - keep.count, 0)
+        if keep.size is not None and _bytes_used(db) > keep.size:
+            excess = FORGET_STEP
+        before = _NO_TIME
+        if keep.age is not None and not excess:
+            excess, before = FORGET_STEP, at - keep.age * 1000
+        if not excess:
+            return 0, 0
+        values = {"most": min(excess, FORGET_STEP), "before": before}
+        to, rows = db.execute(OLDEST, values).fetchone()
+        return int(to or 0), int(rows)
+
+    def _disconnect(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.close()  # what was not committed is rolled back
+
+
+class Reader:
+    """One who looks things up."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+
+    def history(self, after: int | None, count: int, reader: str) -> list[Record]:
+        """Answer as `MessageLog.history` does. Raises sqlite3.Error if the file cannot be read."""
+        if self._db is None:
+            self._db = _connect(self._path)
+            self._db.execute("PRAGMA query_only = ON")
+        statement = HISTORY_LAST if after is None else HISTORY_AFTER
+        values = {"after": min(after or 0, MAX_PLACE), "count": count, "reader": reader}
+        try:
+            floor, found = self._db.execute(statement, values).fetchone()
+        except sqlite3.Error:
+            self.close()
+            raise
+        records = [
+            Record(
+                id, at, Kind.MESSAGE, sender, recipient, text, tuple(json.loads(readers or "[]"))
+            )
+            for id, at, sender, recipient, text, readers in json.loads(found)
+        ]
+        records.sort(key=lambda record: record.id)
+        if after is not None and 0 < after < floor:
+            records.insert(0, gap(floor))
+        return records
+
+    def close(self) -> None:
+        """Let go of the file."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+
+def checkpoint(path: str) -> bool:
+    """Copy what was written from the WAL into the file itself, beside the writer.
+
+    Say whether all is copied, so that the WAL begins anew. Raises sqlite3.Error.
+    """
+    db = _connect(path)
+    try:
+        _busy, written, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    finally:
+        db.close()
+    return bool(written == copied)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.execute(f"PRAGMA cache_size = -{CACHE_KB}")
+    return db
+
+
+def _bytes_used(db: sqlite3.Connection) -> int:
+    [pages] = db.execute("PRAGMA page_count").fetchone()
+    [free] = db.execute("PRAGMA freelist_count").fetchone()
+    [size] = db.execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * size)
+
+
+def _lengthen(path: str, size: int) -> None:
+    """Make a WAL longer, with zeros, which stand for nothing in it.
+
+    Every time it grows by itself the file system has to find a place and write that down: of a
+    hundred commits one or two took ten times as long. It is never made shorter while it is open.
+    Only for the one who has the lock: nobody else may be writing.
+    """
+    with suppress(OSError), open(path, "r+b") as file:  # without the space it goes on as it is
+        while (end := file.seek(0, os.SEEK_END)) < size:
+            file.write(bytes(min(size - end, 1 << 20)))
+        os.fdatasync(file.fileno())
+
+
+def _lock(path: str) -> int:
+    """Take the lock that a writer holds while it lives. Raises LocalError if another has it."""
+    lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise LocalError(f"Another server is writing to {path}") from None
+    return lock

@@ -1,0 +1,515 @@
+"""The log in a SQLite file: it is a log, it stays, it forgets as told, and it survives its disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.errors import LocalError
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
+from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.memory import MemoryLog
+from chatbox.log.schema import ATTEMPT_SLOTS, MIGRATIONS, migrate
+from chatbox.log.sqlite import FILE_NAME, SqliteLog, parse_place
+from chatbox.log.store import FORGET_STEP, Reader, Writer, checkpoint
+from tests.helpers.chat import NOON
+from tests.helpers.log import Calls, Heard, presence, say, texts
+from tests.test_log import LogConformance
+
+NOON_MS = int(NOON * 1000)
+
+
+class SqliteConformanceTests(LogConformance, SynchronousTestCase):
+    """The log in a file is a log."""
+
+    def make_log(self) -> MessageLog:
+        """Open it as the server does, on a new file."""
+        self.calls = Calls()
+        log = open_log(
+            "sqlite:",
+            now=lambda: NOON,
+            call_from_thread=self.calls.call_from_thread,
+            state_dir=os.path.abspath(self.mktemp()),
+        )
+        assert isinstance(log, SqliteLog)
+        self.made = log
+        self.addCleanup(self.end, log, self.calls)
+        return log
+
+    def settle(self) -> None:
+        """Make the calls that come from its threads."""
+        while self.made.busy:
+            self.calls.run_one()
+
+    def end(self, log: SqliteLog, calls: Calls) -> None:
+        """Stop its threads."""
+        stopped: list[bool] = []
+        log.stop(lambda: stopped.append(True))
+        calls.run_until(lambda: bool(stopped))
+
+    def test_stop(self) -> None:
+        """Once stopped, what was appended before is settled, and what comes later fails."""
+        stopped: list[bool] = []
+        self.log.append([say("before")])
+        self.log.stop(lambda: stopped.append(True))
+        self.calls.run_until(lambda: bool(stopped))
+        self.assertEqual(texts(self.records), ["before"])
+        self.append(say("after"))
+        self.assertEqual(texts(self.records), ["before"])
+        self.assertEqual([entry.text for entry in self.failed], ["after"])
+        self.assertEqual(self.history(None, 9), None)
+
+
+class SqliteTestCase(SynchronousTestCase):
+    """A file, and logs on it."""
+
+    def setUp(self) -> None:
+        self.folder = os.path.abspath(self.mktemp())
+        os.mkdir(self.folder)
+        self.path = os.path.join(self.folder, "log")
+
+    def writer(self, keep: Keep = EVERYTHING) -> Writer:
+        """Open the file for writing."""
+        writer = Writer(self.path, keep=keep)
+        writer.open()
+        self.addCleanup(writer.close)
+        return writer
+
+    def kept(self, after: int | None = 0, reader: str = "") -> list[str] | None:
+        """What is in the file."""
+        one = Reader(self.path)
+        found = one.history(after, 1_000_000, reader)
+        one.close()
+        return texts(found)
+
+
+class StoreTests(SqliteTestCase):
+    """What one file holds."""
+
+    def test_numbers_go_on(self) -> None:
+        """Places grow over a stop and over a crash, those of presence too."""
+        last = 0
+        for clean in (True, False, False, True, True):
+            writer = self.writer()
+            entries = [say("a"), presence("joined"), presence("left")]
+            ids = [r.id for r in writer.commit(entries, NOON_MS)]
+            ids += [r.id for r in writer.commit(entries[1:], NOON_MS)]
+            self.assertEqual(ids, list(range(ids[0], ids[0] + 5)))
+            self.assertGreater(ids[0], last)
+            last = ids[-1]
+            if clean:
+                writer.close()
+            else:
+                writer._disconnect()
+                os.close(writer._lock or 0)
+                writer._lock = None
+
+    def test_clean_stop_skips_no_places(self) -> None:
+        """After a clean stop the next place is the next number."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        writer.close()
+        self.assertEqual([r.id for r in self.writer().commit([say("b")], NOON_MS)], [2])
+
+    def test_presence_alone_writes_nothing(self) -> None:
+        """People who come and go cost no commit."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        before = os.stat(self.path + "-wal").st_size
+        writer.commit([presence("joined")], NOON_MS)
+        self.assertEqual(os.stat(self.path + "-wal").st_size, before)
+
+    def test_attempts_are_known_after_a_crash(self) -> None:
+        """A message that was stored is not stored again by the next server."""
+        attempt = Attempt("ann", b"x")
+        writer = self.writer()
+        [first] = writer.commit([say("a", attempt=attempt)], NOON_MS)
+        writer._disconnect()
+        writer.close()
+        [again] = self.writer().commit([say("a", attempt=attempt)], NOON_MS)
+        self.assertEqual((again.id, again.repeated), (first.id, True))
+        self.assertEqual(self.kept(), ["a"])
+
+    def test_attempts_are_bounded(self) -> None:
+        """A row of the ring is used again."""
+        writer = self.writer()
+        writer._last_id = ATTEMPT_SLOTS - 2
+        for number in range(4):
+            writer.commit([say("a", attempt=Attempt("ann", bytes([number])))], NOON_MS)
+        assert writer._db is not None
+        ids = [row[0] for row in writer._db.execute("SELECT id FROM attempt ORDER BY slot")]
+        self.assertEqual(ids, [ATTEMPT_SLOTS + n for n in (0, 1, 2)] + [ATTEMPT_SLOTS - 1])
+
+    def test_a_failed_commit_changes_nothing(self) -> None:
+        """Neither places nor attempts are used up, and the next commit opens the file again."""
+        writer = self.writer()
+        attempt = Attempt("ann", b"x")
+        assert writer._db is not None
+        writer._db.execute("PRAGMA max_page_count = 1")
+        long = say("x" * 4000, attempt=attempt)
+        self.assertRaises(sqlite3.Error, writer.commit, [long] * 1 + [say("y" * 9000)], NOON_MS)
+        [record] = writer.commit([long], NOON_MS)
+        self.assertEqual((record.id, record.repeated), (1, False))
+        self.assertEqual(self.kept(), ["x" * 4000])
+
+    def test_one_writer(self) -> None:
+        """A second server on the same file is refused, whatever process it is in."""
+        self.writer()
+        other = Writer(self.path)
+        error = self.assertRaises(LocalError, other.open)
+        self.assertIn("Another server", str(error))
+
+    def test_nobody_else_may_read(self) -> None:
+        """There are letters in the file, so it belongs to its owner alone."""
+        self.writer().commit([say("a", "ann")], NOON_MS)
+        for name in os.listdir(self.folder):
+            self.assertEqual(os.stat(os.path.join(self.folder, name)).st_mode & 0o077, 0, name)
+
+    def test_reading_does_not_hinder_writing(self) -> None:
+        """A reader in the middle of its work sees its own moment, and the writer goes on."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        slow = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(slow.close)
+        slow.execute("BEGIN")
+        slow.execute("SELECT * FROM message").fetchall()
+        writer.commit([say("b")], NOON_MS)
+        self.assertEqual(slow.execute("SELECT count(*) FROM message").fetchone(), (1,))
+        self.assertEqual(self.kept(), ["a", "b"])
+
+    def test_checkpoint(self) -> None:
+        """What is copied from the WAL is still there, and the WAL is used again."""
+        writer = self.writer()
+        for _ in range(3):
+            writer.commit([say("x" * 3000)] * 10, NOON_MS)
+            self.assertTrue(checkpoint(self.path))
+        self.assertLess(os.stat(self.path + "-wal").st_size, 100_000)
+        self.assertEqual(len(self.kept() or ()), 30)
+
+    def test_synchronous(self) -> None:
+        """By default a commit waits for the disk."""
+        for sync, number in {"full": 2, "normal": 1}.items():
+            writer = Writer(f"{self.path}-{sync}", sync)
+            writer.open()
+            self.addCleanup(writer.close)
+            assert writer._db is not None
+            self.assertEqual(writer._db.execute("PRAGMA synchronous").fetchone(), (number,))
+            self.assertEqual(writer._db.execute("PRAGMA journal_mode").fetchone(), ("wal",))
+
+    def test_history_walks_an_index(self) -> None:
+        """No question reads the whole file."""
+        from chatbox.log.schema import HISTORY_AFTER, HISTORY_LAST
+
+        writer = self.writer()
+        assert writer._db is not None
+        values = {"after": 1, "count": 1, "reader": "ann"}
+        for statement in (HISTORY_AFTER, HISTORY_LAST):
+            plan = [row[3] for row in writer._db.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            self.assertTrue([line for line in plan if "SEARCH m USING PRIMARY KEY" in line], plan)
+            self.assertTrue([line for line in plan if "SEARCH l USING INTEGER" in line], plan)
+            if "message" in str(plan):
+                last = statement is HISTORY_LAST
+                words = "SCAN message" if last else "SEARCH message USING INTEGER"
+                self.assertTrue([line for line in plan if words in line], plan)
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(["", "a", "b", "ab"]), st.booleans(), st.text(max_size=5)),
+            max_size=30,
+        ),
+        st.integers(0, 35),
+        st.integers(0, 10),
+        st.booleans(),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_as_the_log_in_memory(
+        self, said: list[tuple[str, bool, str]], after: int, count: int, last: bool
+    ) -> None:
+        """Whatever is said and asked, both logs answer the same."""
+        entries = [
+            Entry(Kind.MESSAGE if kept else Kind.PRESENCE, "s", "r", text, tuple(readers))
+            for readers, kept, text in said
+        ]
+        writer, memory = Writer(":memory:"), MemoryLog(lambda: NOON)
+        writer.path = os.path.join(self.folder, os.urandom(8).hex())
+        writer.open()
+        heard = Heard(memory)
+        memory.append(entries)
+        self.assertEqual(writer.commit(entries, NOON_MS), heard.records)
+        reader = Reader(writer.path)
+        for who in ("", "a", "b", "c"):
+            answers: list[Sequence[Record] | None] = []
+            memory.history(None if last else after, count, who, answers.append)
+            self.assertEqual([reader.history(None if last else after, count, who)], answers)
+        reader.close()
+        writer.close()
+
+
+class ForgetTests(SqliteTestCase):
+    """What is too old or too much goes, the oldest first, in small steps."""
+
+    def fill(self, writer: Writer, count: int, at: int = NOON_MS, size: int = 1) -> None:
+        """Say something many times, every third time to ann alone."""
+        writer.commit([say("x" * size, *(["ann"] if n % 3 == 2 else [])) for n in range(count)], at)
+
+    def tables(self) -> list[int]:
+        """How many rows each table has."""
+        with sqlite3.connect(self.path) as db:
+            return [
+                db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("message", "letter", "mailbox")
+            ]
+
+    def test_by_count(self) -> None:
+        """One step after the other, until so many are left."""
+        writer = self.writer(Keep(count=6))
+        self.fill(writer, 3 * FORGET_STEP)
+        steps = 0
+        while not steps or writer.forgetting:
+            writer.forget(NOON_MS)
+            steps += 1
+        self.assertEqual(steps, 3)
+        self.assertEqual(self.tables(), [4, 2, 2])
+        writer.close()
+        self.assertEqual(self.writer(Keep(count=6))._kept, 6)
+
+    def test_by_age(self) -> None:
+        """What was said before a moment goes, and nothing else."""
+        writer = self.writer(Keep(age=60))
+        self.fill(writer, 6, NOON_MS - 60_001)
+        self.fill(writer, 3, NOON_MS - 60_000)
+        writer.forget(NOON_MS)
+        self.assertEqual(self.tables(), [2, 1, 1])
+        self.assertFalse(writer.forgetting)
+
+    def test_by_size(self) -> None:
+        """The file stops growing: what is freed is used again."""
+        writer = self.writer(Keep(size=1_000_000))
+        sizes = []
+        for _ in range(12):
+            self.fill(writer, 400, size=1000)
+            writer.forget(NOON_MS)
+            while writer.forgetting:
+                writer.forget(NOON_MS)
+            checkpoint(self.path)
+            sizes.append(os.stat(self.path).st_size)
+        self.assertEqual(sizes[-1], sizes[5])
+        self.assertLess(sizes[-1], 2_500_000)
+
+    def test_with_a_commit(self) -> None:
+        """Forgetting and storing share a commit."""
+        writer = self.writer(Keep(count=5))
+        self.fill(writer, 9)
+        writer.commit([say("new")], NOON_MS, forget=True)
+        self.assertEqual(self.kept(reader="ann"), ["x"] * 5 + ["new"])
+
+    def test_nothing_to_forget(self) -> None:
+        """Looking costs no write."""
+        writer = self.writer(Keep(count=5, age=60, size=10**9))
+        self.fill(writer, 5)
+        before = os.stat(self.path + "-wal").st_size
+        writer.forget(NOON_MS)
+        self.assertEqual(os.stat(self.path + "-wal").st_size, before)
+
+    def test_gap(self) -> None:
+        """Who asks for what follows a forgotten place is told so."""
+        writer = self.writer(Keep(count=3))
+        self.fill(writer, 9)
+        writer.forget(NOON_MS)
+        reader = Reader(self.path)
+        self.addCleanup(reader.close)
+        for after, gaps in {0: [], 5: [6], 6: [], 8: []}.items():
+            found = reader.history(after, 9, "")
+            self.assertEqual([r.id for r in found if r.kind is Kind.GAP], gaps, after)
+        self.assertEqual([r.kind for r in reader.history(None, 9, "")], [Kind.MESSAGE] * 2)
+
+
+class MigrationTests(SqliteTestCase):
+    """Files of other versions."""
+
+    def test_older_file(self) -> None:
+        """A file of an older version gets the steps that it lacks, and keeps what it has."""
+        self.writer().commit([say("a")], NOON_MS)
+        db = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(db.close)
+        newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN mood TEXT DEFAULT 'calm'",))
+        for _ in range(2):
+            migrate(db, newer)
+            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (2,))
+            self.assertEqual(
+                db.execute("SELECT text, mood FROM message").fetchall(), [("a", "calm")]
+            )
+
+    def test_failed_step(self) -> None:
+        """A step that fails leaves the file as it was."""
+        self.writer()
+        db = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(db.close)
+        bad = (*MIGRATIONS, ("CREATE TABLE extra (a)", "nonsense"))
+        self.assertRaises(sqlite3.Error, migrate, db, bad)
+        self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (len(MIGRATIONS),))
+        self.assertEqual(
+            db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'extra'").fetchone(), (0,)
+        )
+
+    def test_newer_file(self) -> None:
+        """A file that a newer program has made is not touched."""
+        self.writer().close()
+        with sqlite3.connect(self.path) as db:
+            db.execute("PRAGMA user_version = 99")
+        error = self.assertRaises(LocalError, Writer(self.path).open)
+        self.assertIn("A newer chatbox", str(error))
+
+    def test_foreign_file(self) -> None:
+        """Another program's database is not touched either, nor is what is none."""
+        with sqlite3.connect(self.path) as db:
+            db.execute("CREATE TABLE theirs (a)")
+        error = self.assertRaises(LocalError, Writer(self.path).open)
+        self.assertIn("another program", str(error))
+        with open(self.path, "wb") as file:
+            file.write(b"something else entirely, " * 100)
+        self.assertRaises(OSError, self.log().start)
+
+    def log(self) -> SqliteLog:
+        """Make a log on the file."""
+        return SqliteLog(self.path, lambda: NOON, Calls().call_from_thread)
+
+
+class SqliteLogTests(SqliteTestCase):
+    """The threads around the file."""
+
+    def start(self, keep: Keep = EVERYTHING) -> tuple[SqliteLog, Calls, Heard]:
+        """Start a log."""
+        calls = Calls()
+        log = SqliteLog(self.path, lambda: NOON, calls.call_from_thread, keep=keep)
+        heard = Heard(log)
+        log.start()
+        self.addCleanup(self.stop, log, calls)
+        return log, calls, heard
+
+    def stop(self, log: SqliteLog, calls: Calls) -> None:
+        """Stop it."""
+        stopped: list[bool] = []
+        log.stop(lambda: stopped.append(True))
+        calls.run_until(lambda: bool(stopped))
+
+    def test_answers_come_in_our_thread(self) -> None:
+        """The subscriber is never called by another thread."""
+        log, calls, _ = self.start()
+        threads: list[threading.Thread] = []
+        log._on_commit = lambda records: threads.append(threading.current_thread())
+        log.append([say("a")])
+        log.history(None, 1, "", lambda found: threads.append(threading.current_thread()))
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(threads, [threading.current_thread()] * 2)
+
+    def test_many_appends_share_a_commit(self) -> None:
+        """What gathers while a commit is on its way is one batch."""
+        log, calls, _ = self.start()
+        sizes: list[int] = []
+        log._on_commit = lambda records: sizes.append(len(records))
+        with log._condition:  # the writer cannot take anything for now
+            waiting = [say(str(number)) for number in range(50)]
+            log._owed += len(waiting)
+            log._waiting += waiting
+            log._condition.notify()
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(sizes, [50])
+
+    def test_history_does_not_run_ahead(self) -> None:
+        """What is stored but not reported yet is not shown, for it will be heard."""
+        log, calls, heard = self.start()
+        log.append([say("a")])
+        calls.run_until(lambda: not log.busy)
+        log._writer.commit([say("b")], NOON_MS)  # its report is on the way
+        answers: list[Sequence[Record] | None] = []
+        log.history(0, 9, "", answers.append)
+        log.history(None, 9, "", answers.append)
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual([texts(answer) for answer in answers], [["a"], ["a"]])
+        log.append([say("c")])
+        calls.run_until(lambda: not log.busy)
+        log.history(0, 9, "", answers.append)
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(texts(answers[-1]), ["a", "b", "c"])
+        self.assertEqual(texts(heard.records), ["a", "c"])
+
+    def test_it_recovers(self) -> None:
+        """While the file cannot be written everybody hears so; afterwards all is as before."""
+        log, calls, heard = self.start()
+        log.append([say("before")])
+        calls.run_until(lambda: not log.busy)
+        log._writer.commit = self.refuse  # type: ignore[method-assign]
+        log.append([say("a"), presence("joined")])
+        log.append([say("b")])
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual([entry.text for entry in heard.failed], ["a", "joined", "b"])
+        del log._writer.commit
+        log.append([say("after")])
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["before", "after"])
+        self.assertEqual(self.kept(), ["before", "after"])
+
+    def refuse(self, *_: object, **__: object) -> list[Record]:
+        """Fail as a full disk does."""
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def test_a_locked_file(self) -> None:
+        """If another program holds the file for too long, the batch fails; then it works again."""
+        log, calls, heard = self.start()
+        log.append([say("before")])
+        calls.run_until(lambda: not log.busy)
+        assert log._writer._db is not None
+        log._writer._db.execute("PRAGMA busy_timeout = 10")
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        log.append([say("a")])
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual([entry.text for entry in heard.failed], ["a"])
+        other.execute("ROLLBACK")
+        log.append([say("b")])
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["before", "b"])
+
+    def test_it_forgets_by_itself(self) -> None:
+        """With limits, a log forgets while it is used."""
+        log, calls, heard = self.start(Keep(count=10))
+        log.append([say(str(number)) for number in range(50)])
+        calls.run_until(lambda: not log.busy)
+        log._writer.forgetting = True  # as if the second were over
+        log.append([say("last")])
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual(len(heard.records), 51)
+        self.assertEqual(len(self.kept() or ()), 11)
+
+    def test_a_folder_that_cannot_be(self) -> None:
+        """What is in the way is named."""
+        with open(self.path, "wb"):
+            pass
+        log = SqliteLog(os.path.join(self.path, "log"), lambda: NOON, Calls().call_from_thread)
+        self.assertRaises(OSError, log.start)
+
+
+class PlaceTests(SynchronousTestCase):
+    """Where a log is, and how much it waits for the disk."""
+
+    def test_places(self) -> None:
+        """A path, or the state directory; full sync unless told otherwise."""
+        self.assertEqual(parse_place("/a/b", None), ("/a/b", "full"))
+        self.assertEqual(parse_place("b?sync=normal", "/s"), ("b", "normal"))
+        self.assertEqual(parse_place("", "/s"), (os.path.join("/s", FILE_NAME), "full"))
+        self.assertEqual(parse_place("?sync=full", "/s"), (os.path.join("/s", FILE_NAME), "full"))
+
+    def test_nonsense(self) -> None:
+        """What means nothing is refused in words."""
+        for place in ("a?", "a?sync=off", "a?sync", "a?fast=1", "a?sync=full&x=y"):
+            if place != "a?":
+                self.assertRaises(ValueError, parse_place, place, None)
+        self.assertIn("sqlite:PATH", str(self.assertRaises(ValueError, parse_place, "", None)))
