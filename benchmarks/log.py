@@ -1,0 +1,308 @@
+"""How many messages a second does the log acknowledge, how soon, and how fast is history?
+
+The log is used as a room uses it, on a real reactor, but without clients: sockets and fan-out have
+their own benchmarks. Beside it stands the same file with one commit for each message, on the same
+disk, in the same run; and the disk itself, writing what a small commit writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import machine_line, number, say, table, workspace
+from twisted.internet import reactor as _reactor
+
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
+from chatbox.log.store import Writer
+
+reactor: Any = _reactor
+TEXT = "What one person says to the others in a line of usual length, give or take."
+COMMIT = 3 * 4096  # what one message costs in the WAL: its page, the state's, the attempt's
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each measurement")
+    parser.add_argument("--senders", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="messages behind history")
+    parser.add_argument("--dir", default="/var/tmp", help="a folder on the disk to measure")
+    options = parser.parse_args()
+    print(machine_line())
+    with workspace(options.dir) as folder:
+        rows = list(measure(folder, options))
+    print(table(["", "value", "unit"], rows))
+
+
+def measure(folder: Path, options: argparse.Namespace) -> list[list[str]]:
+    """Run everything; answer the rows of the table."""
+    say("the disk")
+    disk = sync_times(folder / "disk", options.seconds / 2)
+    say("one commit a message")
+    single = one_by_one(folder / "single", options.seconds)
+    say(f"{options.senders} senders")
+    log = open_log(f"sqlite:{folder / 'group'}", call_from_thread=reactor.callFromThread)
+    result: dict[str, Any] = {}
+
+    def closed() -> None:
+        crowd = Senders(log, options.senders, options.seconds, opened)
+        log.subscribe(crowd.heard, crowd.failed)
+        result["crowd"] = crowd
+        log.start()
+        crowd.start()
+
+    def opened() -> None:
+        rate = result["crowd"].rate / 10
+        say(f"a tenth of that: {rate:,.0f} messages/s")
+        result["disk under load"] = []
+        paced = Paced(log, rate, options.seconds, lambda: log.stop(reactor.stop))
+        result["crowd"].next = paced
+        result["paced"] = paced
+        paced.start()
+
+    reactor.callWhenRunning(closed)
+    reactor.run()
+    crowd, paced = result["crowd"], result["paced"]
+    again = sync_times(folder / "disk", options.seconds / 2)
+    fsync = statistics.median([*disk, *again])
+    p99 = quantile(paced.took, 0.99)
+    rows = [
+        ["disk: write and fdatasync, median", number(fsync * 1e3, 3), "ms"],
+        ["disk: the same, 99 %", number(quantile([*disk, *again], 0.99) * 1e3, 3), "ms"],
+        ["one commit a message", number(single, 0), "messages/s"],
+        [f"{options.senders} senders, one in flight each", number(crowd.rate, 0), "messages/s"],
+        ["  times one commit a message", number(crowd.rate / single, 1), ""],
+        ["  messages in a commit, mean", number(crowd.count / crowd.batches, 0), ""],
+        ["at a tenth: acknowledged", number(len(paced.took) / options.seconds, 0), "messages/s"],
+        ["  median", number(statistics.median(paced.took) * 1e3, 3), "ms"],
+        ["  99 %", number(p99 * 1e3, 3), "ms"],
+        ["  99 % in times of the disk", number(p99 / fsync, 1), ""],
+    ]
+    if options.rows:
+        rows += history(folder / "long", options.rows)
+    return rows
+
+
+def sync_times(path: Path, seconds: float) -> list[float]:
+    """How long the disk takes to keep what a small commit writes over old blocks."""
+    took = []
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.pwrite(descriptor, bytes(400 * COMMIT), 0)
+    os.fsync(descriptor)
+    until = time.perf_counter() + seconds
+    turn = 0
+    while (began := time.perf_counter()) < until:
+        os.pwrite(descriptor, os.urandom(COMMIT), turn % 400 * COMMIT)
+        os.fdatasync(descriptor)
+        took.append(time.perf_counter() - began)
+        turn += 1
+    os.close(descriptor)
+    return took
+
+
+def entry(who: int, turn: int, origin: object) -> Entry:
+    """Make a message as the room does."""
+    attempt = Attempt(f"{who:032x}", turn.to_bytes(8, "big"))
+    return Entry(Kind.MESSAGE, f"user{who}", "all", TEXT, (), origin, attempt)
+
+
+def one_by_one(path: Path, seconds: float) -> float:
+    """Messages a second with a commit for each, by the same code without threads."""
+    writer = Writer(str(path))
+    writer.open()
+    began = time.perf_counter()
+    turn = 0
+    while time.perf_counter() - began < seconds:
+        writer.commit([entry(turn % 200, turn, None)], int(time.time() * 1000))
+        turn += 1
+    rate = turn / (time.perf_counter() - began)
+    writer.close()
+    return rate
+
+
+class Senders:
+    """People who say the next thing when the last one is acknowledged."""
+
+    def __init__(
+        self, log: MessageLog, senders: int, seconds: float, done: Callable[[], None]
+    ) -> None:
+        self._log = log
+        self._senders = senders
+        self._seconds = seconds
+        self._done = done
+        self.next: Paced | None = None
+        self.count = self.batches = 0
+        self.rate = 0.0
+
+    def start(self) -> None:
+        """Everybody says something."""
+        self._began = time.perf_counter()
+        self._open = self._senders
+        self._log.append([entry(who, 0, (who, 0)) for who in range(self._senders)])
+
+    def heard(self, records: Sequence[Record]) -> None:
+        """Let those who were heard go on."""
+        if self.next is not None:
+            self.next.heard(records)
+            return
+        self.count += len(records)
+        self.batches += 1
+        elapsed = time.perf_counter() - self._began
+        if elapsed < self._seconds:
+            said: list[Any] = [record.origin for record in records]
+            self._log.append([entry(who, turn + 1, (who, turn + 1)) for who, turn in said])
+            return
+        self.rate = self.rate or self.count / elapsed
+        self._open -= len(records)
+        if not self._open:
+            self._done()
+
+    def failed(self, entries: Sequence[Entry]) -> None:
+        """Nothing may fail here."""
+        raise SystemExit(f"{len(entries)} messages failed")
+
+
+class Paced:
+    """Messages at a steady rate."""
+
+    def __init__(
+        self, log: MessageLog, rate: float, seconds: float, done: Callable[[], object]
+    ) -> None:
+        self._log = log
+        self._rate = rate
+        self._seconds = seconds
+        self._done = done
+        self._sent = 0
+        self.took: list[float] = []
+
+    def start(self) -> None:
+        """Begin."""
+        self._began = time.perf_counter()
+        self._tick()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        elapsed = now - self._began
+        if elapsed > self._seconds:
+            if len(self.took) < self._sent:
+                reactor.callLater(0.01, self._tick)
+            else:
+                self._done()
+            return
+        for _ in range(self._sent, int(elapsed * self._rate)):
+            self._sent += 1
+            self._log.append([entry(self._sent % 200, self._sent, now)])
+        reactor.callLater(max(0.0, (self._sent + 1) / self._rate - elapsed), self._tick)
+
+    def heard(self, records: Sequence[Record]) -> None:
+        """Note how long it took."""
+        now = time.perf_counter()
+        self.took += [now - record.origin for record in records]  # type: ignore[operator]
+
+
+def history(path: Path, rows: int) -> list[list[str]]:
+    """Start on a long log, and ask it for 1000 messages here and there."""
+    say(f"writing {rows:,} messages")
+    fill(path, rows)
+    took: dict[str, list[float]] = {}
+    log = open_log(f"sqlite:{path}", call_from_thread=_call)
+    heard: list[Record] = []
+    log.subscribe(heard.extend, lambda entries: None)
+    began = time.perf_counter()
+    log.start()
+    log.append([entry(0, 0, None)])
+    while not heard:
+        _run_one()
+    started = time.perf_counter() - began
+    questions = {
+        "the last 1000": (None, f"{1:032x}"),
+        "1000 from the beginning": (0, f"{1:032x}"),
+        "1000 from the middle": (rows // 2, f"{1:032x}"),
+        "1000 from the middle, for a stranger": (rows // 2, "stranger"),
+    }
+    for turn in range(20):
+        for name, (after, reader) in questions.items():
+            answers: list[Sequence[Record] | None] = []
+            began = time.perf_counter()
+            log.history(after and after + turn * 1000, 1000, reader, answers.append)
+            while not answers:
+                _run_one()
+            took.setdefault(name, []).append(time.perf_counter() - began)
+            assert answers[0] is not None and len(answers[0]) == 1000, len(answers[0] or ())
+    stopped: list[bool] = []
+    log.stop(lambda: stopped.append(True))
+    while not stopped:
+        _run_one()
+    found = [
+        [f"history of {rows:,}: {name}, worst of 20", number(max(times) * 1e3, 2), "ms"]
+        for name, times in took.items()
+    ]
+    size = path.stat().st_size
+    return [
+        ["its file", number(size / 1e6, 0), "MB"],
+        ["start, to the first acknowledgement", number(started, 3), "s"],
+        *found,
+    ]
+
+
+def fill(path: Path, rows: int) -> None:
+    """Write many messages quickly; every tenth is a letter between some two of 1000 people."""
+    writer = Writer(str(path), "off")
+    writer.open()
+    db = writer._db
+    assert db is not None
+    db.execute("PRAGMA wal_autocheckpoint = 10000")
+    for first in range(1, rows + 1, 500_000):
+        values = {"first": first, "last": min(first + 499_999, rows), "text": TEXT}
+        _fill(db, values)
+    db.execute("UPDATE state SET reserved = ?, kept = ?", (rows, rows))
+    writer._last_id = rows
+    writer.close()
+
+
+def _fill(db: sqlite3.Connection, values: dict[str, Any]) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT :first UNION ALL SELECT i+1 FROM n WHERE i < :last)"
+    of = "printf('%032x', {})"
+    speaker, listener = of.format("i/10 % 1000"), of.format("(i/10 + 1) % 1000")
+    db.execute("BEGIN")
+    for statement in (
+        "INSERT INTO message SELECT i, i, 'user', 'all', :text FROM n WHERE i % 10",
+        f"""INSERT INTO letter SELECT i, i, 'user', 'friend', :text,
+            json_array({speaker}, {listener}) FROM n WHERE NOT i % 10""",
+        f"INSERT INTO mailbox SELECT {speaker}, i FROM n WHERE NOT i % 10",
+        f"INSERT INTO mailbox SELECT {listener}, i FROM n WHERE NOT i % 10",
+        """REPLACE INTO attempt SELECT i % 65536, i, printf('%032x', i % 1000),
+            CAST(printf('%08d', i) AS BLOB) FROM n WHERE i > :last - 65536""",
+    ):
+        db.execute(f"{numbers} {statement}", values)
+    db.execute("COMMIT")
+
+
+_calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+
+def _call(call: Callable[..., object], *arguments: Any) -> None:
+    _calls.append((call, arguments))
+
+
+def _run_one() -> None:
+    while not _calls:
+        time.sleep(0.0002)
+    call, arguments = _calls.pop(0)
+    call(*arguments)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of all does not exceed."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+if __name__ == "__main__":
+    main()
