@@ -38,6 +38,7 @@ from chatbox.chat.server import (
     ChatService,
 )
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
+from chatbox.errors import LocalError
 from chatbox.log import MessageLog, open_log
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, tokens
 
@@ -507,6 +508,25 @@ def _fifty_people_talk(tests: ServerTests, rng: random.Random) -> None:
 
 
 # With sockets.
+
+
+class ChatServiceTests(SynchronousTestCase):
+    """The log and the room as one service."""
+
+    def test_a_log_that_cannot_be_had(self) -> None:
+        """A log that cannot start ends the program with a sentence that says where to look."""
+
+        class Locked(DelayedLog):
+            def start(self) -> None:
+                raise LocalError("Another server writes to it")
+
+        log = Locked()
+        service = ChatService(make_factory(Clock(), log), log)
+        end = self.assertRaises(SystemExit, service.startService)
+        self.assertEqual(
+            str(end),
+            "chatbox cannot keep messages: Another server writes to it. See --log.",
+        )
 
 
 class Talker(Protocol):

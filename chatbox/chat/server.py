@@ -42,7 +42,7 @@ from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session
 from chatbox.chat.wire import MAX_REQUEST_BYTES
-from chatbox.errors import RemoteError
+from chatbox.errors import LocalError, RemoteError
 from chatbox.log import MessageLog
 from chatbox.text import printable
 
@@ -128,9 +128,12 @@ class ChatService(Service):
         self._log = log
 
     def startService(self) -> None:
-        """Start the log. Raises OSError or LocalError if it cannot work."""
+        """Start the log. Ends the program, in words, if the log cannot work."""
         super().startService()
-        self._log.start()
+        try:
+            self._log.start()
+        except (LocalError, OSError) as error:
+            raise SystemExit(f"chatbox cannot keep messages: {error}. See --log.") from error
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to everybody, then stop the log."""
