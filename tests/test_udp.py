@@ -173,12 +173,28 @@ class StubbornSocket:
     def __init__(self, *errors: int) -> None:
         self.errors = list(errors)
         self.sent: list[tuple[str, int]] = []
+        self.arriving: list[tuple[bytes, object]] = []
 
     def _take(self, how: str, size: int) -> int:
         if self.errors:
             raise OSError(self.errors.pop(0), "as the test says")
         self.sent.append((how, size))
         return size
+
+    def recvfrom_into(self, buffer: memoryview) -> tuple[int, object]:
+        """The next datagram that arrives."""
+        if not self.arriving:
+            raise BlockingIOError(errno.EAGAIN, "nothing more")
+        data, address = self.arriving.pop(0)
+        buffer[: len(data)] = data
+        return len(data), address
+
+    def recvmsg_into(
+        self, buffers: list[memoryview], _: int
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, object]:
+        """The same with what else the kernel has to say: nothing."""
+        size, address = self.recvfrom_into(buffers[0])
+        return size, [], 0, address
 
     def sendmsg(self, buffers: list[memoryview], *_: object) -> int:
         """A whole train."""
@@ -192,7 +208,7 @@ class StubbornSocket:
 class NullEngine:
     """An engine that wants nothing."""
 
-    buffer = memoryview(bytearray(1 << 16))
+    buffer = memoryview(bytearray(1 << 17))
 
     def receive(self, train: Train, address: object, now: float) -> None:
         """Nothing."""
@@ -222,6 +238,38 @@ class TrainPortTests(SynchronousTestCase):
         port.startWriting = lambda: setattr(port, "writing", True)  # type: ignore[method-assign]
         port.stopWriting = lambda: setattr(port, "writing", False)  # type: ignore[method-assign]
         return port, stubborn
+
+    def test_joined_by_us(self) -> None:
+        """Datagrams of one length from one address are read as one train, others begin another."""
+        heard: list[tuple[bytes, int, object]] = []
+        here, there = ("127.0.0.1", 1), ("127.0.0.1", 2)
+        for gro in (True, False):
+            port, sock = self.port()
+            port._gro = gro
+            port._pump.train_received = lambda train, address: heard.append(  # type: ignore[method-assign]
+                (bytes(train.data), train.segment, address)
+            )
+            sock.arriving = [
+                (b"aaaa", here),
+                (b"bbbb", here),
+                (b"cc", here),  # shorter: the last of its train
+                (b"dd", here),
+                (b"eeee", here),  # longer: the first of another
+                (b"ffff", there),
+                (b"", there),
+                (b"gggg", there),
+            ]
+            port.doRead()
+            self.assertEqual(
+                heard,
+                [
+                    (b"aaaabbbbcc", 4, here),
+                    (b"dd", 2, here),
+                    (b"eeee", 4, here),
+                    (b"ffffgggg", 4, there),
+                ],
+            )
+            heard.clear()
 
     TRAIN = Train(memoryview(bytes(2500)), 1000)
 
