@@ -8,8 +8,8 @@ given out, ``kept`` rows are there, messages up to ``floor`` may have been forgo
 
 Python's sqlite3 releases the interpreter's lock around every step of a statement and waits to have
 it back, 5 ms and more if another thread computes. So a statement here does its work in one step: an
-insertion takes many rows at once, and history comes as one JSON text. Row by row, 1000 rows of
-history took seconds beside a busy reactor.
+insertion takes many rows at once, and history comes as one JSON text a column. Row by row, 1000
+rows of history took seconds beside a busy reactor.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ ATTEMPTS: Final = "SELECT id, who, mark FROM attempt ORDER BY id"
 # CROSS JOIN keeps SQLite from turning the two round.
 _FOUND: Final = """
     SELECT (SELECT floor FROM state),
-           json_group_array(json_array(id, at, sender, recipient, text, readers))
+           json_group_array(id), json_group_array(at), json_group_array(sender),
+           json_group_array(recipient), json_group_array(text), json_group_array(json(readers))
     FROM (
         SELECT * FROM (
             SELECT id, at, sender, recipient, text, NULL AS readers FROM message

@@ -250,15 +250,15 @@ class Reader:
         statement = HISTORY_LAST if after is None else HISTORY_AFTER
         values = {"after": min(after or 0, MAX_PLACE), "count": count, "reader": reader}
         try:
-            floor, found = self._db.execute(statement, values).fetchone()
+            floor, *columns = self._db.execute(statement, values).fetchone()
         except sqlite3.Error:
             self.close()
             raise
         records = [
-            Record(
-                id, at, Kind.MESSAGE, sender, recipient, text, tuple(json.loads(readers or "[]"))
+            Record(id, at, Kind.MESSAGE, sender, recipient, text, tuple(readers) if readers else ())
+            for id, at, sender, recipient, text, readers in zip(
+                *map(json.loads, columns), strict=True
             )
-            for id, at, sender, recipient, text, readers in json.loads(found)
         ]
         records.sort(key=lambda record: record.id)
         if after is not None and 0 < after < floor:
