@@ -159,7 +159,12 @@ class PipeTests(ConsoleTestCase):
 
     def test_slow_output_holds_the_server(self) -> None:
         """Standard output that takes no more stops the reading from the server."""
-        self.assertIs(self.stdio.producer, self.server.transport)
+        producer = self.stdio.producer
+        assert producer is not None
+        producer.pauseProducing()
+        self.assertEqual(self.server.transport.producerState, "paused")
+        producer.resumeProducing()
+        self.assertEqual(self.server.transport.producerState, "producing")
         self.assertTrue(self.stdio.streaming)
 
     def test_download_milestones(self) -> None:
@@ -315,9 +320,9 @@ class TerminalTests(ConsoleTestCase):
 CLIENT = [sys.executable, "-m", "chatbox.client.main"]
 
 
-def joining(server: Served, folder: Path) -> Running:
+def joining(server: Served, folder: Path, *options: str) -> Running:
     """Alice's client, with pipes for standard input and output."""
-    return Running([*CLIENT, "join", server.host, "--name", "alice"], cwd=folder)
+    return Running([*CLIENT, "join", server.host, "--name", "alice", *options], cwd=folder)
 
 
 def test_piped_to_a_real_server(tmp_path: Path) -> None:
@@ -451,8 +456,8 @@ def test_terminal_is_given_back(tmp_path: Path) -> None:
 
 
 def test_server_goes_away(tmp_path: Path) -> None:
-    """A server that is killed is told of clearly."""
-    with serving(tmp_path) as server, joining(server, tmp_path) as alice:
+    """A server that is killed is told of clearly, if nobody wants to wait for its return."""
+    with serving(tmp_path) as server, joining(server, tmp_path, "--reconnect", "0") as alice:
         alice.read_until("You are in")
         server.process.kill()
         alice.read_until("The connection to the server is lost.")

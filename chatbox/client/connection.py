@@ -16,17 +16,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.application.internet import backoffPolicy
 from twisted.internet import error
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
-from twisted.internet.interfaces import IStreamClientEndpoint, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from chatbox.client import words
 from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.session import ClientSession
+from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Transfer
 from chatbox.text import printable
 
@@ -39,6 +40,8 @@ __all__ = [
     "LEAVE_TIMEOUT",
     "ChatConnection",
     "Fetcher",
+    "Reconnector",
+    "endpoint_for",
     "join_server",
     "own_name",
     "split_host",
@@ -51,6 +54,10 @@ ANSWER_TIMEOUT: Final = 30.0
 """Seconds that a server may take to answer, as much as one that waits for a slow disk."""
 LEAVE_TIMEOUT: Final = 2.0
 """Seconds that a goodbye may take: nobody wants to wait for it."""
+
+RETRY_DELAY: Final = 0.5
+MAX_RETRY_DELAY: Final = 30.0
+"""Seconds between two attempts to come back: the first, and the longest."""
 
 # A silent connection is asked after a minute, and given up after another one without an answer.
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
@@ -113,6 +120,8 @@ class ChatConnection(Protocol):
         self.session = session
         self.handler: Callable[[Event], None] | None = None
         self.why_lost: Failure | None = None
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the connection is lost, after the session has been told."""
         self._flushing = False
 
     @property
@@ -150,6 +159,21 @@ class ChatConnection(Protocol):
 
     # What Twisted calls
 
+    def pauseProducing(self) -> None:
+        """Whoever takes what we hear has enough."""
+        if self.transport is not None:
+            self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """They want more."""
+        if self.transport is not None:
+            self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """They want nothing any more."""
+        if self.transport is not None:
+            self._transport.loseConnection()
+
     def connectionMade(self) -> None:
         """Have a dead path noticed: nobody writes into a quiet room for hours."""
         if ITCPTransport.providedBy(self.transport):
@@ -165,6 +189,8 @@ class ChatConnection(Protocol):
         """Pass on what came."""
         self.session.receive_data(data)
         self.flush()
+        if self.session.state is State.AWAY:  # the server does not let us in again yet
+            self.drop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the session."""
@@ -172,6 +198,7 @@ class ChatConnection(Protocol):
         self.transport = None
         self.session.connection_lost()
         self.flush()
+        self.on_lost()
 
     @property
     def _transport(self) -> Any:
@@ -251,6 +278,93 @@ def _reason(why_lost: Failure | None) -> str:
     if isinstance(reasons, list):
         reasons = ", ".join(str(one[-1]) for one in reasons)
     return f" ({printable(str(reasons))})"
+
+
+class Reconnector:
+    """Brings `connection` back whenever it is cut: the same one, with a new transport.
+
+    The delays grow from half a second to half a minute, each with some randomness, so that a
+    thousand clients of a server that starts again do not come at once. After `patience` seconds
+    without a connection the session is given up.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        connection: ChatConnection,
+        endpoint: IStreamClientEndpoint,
+        patience: float,
+    ) -> None:
+        self._reactor = reactor
+        self._connection = connection
+        self._session = connection.session
+        self._endpoint = endpoint
+        self._patience = patience
+        self._delay = backoffPolicy(RETRY_DELAY, MAX_RETRY_DELAY)
+        self._attempts = 0
+        self._away_since: float | None = None
+        self._stopped = False
+        self._call: IDelayedCall | None = None
+        self._connecting: Deferred[Any] | None = None
+        if patience > 0:
+            self._session.survive()
+            connection.on_lost = self._lost
+
+    def stop(self) -> None:
+        """Try no more."""
+        self._stopped = True
+        self._disarm()
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+    def _lost(self) -> None:
+        self._disarm()
+        if self._stopped or self._session.state is not State.AWAY:
+            return
+        now = self._reactor.seconds()
+        if self._away_since is None:
+            self._away_since = now
+        if now - self._away_since > self._patience:
+            self._session.give_up()
+            self._connection.flush()
+            return
+        delay = self._delay(self._attempts)
+        self._attempts += 1
+        self._call = self._reactor.callLater(delay, self._connect)
+
+    def _connect(self) -> None:
+        self._call = None
+        if self._session.state is State.AWAY:
+            factory = Factory.forProtocol(lambda: self._connection)
+            self._connecting = self._endpoint.connect(factory)
+            self._connecting.addCallbacks(self._connected, self._failed)
+
+    def _failed(self, _: Failure) -> None:
+        self._connecting = None
+        self._lost()
+
+    def _connected(self, connection: ChatConnection) -> None:
+        self._connecting = None
+        if self._stopped or self._session.state is not State.AWAY:
+            connection.drop()
+            return
+        self._session.rejoin(connection.peer)
+        connection.flush()
+        self._call = self._reactor.callLater(ANSWER_TIMEOUT, self._check)
+
+    def _check(self) -> None:
+        """By now we should be in; a server that says nothing is no better than none."""
+        self._call = None
+        if self._session.state is State.JOINED:
+            self._attempts = 0
+            self._away_since = None
+        else:
+            self._connection.drop()
+
+    def _disarm(self) -> None:
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
 
 
 class Fetcher:

@@ -28,6 +28,8 @@ from chatbox.client.connection import (
     LEAVE_TIMEOUT,
     ChatConnection,
     Fetcher,
+    Reconnector,
+    endpoint_for,
     join_server,
     own_name,
 )
@@ -214,7 +216,7 @@ class Console(Protocol):
 
     def connectionMade(self) -> None:
         """Standard input and output are open."""
-        self._stdio.registerProducer(self._connection.transport, True)
+        self._stdio.registerProducer(self._connection, True)
         self._conversation.handle(Joined(self._session.name, self._session.key))
         self._connection.listen(self._hear)
         self._settle()
@@ -327,10 +329,13 @@ class Console(Protocol):
 async def join(reactor: Any, options: Namespace) -> Exit:
     """``chatbox join``: talk until the person leaves."""
     connection = await join_server(reactor, options.host, options.name or own_name())
+    endpoint, _ = endpoint_for(reactor, options.host)
+    reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)
     fetcher = Fetcher(reactor, connection.peer, options.udp_via)
     console = Console(reactor, connection, fetcher, terminal=is_terminal(1))
     try:
         return await console.run()
     finally:
+        reconnector.stop()
         connection.drop()
         await fetcher.tell_ends()

@@ -46,6 +46,8 @@ __all__ = ["MAX_DOWNLOADS", "Conversation"]
 # of commands from opening files without end.
 MAX_DOWNLOADS: Final = 16
 
+_AWAY: Final = (State.AWAY, State.REJOINING)
+
 
 class Conversation:
     """One person's dealings with one server, over one session."""
@@ -100,8 +102,10 @@ class Conversation:
                 self._steer(steering, name)
             case Quit():
                 self.leave()
-            case _ if self.session.state is not State.JOINED:
+            case _ if self.session.state not in (State.JOINED, *_AWAY):
                 self._tell("Not connected.")
+            case _ if self.session.state in _AWAY and not isinstance(action, Say):
+                self._tell("Not connected at the moment; try again when we are back.")
             case _ if self.session.is_full:
                 self._tell("Too much is waiting for the server; try again in a moment.")
             case Say(text=text, recipient=recipient):
@@ -132,6 +136,8 @@ class Conversation:
         self.downloads = []
         if self.session.state is State.JOINED:
             self.session.leave()
+        elif self.session.state in _AWAY:
+            self.session.give_up()
         elif self._lost is not None:
             self.status = Exit.LOST
         self._flush()

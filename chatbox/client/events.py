@@ -11,9 +11,12 @@ from typing import Final
 
 __all__ = [
     "EVERYONE",
+    "Back",
+    "Cut",
     "Event",
     "Failed",
     "FileList",
+    "Gap",
     "Garbled",
     "HistoryPage",
     "JoinRefused",
@@ -36,7 +39,7 @@ EVERYONE: Final = "all"
 
 
 class Kind(Enum):
-    """What a request asks for; the value is its name on the wire."""
+    """What a request asks for; `wire` is its name on the wire."""
 
     CONNECT = "connect"
     DISCONNECT = "disconnect"
@@ -46,6 +49,13 @@ class Kind(Enum):
     DOWNLOAD = "download"
     HISTORY = "history"
     PING = "ping"
+    CATCH_UP = "catch up"
+    """History again, that we ask for ourselves after a cut."""
+
+    @property
+    def wire(self) -> str:
+        """How the request is spelt."""
+        return Kind.HISTORY.value if self is Kind.CATCH_UP else str(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,11 @@ class Presence:
     name: str
     here: bool
     at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages are missing here: the server no longer has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +201,21 @@ class Lost:
     unanswered: tuple[Request, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The connection is gone, and the session waits for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """There is a connection again, what was missed has been handed out, nothing is said twice."""
+
+
 Event = (
-    Joined
+    Back
+    | Cut
+    | Gap
+    | Joined
     | JoinRefused
     | Said
     | Presence

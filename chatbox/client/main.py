@@ -139,6 +139,14 @@ def arguments() -> argparse.ArgumentParser:
     visitor = "the name to go by [default: your name with a random ending]"
 
     join = add("join", "Talk, in a terminal or through a pipe", "your name [default: see --help]")
+    join.add_argument(
+        "--reconnect",
+        metavar="SECONDS",
+        type=_seconds,
+        default=3600.0,
+        help="how long to try to come back when the connection is cut; 0: not at all"
+        " [default: an hour]",
+    )
     _add_relay(join)
 
     get = add("get", "Download one file; prints its sha-256 and its path", visitor)
@@ -186,6 +194,13 @@ def _add_relay(parser: argparse.ArgumentParser) -> None:
 def _text(argument: str) -> str:
     """An argument as text that can be sent: bytes that are not UTF-8 are replaced."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _seconds(text: str) -> float:
+    """A time that somebody is willing to wait."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return float(text)
 
 
 def _count(argument: str) -> int:

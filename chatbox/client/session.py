@@ -13,6 +13,11 @@ does not give numbers back is understood too: its answer belongs to the oldest r
 A server is a peer like any other. What it may make grow is bounded, a key or a response that we do
 not know is ignored, and a line that makes no sense costs a warning, not the connection.
 
+A session may outlive its connection (`survive`). When that is cut, the session is AWAY; the driver
+brings another one, and `rejoin` takes the name over again. What was missed is asked for from
+`last_id` on and handed out once, in order; then what has not been answered is sent again, under its
+old numbers, by which the server knows it. What is said while away leaves then, too.
+
 Ways not taken: a Deferred for each request (the console and the window want events in their order,
 and what was sent but never answered must outlive a connection); one callback for each event (a
 dozen names to wire where one `match` reads better).
@@ -27,12 +32,16 @@ from enum import Enum
 from typing import Final
 
 from chatbox.chat import wire
+from chatbox.chat.codes import Code
 from chatbox.chat.wire import Message
 from chatbox.client import answers
 from chatbox.client.events import (
     EVERYONE,
+    Back,
+    Cut,
     Event,
     Failed,
+    Gap,
     Garbled,
     HistoryPage,
     Joined,
@@ -55,6 +64,8 @@ __all__ = ["MAX_LINE", "MAX_PENDING", "TRANSITIONS", "Cause", "ClientSession", "
 MAX_LINE: Final = wire.MAX_ANSWER_BYTES
 # More unanswered requests than anybody needs; the driver stops reading its input there.
 MAX_PENDING: Final = 256
+# Messages that are asked for at once when some were missed; a server of ours sends no more.
+CATCH_UP_PAGE: Final = 1000
 # What one answer to `history` may hold; a server of ours sends less.
 MAX_HISTORY: Final = 10_000
 
@@ -65,6 +76,8 @@ class State(Enum):
     FRESH = "fresh"  # connected, without a name
     JOINING = "joining"  # asked for a name
     JOINED = "joined"
+    AWAY = "away"  # the connection is cut, and another one may come
+    REJOINING = "rejoining"  # asked for our name, and for what was missed
     LEAVING = "leaving"  # said goodbye; the server has yet to close
     ENDED = "ended"
 
@@ -76,6 +89,9 @@ class Cause(Enum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     LEAVE = "leave"
+    CUT = "cut"
+    REJOIN = "rejoin"
+    CAUGHT_UP = "caught up"
     LOST = "lost"
 
 
@@ -86,12 +102,23 @@ TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
         Cause.REFUSED: State.FRESH,
         Cause.LOST: State.ENDED,
     },
-    State.JOINED: {Cause.LEAVE: State.LEAVING, Cause.LOST: State.ENDED},
+    State.JOINED: {Cause.LEAVE: State.LEAVING, Cause.CUT: State.AWAY, Cause.LOST: State.ENDED},
+    State.AWAY: {Cause.REJOIN: State.REJOINING, Cause.LOST: State.ENDED},
+    State.REJOINING: {
+        Cause.CAUGHT_UP: State.JOINED,
+        Cause.CUT: State.AWAY,
+        Cause.LOST: State.ENDED,
+    },
     State.LEAVING: {Cause.LOST: State.ENDED},
     State.ENDED: {},
 }
 
 _NOTHING: Final = Message()
+
+# Refusals that may be over by the next attempt.
+_PASSING: Final = frozenset(
+    {Code.LOG_UNAVAILABLE, Code.BUSY, Code.INTERNAL_ERROR, Code.SERVER_STOPPING}
+)
 
 
 class ClientSession:
@@ -104,12 +131,14 @@ class ClientSession:
         self.key = ""
         """What takes our name over again after a cut connection."""
         self.last_id = 0
-        """The place in the log of the newest message heard."""
+        """The place in the log of the newest thing handed out."""
+        self.survives = False
+        """Whether the session waits for another connection when one is cut."""
         self.ignored = 0
         """How many lines made no sense."""
         self._pending: dict[int, Request] = {}
         self._last_number = 0
-        self._held: deque[Said | Presence] = deque()
+        self._held: deque[tuple[int, Said | Presence | Gap]] = deque()
         self._events: deque[Event] = deque()
         self._lines = LineBuffer(MAX_LINE)
         self._outgoing: list[bytes] = []
@@ -130,6 +159,26 @@ class ClientSession:
         """The connection is gone, for whatever reason. Nothing happens after this."""
         if self.state is State.ENDED:
             return
+        if self.survives and self.state in (State.JOINED, State.REJOINING):
+            self._cut()
+        elif self.state is not State.AWAY:
+            self.give_up()
+
+    def survive(self) -> None:
+        """From now on, wait for another connection when this one is cut."""
+        self.survives = True
+
+    def rejoin(self, server: str) -> None:
+        """There is a connection again: take our name over, and ask what was missed."""
+        self._move(Cause.REJOIN)
+        self._ask(
+            Kind.CONNECT,
+            Message(sender=self.name, recipient=f"server:{server}", key=self.key or None),
+            text=self.name,
+        )
+
+    def give_up(self) -> None:
+        """There is no connection and will be none. Nothing happens after this."""
         expected = self.state is State.LEAVING
         self._release()
         self._move(Cause.LOST)
@@ -179,7 +228,7 @@ class ClientSession:
         return self._ask(Kind.DISCONNECT)
 
     def say(self, text: str, recipient: str = EVERYONE) -> int:
-        """Say something to everyone or to one person."""
+        """Say something to everyone or to one person; while away, as soon as we are back."""
         return self._ask(
             Kind.SAY, Message(recipient=recipient, text=text), recipient=recipient, text=text
         )
@@ -217,18 +266,58 @@ class ClientSession:
         self, kind: Kind, message: Message = _NOTHING, *, recipient: str = "", text: str = ""
     ) -> int:
         """Send a request, and remember it until it is answered."""
-        allowed = _ASKABLE.get(kind, State.JOINED)
-        if self.state is not allowed:
+        if self.state not in _ASKABLE.get(kind, _JOINED):
             raise LocalError(f"a {kind.value} request does not fit a session that is {self.state}")
         if self.is_full and kind is not Kind.DISCONNECT:
             raise LocalError(f"{MAX_PENDING} requests wait for their answers")
         number = self._last_number + 1
         # Before it is remembered: what cannot be written as a line has not been asked.
-        line = wire.format_line(replace(message, request=kind.value, sequence=number))
+        line = wire.format_line(replace(message, request=kind.wire, sequence=number))
         self._last_number = number
         self._pending[number] = Request(number, kind, recipient, text)
-        self._outgoing.append(line)
+        if kind is not Kind.SAY or self.state is State.JOINED:
+            self._outgoing.append(line)
         return number
+
+    def _cut(self) -> None:
+        """Wait for another connection. Only messages are worth keeping until then."""
+        if self.state is State.JOINED:
+            self._release()
+            self._events.append(Cut())
+        self._held.clear()  # what came before all that was missed will be asked for again
+        self._move(Cause.CUT)
+        self._outgoing.clear()
+        self._lines = LineBuffer(MAX_LINE)
+        for request in self.pending:
+            if request.kind is not Kind.SAY:
+                del self._pending[request.number]
+                if request.kind not in (Kind.CONNECT, Kind.CATCH_UP):
+                    problem = Problem("", "The connection was lost before the server answered.")
+                    self._events.append(Failed(request, problem))
+
+    def _catch_up(self) -> None:
+        self._ask(Kind.CATCH_UP, Message(count=CATCH_UP_PAGE, after=self.last_id))
+
+    def _caught_up(self, count: int, more: bool) -> None:
+        """A page of what was missed has come: hand it out, and go on."""
+        news = list(self._held)
+        # What everybody hears may have come before the page that has it, too.
+        live = news[: len(news) - count] if count else news
+        page = news[len(news) - count :] if count else []
+        gaps = [one for one in live if isinstance(one[1], Gap)]
+        self._held = deque(one for one in live if not isinstance(one[1], Gap))
+        for place, one in (*gaps, *page):
+            self._hand_out(place, one)
+        if more and page:
+            self._catch_up()
+            return
+        self._move(Cause.CAUGHT_UP)
+        self._release()
+        for request in self.pending:
+            message = Message(recipient=request.recipient, text=request.text)
+            line = replace(message, request=request.kind.wire, sequence=request.number)
+            self._outgoing.append(wire.format_line(line))
+        self._events.append(Back())
 
     def _receive_line(self, line: bytes) -> None:
         """Take one line of the server."""
@@ -238,9 +327,13 @@ class ClientSession:
             message = wire.parse_line(line)
             match message.response:
                 case "message_received":
-                    self._hear(answers.said(message))
+                    self._hear(message.sequence or 0, answers.said(message))
                 case "presence":
-                    self._hear(answers.presence(message))
+                    news = answers.presence(message)
+                    self._notice_another_log(message.sequence or 0, news)
+                    self._hear(message.sequence or 0, news)
+                case "gap":
+                    self._hear(message.sequence or 0, Gap())
                 case "error":
                     self._receive_error(message)
                 case str(response) if response in answers.KINDS:
@@ -250,29 +343,46 @@ class ClientSession:
         except RemoteError as error:
             self._ignore(error.detail or error.code)
 
-    def _hear(self, news: Said | Presence) -> None:
+    def _hear(self, place: int, news: Said | Presence | Gap) -> None:
         """Something is said now, or it is part of the history that was asked for.
 
         The two look the same. History comes in one piece right before its answer, which says how
         many messages it was; so while that answer is awaited, news is held.
         """
-        if isinstance(news, Said):
-            self.last_id = max(self.last_id, news.id)
-        self._held.append(news)
-        if len(self._held) > MAX_HISTORY or not self._awaits(Kind.HISTORY):
-            self._events.append(self._held.popleft())
+        self._held.append((place, news))
+        if len(self._held) > MAX_HISTORY or not self._awaits(Kind.HISTORY, Kind.CATCH_UP):
+            self._hand_out(*self._held.popleft())
+
+    def _notice_another_log(self, place: int, news: Presence) -> None:
+        """A server that lost its log, such as one in memory, begins to count anew."""
+        if (
+            self.state is State.REJOINING
+            and news.here
+            and news.name == self.name
+            and 0 < place <= self.last_id
+        ):
+            self._events.append(Gap())
+            self.last_id = 0
 
     def _release(self) -> None:
         """What was held is no history."""
-        self._events.extend(self._held)
-        self._held.clear()
+        while self._held:
+            self._hand_out(*self._held.popleft())
 
-    def _awaits(self, kind: Kind) -> bool:
-        return any(request.kind is kind for request in self._pending.values())
+    def _hand_out(self, place: int, news: Said | Presence | Gap) -> None:
+        """Hand out what has not been: places grow, so what lies behind us has come before."""
+        if not place or place > self.last_id or isinstance(news, Gap):
+            self._events.append(news)
+            self.last_id = max(self.last_id, place)
+
+    def _awaits(self, *kinds: Kind) -> bool:
+        return any(request.kind in kinds for request in self._pending.values())
 
     def _receive_error(self, message: Message) -> None:
         """A refusal that is no answer of its own kind, or a word about the connection itself."""
         problem = answers.problem(message)
+        if problem.code == Code.REPLACED:
+            self.survives = False  # else the two connections would replace each other for ever
         request = self._pending.pop(message.sequence or 0, None)
         if self.state is State.JOINING and (request is None or request.kind is Kind.CONNECT):
             request = request or self._take(Kind.CONNECT, None)
@@ -287,7 +397,13 @@ class ClientSession:
             self._fail(request, answers.problem(message))
             return
         try:
-            self._events.append(self._read(request, message))
+            if request.kind is Kind.CATCH_UP:
+                self._caught_up(answers.history_count(message), message.after is not None)
+            elif self.state is State.REJOINING and request.kind is Kind.CONNECT:
+                self.key = message.key or self.key
+                self._catch_up()
+            else:
+                self._events.append(self._read(request, message))
         except RemoteError as error:
             self._fail(request, Problem(error.code, error.detail))
             self._ignore(error.detail)
@@ -295,21 +411,33 @@ class ClientSession:
     def _take(self, kind: Kind, number: int | None) -> Request | None:
         """Remove the request that an answer of this kind and number belongs to."""
         if number is None:
-            number = next((one.number for one in self.pending if one.kind is kind), 0)
+            number = next((one.number for one in self.pending if one.kind.wire == kind.wire), 0)
         request = self._pending.get(number)
-        if request is None or request.kind is not kind:
+        if request is None or request.kind.wire != kind.wire:
             return None
         return self._pending.pop(number)
 
     def _fail(self, request: Request | None, problem: Problem) -> None:
         """Say that a request was refused."""
-        if not self._awaits(Kind.HISTORY):
+        if self.state is State.REJOINING and request and request.kind is not Kind.SAY:
+            self._fail_to_rejoin(request, problem)
+            return
+        if not self._awaits(Kind.HISTORY, Kind.CATCH_UP):
             self._release()
         if request is not None and request.kind is Kind.CONNECT:
             self._move(Cause.REFUSED)
             self._events.append(JoinRefused(request.text, problem))
         else:
             self._events.append(Failed(request, problem))
+
+    def _fail_to_rejoin(self, request: Request, problem: Problem) -> None:
+        """Try again later, unless the name is somebody else's now."""
+        if request.kind is Kind.CONNECT and problem.code not in _PASSING:
+            self._events.append(JoinRefused(self.name, problem))
+            self.survives = False
+            self.give_up()
+        else:
+            self._cut()
 
     def _ignore(self, why: str) -> None:
         """Go on after a line that makes no sense; say so the first time."""
@@ -332,6 +460,8 @@ class ClientSession:
                 return answers.offer(request, message)
             case Kind.HISTORY:
                 return self._history(request, message)
+            case Kind.CATCH_UP:
+                raise LocalError("What was missed is no event of its own")
             case Kind.SAY | Kind.PING:
                 return Succeeded(request, message.time)
 
@@ -347,7 +477,7 @@ class ClientSession:
         count = answers.history_count(message)
         said: deque[Said] = deque()
         while self._held and len(said) < count:
-            newest = self._held[-1]
+            _, newest = self._held[-1]
             if not isinstance(newest, Said):
                 break
             said.appendleft(newest)
@@ -356,8 +486,12 @@ class ClientSession:
         return HistoryPage(request, tuple(said))
 
 
-_ASKABLE: Final[Mapping[Kind, State]] = {
+_JOINED: Final = frozenset({State.JOINED})
+_ASKABLE: Final[Mapping[Kind, frozenset[State]]] = {
     # A request's state has changed already when these two are written. All others need a name.
-    Kind.CONNECT: State.JOINING,
-    Kind.DISCONNECT: State.LEAVING,
+    Kind.CONNECT: frozenset({State.JOINING, State.REJOINING}),
+    Kind.DISCONNECT: frozenset({State.LEAVING}),
+    Kind.CATCH_UP: frozenset({State.REJOINING}),
+    # What is said while away is sent when we are back.
+    Kind.SAY: frozenset({State.JOINED, State.AWAY, State.REJOINING}),
 }

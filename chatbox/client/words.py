@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Final
 from chatbox.chat.codes import Code, sentence
 from chatbox.client.events import (
     EVERYONE,
+    Back,
+    Cut,
     Event,
     Failed,
     FileList,
+    Gap,
     Garbled,
     HistoryPage,
     Joined,
@@ -98,6 +101,12 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
             ]
         case Failed(request=request, problem=problem):
             return [f"{_refused(request)}{explain(problem)}"]
+        case Gap():
+            return ["* Some messages are missing here: the server no longer has them."]
+        case Cut():
+            return ["* The connection is cut; coming back..."]
+        case Back():
+            return ["* Back again."]
         case Garbled(detail=detail):
             return [
                 f"The server sent something that makes no sense ({printable(detail)}); ignored."
