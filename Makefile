@@ -75,9 +75,11 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 
-# Without netcat the tests that talk through it are skipped, which counts as a failure in CI only.
+# Without these the tests that need them are skipped, which counts as a failure in CI only.
 system:
 	@command -v nc >/dev/null || { $(call install,netcat-openbsd,nc (some tests talk through it)); } || true
+	@command -v redis-server >/dev/null || \
+	    { $(call install,redis-server,redis-server (the tests of the redis log start it)); } || true
 
 $(VENV)/python:
 	@[ -n "$(PYTHON)" ] || { $(call install,python3 python3-venv,a Python of version 3.10 or newer); }

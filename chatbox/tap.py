@@ -23,13 +23,15 @@ from twisted.application import service, strports
 from twisted.internet import endpoints, task
 from twisted.python import usage
 
+from chatbox.chat.cluster import SharedNames
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
-from chatbox.log import open_log
+from chatbox.log import MessageLog, open_log
 from chatbox.log.keep import parse_keep
+from chatbox.log.redis import RedisLog
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import Shelf
 
@@ -56,7 +58,12 @@ class Options(usage.Options):
         ["files", None, "files", "The folder whose files are shared."],
         ["udp-ports", None, "55000-55019", "The UDP ports for downloads: one, or FIRST-LAST."],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
-        ["log", None, "sqlite:", "Where messages are kept: sqlite:PATH, or memory:."],
+        [
+            "log",
+            None,
+            "sqlite:",
+            "Where messages are kept: sqlite:PATH, redis://HOST/DB or memory:.",
+        ],
         ["keep", None, "all", "How much is kept, such as 90d,1000000,2GB."],
         [
             "state-dir",
@@ -136,7 +143,7 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         state_dir=options["state-dir"],
         keep=options["keep"],
     )
-    room = Room(log, LocalNames(secrets.token_urlsafe), Turn(partial(reactor.callLater, 0)))
+    room = _make_room(log, Turn(partial(reactor.callLater, 0)))
     factory = ChatFactory(room, shelf, ShelfDownloads(shelf, transfers), reactor)
 
     server = service.MultiService()
@@ -146,6 +153,21 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         # Unlike the plain endpoint service, strports makes a failure to bind end the program.
         strports.service(description, factory, reactor).setServiceParent(server)
     return server
+
+
+def _make_room(log: MessageLog, turn: Turn) -> Room:
+    """Make a room; if the log is one for several servers, so are its names."""
+    if not isinstance(log, RedisLog):
+        return Room(log, LocalNames(secrets.token_urlsafe), turn)
+    names = SharedNames(log.lease, secrets.token_urlsafe)
+    room = Room(log, names, turn)
+
+    def lost() -> None:
+        names.forget_all()
+        room.expel_all()
+
+    log.lease.on_lost = lost
+    return room
 
 
 def common_interface(descriptions: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ __all__ = [
     "LocalNames",
     "Name",
     "Names",
+    "is_token",
     "parse_name",
 ]
 
@@ -53,7 +54,7 @@ names somebody; one entry takes some 500 bytes."""
 _shown = get_profile("NicknameCasePreserved")
 _compared = get_profile("NicknameCaseMapped")
 
-_is_token = re.compile(r"[A-Za-z0-9_-]{22,64}").fullmatch
+is_token: Final = re.compile(r"[A-Za-z0-9_-]{22,64}").fullmatch
 """At least 128 bits in base64url, which is what `secrets.token_urlsafe(16)` makes."""
 
 
@@ -140,7 +141,7 @@ class LocalNames:
 
     def claim(self, name: Name, token: str | None, answer: Callable[[Claim | Code], None]) -> None:
         """Give `name` to whoever comes first, or has its token."""
-        if token is not None and not _is_token(token):
+        if token is not None and not is_token(token):
             answer(Code.BAD_TOKEN)
             return
         held = self._claims.get(name.key)

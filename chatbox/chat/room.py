@@ -20,6 +20,7 @@ but always before they hear of somebody new under that name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -85,7 +86,8 @@ PLACES: Final = {
 class Seat:
     """One connection's stake in the room.
 
-    `replaced` is called when another connection with the same token takes the place of this one.
+    `replaced` is called when another connection with the same token takes the place of this one,
+    `expelled` when the name could not be kept.
     """
 
     def __init__(
@@ -94,10 +96,12 @@ class Seat:
         *,
         answer: Callable[[Person | Code], None],
         replaced: Callable[[], None],
+        expelled: Callable[[], None] = lambda: None,
     ) -> None:
         self.outbox = outbox
         self.answer = answer
         self.replaced = replaced
+        self.expelled = expelled
         self.person: Person | None = None
         self.left = False
 
@@ -141,6 +145,8 @@ class Room:
         self.fanout = Fanout(turn)
         self._people: dict[str, Person] = {}
         """Everybody who is coming or here, by the key of their name."""
+        self._elsewhere: dict[str, tuple[str, str]] = {}
+        """Whom other servers of the same room have: name and identity, by the key of the name."""
         self._gathered: list[Entry] = []
         self._unheard: list[Entry] = []
         """Departures that the log did not take; they go ahead of what comes next."""
@@ -149,7 +155,8 @@ class Room:
 
     def names(self) -> list[str]:
         """Return the names of those who are here, the longest here first."""
-        return [p.name.text for p in self._people.values() if p.place is Place.HERE]
+        here = [p.name.text for p in self._people.values() if p.place is Place.HERE]
+        return here + [name for name, _ in self._elsewhere.values()]
 
     def join(self, name: Name, token: str | None, seat: Seat) -> None:
         """Ask to be here. `seat.answer` gets the person, once here, or the code of a refusal.
@@ -195,10 +202,8 @@ class Room:
         if recipient.lower() == EVERYBODY:
             to, readers = EVERYBODY, _ANYBODY
         else:
-            listener = self._find(recipient)
-            if listener is None or listener.place is not Place.HERE:
-                raise RemoteError(Code.NO_SUCH_USER)
-            to, readers = listener.name.text, (speaker.identity, listener.identity)
+            to, identity = self._look_up(recipient)
+            readers = (speaker.identity, identity)
         self._uncommitted_bytes += cost
         origin = _Saying(answer, cost)
         attempt = None
@@ -217,6 +222,11 @@ class Room:
         if seat.person is None:
             raise LocalError("Only somebody who is here can read the log")
         self._log.history(after, count, seat.person.identity, answer)
+
+    def expel_all(self) -> None:
+        """No name could be kept: everybody here must come again. Others tell that they are gone."""
+        for person in list(self._people.values()):
+            self._expel(person, lambda seat: seat.expelled())
 
     # From the names.
 
@@ -259,7 +269,10 @@ class Room:
             elif record.readers:
                 self._deliver(record)
             else:
-                self.fanout.share(heard(record))
+                if record.kind is not Kind.MESSAGE and origin is None:
+                    self._note_elsewhere(record)
+                if record.kind in _RESPONSES:
+                    self.fanout.share(heard(record))
             if isinstance(origin, _Saying):
                 self._uncommitted_bytes -= origin.cost
                 origin.answer(None)
@@ -279,7 +292,22 @@ class Room:
             elif isinstance(origin, Person) and origin.name.key not in self._people:
                 self._unheard.append(entry)
 
+    def _note_elsewhere(self, record: Record) -> None:
+        """Another server has told who comes and goes there."""
+        if not record.identity:
+            return
+        key = parse_name(record.sender).key
+        person = self._people.get(key)
+        if record.kind is Kind.MOVED and person and person.identity == record.identity:
+            self._expel(person, lambda seat: seat.replaced())
+        if record.text == LEFT:
+            if self._elsewhere.get(key, ("", ""))[1] == record.identity:
+                del self._elsewhere[key]
+        elif key not in self._people:
+            self._elsewhere[key] = record.sender, record.identity
+
     def _arrive(self, person: Person, record: Record) -> None:
+        self._elsewhere.pop(person.name.key, None)
         if person.seat is None:
             self.fanout.share(heard(record))
             self._depart(person)
@@ -315,6 +343,25 @@ class Room:
             return self._people.get(parse_name(raw).key)
         except RemoteError:
             return None
+
+    def _look_up(self, raw: str) -> tuple[str, str]:
+        """Return the name and the identity of somebody in the room. Raises RemoteError."""
+        listener = self._find(raw)
+        if listener is not None and listener.place is Place.HERE:
+            return listener.name.text, listener.identity
+        with suppress(RemoteError):
+            if elsewhere := self._elsewhere.get(parse_name(raw).key):
+                return elsewhere
+        raise RemoteError(Code.NO_SUCH_USER)
+
+    def _expel(self, person: Person, tell: Callable[[Seat], None]) -> None:
+        """Let somebody go without a word to the others."""
+        seat, person.seat = person.seat, None
+        self._forget(person)
+        if seat is not None:
+            seat.left = True
+            seat.outbox.stop_listening()
+            tell(seat)
 
     def _gather(self, entry: Entry) -> None:
         self._gathered.append(entry)
@@ -357,4 +404,6 @@ def _mark(number: int, recipient: str, text: str) -> bytes:
 
 
 def _presence(person: Person, what: str) -> Entry:
-    return Entry(Kind.PRESENCE, person.name.text, EVERYBODY, what, origin=person)
+    return Entry(
+        Kind.PRESENCE, person.name.text, EVERYBODY, what, origin=person, identity=person.identity
+    )

@@ -194,6 +194,7 @@ class Session:
             self._outbox,
             answer=partial(self._joined, asked),
             replaced=partial(self.dismiss, Code.REPLACED),
+            expelled=partial(self.dismiss, Code.LOG_UNAVAILABLE),
         )
         self._room.join(name, asked.message.key, self._seat)
 

@@ -160,6 +160,7 @@ def open_log(
     - ``memory:`` keeps a bounded number of messages until the process ends.
     - ``sqlite:PATH`` keeps them in a file; without a path, in `state_dir`. With ``?sync=normal``
       it does not wait for the disk: faster, and a power cut may take the last messages.
+    - ``redis://HOST:PORT/DB`` is shared by several processes: see `chatbox.log.redis`.
 
     `now` is the clock, in seconds since the epoch. `call_from_thread` has a function called in the
     thread of the caller, soon: a reactor's ``callFromThread``. `keep` says what may be forgotten.
@@ -177,7 +178,13 @@ def open_log(
 
         path, sync = parse_place(rest, state_dir)
         return SqliteLog(path, now, call_from_thread or _no_thread, sync, keep or EVERYTHING)
-    raise ValueError(f"There is no log of the kind {url!r}; write memory: or sqlite:PATH.")
+    if kind in ("redis", "rediss") and url != kind:
+        from chatbox.log.redis import RedisLog
+
+        return RedisLog(url, keep or EVERYTHING)
+    raise ValueError(
+        f"There is no log of the kind {url!r}; write memory:, sqlite:PATH or redis://HOST/DB."
+    )
 
 
 def _no_thread(*_: object) -> None:

@@ -145,6 +145,8 @@ class Talker:
                     self._catch_up()
                 else:
                     self.lost()  # the dead server's ghost still has the name
+            case "error":
+                self.lost()  # the log cannot be reached, or the server wants us to come again
             case "message_received":
                 if self.catching_up:
                     self._live.append(message)

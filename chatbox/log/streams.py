@@ -1,0 +1,116 @@
+"""What the streams of a Redis log hold, and where a Redis is: all that needs no connection."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from chatbox.log import Entry, Kind, Record, gap
+
+__all__ = [
+    "Place",
+    "entry_of",
+    "id_of",
+    "page_of",
+    "parse_place",
+    "place_of",
+    "record_of",
+    "words_of",
+]
+
+_SEQUENCE_BITS: Final = 20
+"""A million places each millisecond, until the year 2248."""
+
+
+def place_of(id: bytes) -> int:
+    """Return the place that a stream's id, ``MILLISECONDS-NUMBER``, means."""
+    at, _, number = id.partition(b"-")
+    return (int(at) << _SEQUENCE_BITS) | int(number or 0)
+
+
+def id_of(place: int) -> str:
+    """Return the stream's id that a place means."""
+    return f"{place >> _SEQUENCE_BITS}-{place & ((1 << _SEQUENCE_BITS) - 1)}"
+
+
+def words_of(entry: Entry | Record) -> list[str]:
+    """What the script is told of an entry; the last word is what the streams keep of it."""
+    attempt = entry.attempt if isinstance(entry, Entry) else None
+    data = [entry.sender, entry.recipient, entry.text, entry.readers, entry.identity]
+    return [
+        entry.kind.value,
+        " ".join(entry.readers),
+        attempt.who if attempt else "",
+        attempt.mark.hex() if attempt else "",
+        json.dumps(data, ensure_ascii=False, separators=(",", ":")),
+    ]
+
+
+def entry_of(kind: Kind, data: bytes) -> Entry:
+    """Return the entry that somebody has appended; see `words_of`."""
+    sender, recipient, text, readers, identity = json.loads(data)
+    return Entry(kind, sender, recipient, text, tuple(readers), identity=identity)
+
+
+def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
+    """Return the record of an entry at a place, whose time is Redis's."""
+    at = place >> _SEQUENCE_BITS
+    return Record(
+        place,
+        *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),
+        repeated=repeated,
+        identity=e.identity,
+    )
+
+
+def _kept(id: bytes, fields: list[bytes]) -> Record:
+    return record_of(place_of(id), entry_of(Kind.MESSAGE, fields[1]))
+
+
+def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
+    """Put together what the streams have, and say if something is missing."""
+    *streams, info = replies
+    found = [_kept(id, fields) for rows in streams for id, fields in rows or ()]
+    found.sort(key=lambda record: record.id)
+    if after is None:
+        return found[-count:] if count else []
+    floor = place_of(dict(zip(info[::2], info[1::2], strict=True)).get(_DELETED, b"0-0"))
+    return [*([gap(floor)] if 0 < after < floor else []), *found[:count]]
+
+
+_DELETED: Final = b"max-deleted-entry-id"
+"""What XINFO calls the place up to which a stream is forgotten; Redis has it from 7.0 on."""
+
+
+class Place:
+    """Where a Redis is, and how to get in."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        try:
+            port = 6379 if parts.port is None else parts.port
+        except ValueError:
+            port = 0
+        match = re.fullmatch(r"/?(\d{0,4})", parts.path)
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname or not match or not port:
+            raise ValueError(
+                "Write redis://HOST:PORT/DB or rediss://USER:PASSWORD@HOST:PORT/DB for TLS."
+            )
+        self.host, self.port, self.tls = parts.hostname, port, parts.scheme == "rediss"
+        self.username = unquote(parts.username) if parts.username else None
+        self.password = unquote(parts.password) if parts.password else None
+        self.database = int(match[1] or 0)
+
+
+def parse_place(url: str) -> Place:
+    """Read ``redis://[USER:PASSWORD@]HOST[:PORT][/DB]``, or ``rediss:`` for TLS; see `Place`.
+
+    Raises ValueError with a sentence for people, also if txredisapi is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("txredisapi") is None:
+        raise ValueError('It needs txredisapi; install "chatbox[redis]".')
+    return Place(url)

@@ -1,0 +1,82 @@
+"""A real redis-server for tests, on a port of its own, and a reactor to talk to it with."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.server import free_port
+
+PATIENCE = 30.0
+
+MISSING = None if shutil.which("redis-server") else "there is no redis-server on this machine"
+"""Why tests that need one are skipped."""
+
+
+class RedisServer:
+    """One `redis-server` that keeps its files in `folder`; it can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port(socket.SOCK_STREAM)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._command = [
+            *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--dir", str(folder), "--save", "", "--appendonly", "yes"),
+            *("--appendfsync", "always", *options),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if self.ask(b"PING\r\n") == b"+PONG\r\n":
+                return
+            time.sleep(0.01)
+        raise AssertionError("redis-server does not answer")
+
+    def ask(self, command: bytes) -> bytes:
+        """Send it an inline command and return the beginning of the answer."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+                connection.sendall(command)
+                return connection.recv(1 << 16)
+        except OSError:
+            return b""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def own_reactor() -> Any:
+    """A reactor that is nobody else's, and runs when we say so."""
+    from twisted.internet.epollreactor import EPollReactor
+
+    return EPollReactor()
+
+
+def run_until(reactor: Any, done: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Let a reactor work until something is true."""
+    until = time.monotonic() + patience
+    while not done():
+        assert time.monotonic() < until, "it takes too long"
+        reactor.iterate(0.01)

@@ -1,0 +1,156 @@
+"""Several servers on one Redis are one room: names, presence, private messages, and crashes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatbox.chat.wire import Message, parse_list, parse_request
+from chatbox.log import Record
+from chatbox.log.redis import RedisLog
+from tests.helpers.crash import Server, Talker, check, drive, talk_through_kills
+from tests.helpers.log import Heard
+from tests.helpers.redis import MISSING, RedisServer, own_reactor, run_until
+from tests.helpers.server import free_port
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+SEED = 4
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int) -> Iterator[tuple[RedisServer, list[Server]]]:
+    """A Redis and some servers on it, not started."""
+    redis = RedisServer(folder / "redis")
+    redis.start()
+    servers = [
+        Server(folder / f"node{n}", free_port(socket.SOCK_STREAM), "--log", redis.url)
+        for n in range(nodes)
+    ]
+    try:
+        yield redis, servers
+    finally:
+        for server in servers:
+            server.signal(signal.SIGCONT)
+            server.kill()
+        redis.kill()
+
+
+def stored(redis: RedisServer) -> list[tuple[int, str]]:
+    """What is in the log."""
+    reactor: Any = own_reactor()
+    log = RedisLog(redis.url, reactor=reactor)
+    Heard(log)
+    log.start()
+    run_until(reactor, lambda: log.connected)
+    answers: list[Sequence[Record] | None] = []
+    log.history(0, 1_000_000, "", answers.append)
+    run_until(reactor, lambda: bool(answers))
+    stopped: list[bool] = []
+    log.stop(lambda: stopped.append(True))
+    run_until(reactor, lambda: bool(stopped))
+    return [(record.id, record.text) for record in answers[0] or ()]
+
+
+class Person(Talker):
+    """A talker who says nothing by itself, and remembers all lines."""
+
+    def __init__(self, name: str, *places: int) -> None:
+        super().__init__(name, places, quiet=True)
+        self.lines: list[Message] = []
+
+    def _hear(self, message: Message) -> None:
+        self.lines.append(message)
+        super()._hear(message)
+
+    def ask(self, line: str) -> None:
+        """Send a line."""
+        self._send(parse_request(line.encode()))
+
+    def answer(self, response: str, text: str | None = None) -> bool:
+        """Whether such a line has come."""
+        return any(m.response == response and text in (None, m.text) for m in self.lines)
+
+
+def bring(*people: Person) -> None:
+    """Connect these, and wait until they are in."""
+    drive(people, lambda: all(p.token and not p.catching_up for p in people))
+
+
+def test_one_room(tmp_path: Path) -> None:
+    """Who is at one server is known at the others, and hears what is said there."""
+    with cluster(tmp_path, 2) as (_, servers):
+        for server in servers:
+            server.start()
+        ann, bob = (Person(n, s.port) for n, s in zip(("ann", "bob"), servers, strict=True))
+        bring(ann)
+        bring(bob)
+        drive([ann, bob], lambda: any(m.sender == "bob" for m in ann.lines))
+        for person in (ann, bob):
+            person.ask("<t:get_user_list>")
+        drive([ann, bob], lambda: ann.answer("user_list") and bob.answer("user_list"))
+        for person in (ann, bob):
+            [users] = [m.text for m in person.lines if m.response == "user_list"]
+            assert sorted(parse_list(users or "")) == ["ann", "bob"]
+        ann.ask("<r:BOB><t:message_request><m:psst><q:1>")
+        drive([ann, bob], lambda: bob.answer("message_received", "psst"))
+        drive([ann, bob], lambda: ann.answer("message_response", "True"))
+        assert not ann.answer("message_received", "psst")
+        # The name is taken everywhere; its owner may move, and the old connection hears so.
+        thief = Person("Ann", servers[1].port)
+        drive([thief], lambda: thief.answer("connect_response", "False"))
+        again = Person("ann", servers[1].port)
+        again.token = ann.token
+        drive([ann, again], lambda: again.answer("connect_response", "True") and not ann.connection)
+        assert any(m.error == "replaced" for m in ann.lines)
+        again.ask("<t:disconnect>")
+        drive([bob, again], lambda: any((m.sender, m.text) == ("ann", "left") for m in bob.lines))
+        bob.ask("<r:ann><t:message_request><m:psst><q:2>")
+        drive([bob], lambda: any(m.error == "no-such-user" for m in bob.lines))
+
+
+def test_killed_while_people_talk(tmp_path: Path) -> None:
+    """Servers and Redis die; everything acknowledged is there once, and all see one order."""
+    rng = random.Random(SEED)
+    with cluster(tmp_path, 3) as (redis, servers):
+
+        def kill(number: int) -> None:
+            if number == 2:
+                redis.kill()
+                redis.start()
+            else:
+                server = rng.choice(servers)
+                server.kill()
+                server.start()
+
+        talkers = talk_through_kills(servers, people=9, kills=5, rng=rng, kill=kill)
+        check(talkers, stored(redis))
+        assert min(len(t.acknowledged) for t in talkers) > 3
+
+
+def test_dead_server(tmp_path: Path) -> None:
+    """When a server dies or stands still, its people are announced as gone, once."""
+    with cluster(tmp_path, 3) as (_, servers):
+        for server in servers:
+            server.start()
+        ann, bob, cat = (Person(n, s.port) for n, s in zip("abc", servers, strict=True))
+        bring(ann)
+        bring(bob)
+        bring(cat)
+        servers[1].kill()
+        servers[2].signal(signal.SIGSTOP)
+        left = lambda: [m.sender for m in ann.lines if m.text == "left"]  # noqa: E731
+        drive([ann], lambda: sorted(map(str, left())) == ["b", "c"])
+        # Who was asleep knows that its names are gone, and says so.
+        servers[2].signal(signal.SIGCONT)
+        drive([ann, cat], lambda: cat.answer("error"))
+        ann.ask("<t:ping>")
+        drive([ann], lambda: ann.answer("ping_response"))
+        assert sorted(map(str, left())).count("b") == 1

@@ -1,0 +1,327 @@
+"""The log in Redis: it is a log, it is one for several nodes, and it survives what may happen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from chatbox.log import Attempt, Kind, MessageLog
+from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.redis import RedisLog
+from chatbox.log.store import Writer
+from chatbox.log.streams import parse_place, place_of
+from tests.helpers.chat import NOON
+from tests.helpers.log import Heard, presence, say, texts
+from tests.helpers.processes import PATIENCE, environment
+from tests.helpers.redis import MISSING, RedisServer, own_reactor, run_until
+from tests.test_log import LogConformance
+
+NOON_MS = int(NOON * 1000)
+
+
+class RedisTestCase(SynchronousTestCase):
+    """A server for all tests of a class, and logs that are stopped after each."""
+
+    server: ClassVar[RedisServer]
+    folder: ClassVar[str]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start the server."""
+        if MISSING:
+            raise SkipTest(MISSING)
+        cls.folder = tempfile.mkdtemp(prefix="chatbox-redis-")
+        cls.server = RedisServer(Path(cls.folder))
+        cls.server.start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """End it."""
+        cls.server.kill()
+        shutil.rmtree(cls.folder, ignore_errors=True)
+
+    def setUp(self) -> None:
+        """Begin with an empty Redis, for a reactor of our own."""
+        self.server.ask(b"FLUSHALL\r\n")
+        self.reactor: Any = own_reactor()
+        self.logs: list[RedisLog] = []
+        self.addCleanup(self.end)
+
+    def make_redis_log(self, keep: Keep = EVERYTHING) -> RedisLog:
+        """Make a log."""
+        log = RedisLog(self.server.url, keep, self.reactor)
+        self.logs.append(log)
+        return log
+
+    def node(self, keep: Keep = EVERYTHING) -> tuple[RedisLog, Heard]:
+        """Start a log, and wait until it is connected."""
+        log = self.make_redis_log(keep)
+        heard = Heard(log)
+        log.start()
+        self.run_until(lambda: log.connected)
+        return log, heard
+
+    def run_until(self, done: Any) -> None:
+        """Let things happen until something is true."""
+        run_until(self.reactor, done)
+
+    def end(self) -> None:
+        """Stop all logs."""
+        stopped: list[int] = []
+        for log in self.logs:
+            if log._services and log._stopping is None:
+                log.stop(lambda: stopped.append(1))
+            else:
+                stopped.append(1)
+        self.run_until(lambda: len(stopped) == len(self.logs))
+        for reader in self.reactor.removeAll():
+            reader.connectionLost(None)
+        self.reactor._poller.close()
+
+
+class RedisConformanceTests(RedisTestCase, LogConformance):
+    """The log in Redis is a log."""
+
+    def setUp(self) -> None:
+        """Start a log that nothing has been said in."""
+        RedisTestCase.setUp(self)
+        LogConformance.setUp(self)
+        self.settle()
+
+    def make_log(self) -> MessageLog:
+        """Make one."""
+        return self.make_redis_log()
+
+    def settle(self) -> None:
+        """Let them talk to the server."""
+        for log in self.logs:
+            if log._services and log._stopping is None:
+                self.run_until(lambda one=log: one.connected)
+            self.run_until(lambda one=log: not one.busy)
+
+    def test_stop(self) -> None:
+        """Once stopped, what was appended before is settled, and what comes later fails."""
+        stopped: list[bool] = []
+        self.log.append([say("before")])
+        self.log.stop(lambda: stopped.append(True))
+        self.run_until(lambda: stopped)
+        self.assertEqual(texts(self.records), ["before"])
+        self.append(say("after"))
+        self.assertEqual(texts(self.records), ["before"])
+        self.assertEqual([entry.text for entry in self.failed], ["after"])
+
+
+class NodesTests(RedisTestCase):
+    """Several nodes are one room."""
+
+    def test_one_order(self) -> None:
+        """All nodes hear everything in the same order, whoever says it."""
+        nodes = [self.node() for _ in range(3)]
+        for turn in range(20):
+            for number, (log, _) in enumerate(nodes):
+                log.append([say(f"{number} {turn} a"), presence(f"{number} {turn} b")])
+        self.run_until(lambda: all(len(heard.records) == 120 for _, heard in nodes))
+        first, *others = [[(r.id, r.kind, r.text) for r in heard.records] for _, heard in nodes]
+        for other in others:
+            self.assertEqual(other, first)
+        for number in range(3):
+            own = [text for _, _, text in first if text.startswith(f"{number} ")]
+            self.assertEqual(own, [f"{number} {turn} {x}" for turn in range(20) for x in "ab"])
+
+    def test_attempt_at_another_node(self) -> None:
+        """Who comes back at another node says nothing twice either."""
+        (one, heard_one), (two, heard_two) = self.node(), self.node()
+        attempt = Attempt("ann", b"x")
+        one.append([say("a", attempt=attempt)])
+        self.run_until(lambda: heard_one.records)
+        two.append([say("a", attempt=attempt, origin="again")])
+        self.run_until(lambda: not two.busy)
+        self.assertEqual(
+            [(r.text, r.repeated) for r in heard_two.records], [("a", False), ("a", True)]
+        )
+        self.assertEqual(heard_two.records[1].origin, "again")
+        self.assertEqual(len({r.id for r in heard_two.records}), 1)
+
+    def test_a_new_node_hears_what_is_new(self) -> None:
+        """What was said before it came is history, and it has that."""
+        one, heard_one = self.node()
+        one.append([say("old")])
+        self.run_until(lambda: heard_one.records)
+        two, heard_two = self.node()
+        one.append([say("new")])
+        self.run_until(lambda: heard_two.records)
+        self.assertEqual(texts(heard_two.records), ["new"])
+        answers: list[Any] = []
+        two.history(0, 9, "", answers.append)
+        self.run_until(lambda: answers)
+        self.assertEqual(texts(answers[0]), ["old", "new"])
+
+
+class FaultTests(RedisTestCase):
+    """Redis and the way to it fail."""
+
+    def setUp(self) -> None:
+        """Have a server for this test alone."""
+        self.server.kill()
+        self.server.start()
+        super().setUp()
+
+    def test_killed(self) -> None:
+        """Redis dies and comes back: what was appended meanwhile is there, once and in order."""
+        nodes = [self.node() for _ in range(2)]
+        (one, heard), (two, _) = nodes
+        one.append([say("0")])
+        self.run_until(lambda: not one.busy)
+        for turn in range(1, 4):
+            one.append([say(f"{turn} a")])
+            two.append([say(f"{turn} b")])
+            self.reactor.iterate(0.001)
+            self.server.kill()
+            one.append([say(f"{turn} c")])
+            self.reactor.iterate(0.001)
+            self.server.start()
+            self.run_until(lambda: not one.busy and not two.busy)
+        self.run_until(lambda: all(len(heard.records) >= 10 for _, heard in nodes))
+        for _, heard in nodes:
+            self.assertEqual(len(heard.records), 10)
+            self.assertEqual(heard.failed, [])
+            said = [r.text for r in heard.records]
+            self.assertEqual(
+                [t for t in said if "b" not in t],
+                ["0"] + [f"{t} {x}" for t in (1, 2, 3) for x in "ac"],
+            )
+        self.assertEqual(nodes[0][1].records[-1].id, nodes[1][1].records[-1].id)
+
+    def test_connections_cut(self) -> None:
+        """Connections that break at any moment, in the middle of answers too, lose nothing."""
+        one, heard = self.node()
+        for turn in range(30):
+            one.append([say(f"{turn}"), say("x" * 4000)])
+            for _ in range(turn % 4):
+                self.reactor.iterate(0.0005)
+            self.server.ask(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
+        self.run_until(lambda: not one.busy)
+        self.assertEqual(
+            [t for t in texts(heard.records) or () if t[0] != "x"], [str(n) for n in range(30)]
+        )
+        self.assertEqual(heard.failed, [])
+
+    def test_stopped_for_a_while(self) -> None:
+        """A Redis that stands still is given up for dead, and found again when it goes on."""
+        one, heard = self.node()
+        self.server.signal(signal.SIGSTOP)
+        one.append([say("a")])
+        try:
+            self.run_until(lambda: one._commands is None)
+        finally:
+            self.server.signal(signal.SIGCONT)
+        self.run_until(lambda: not one.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["a"], []))
+
+    def test_gone_for_too_long(self) -> None:
+        """What cannot be appended in time has failed, and what comes later is well again."""
+        one, heard = self.node()
+        self.server.kill()
+        one.append([say("a")])
+        one._deadlines[1] = self.reactor.seconds() + 0.1
+        self.run_until(lambda: heard.failed)
+        self.assertEqual([entry.text for entry in heard.failed], ["a"])
+        answers: list[Any] = []
+        one.history(0, 9, "", answers.append)
+        self.assertEqual(answers, [None])
+        self.server.start()
+        one.append([say("b")])
+        self.run_until(lambda: not one.busy)
+        self.assertEqual(texts(heard.records), ["b"])
+
+    def test_everything_lost(self) -> None:
+        """If Redis forgets all it had, people see a gap, and what is said then reaches them."""
+        (one, heard_one), (_, heard_two) = self.node(), self.node()
+        one.append([say("a")])
+        self.run_until(lambda: heard_two.records)
+        self.server.ask(b"FLUSHALL\r\n")
+        self.server.ask(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
+        one.append([say("b")])
+        self.run_until(lambda: len(heard_two.records) == 3 and not one.busy)
+        for heard in (heard_one, heard_two):
+            kinds = [(r.kind, r.text) for r in heard.records]
+            self.assertEqual(kinds, [(Kind.MESSAGE, "a"), (Kind.GAP, ""), (Kind.MESSAGE, "b")])
+
+
+class ExportTests(RedisTestCase):
+    """A log in SQLite moves to Redis."""
+
+    def test_export(self) -> None:
+        """Everything is there afterwards, in its order, and letters for their readers only."""
+        path = os.path.abspath(self.mktemp())
+        writer = Writer(path)
+        writer.open()
+        entries = [
+            say(f"{n}\r\n\N{GRINNING FACE}", *(["ann", "bob"] if n % 3 else [])) for n in range(9)
+        ]
+        for at in (NOON_MS, NOON_MS, NOON_MS - 5000, NOON_MS + 1):
+            writer.commit(entries, at)
+        writer.close()
+        command = [sys.executable, "-m", "chatbox.log.export", path]
+        exported = subprocess.run(command, check=True, env=environment(), capture_output=True)
+        subprocess.run(
+            ["redis-cli", "-p", str(self.server.port), "--pipe"],
+            input=exported.stdout,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=PATIENCE,
+        )
+        log, heard = self.node()
+        log.append([say("new")])
+        self.run_until(lambda: heard.records)
+        for reader in ("", "ann", "bob"):
+            answers: list[Any] = []
+            log.history(0, 100, reader, answers.append)
+            self.run_until(lambda found=answers: found)
+            expected = [e.text for e in entries * 4 if not e.readers or reader in e.readers]
+            self.assertEqual(texts(answers[0]), [*expected, "new"])
+
+    def test_nothing_to_export(self) -> None:
+        """What is no log of ours is named."""
+        command = [sys.executable, "-m", "chatbox.log.export", self.mktemp()]
+        done = subprocess.run(command, check=False, env=environment(), capture_output=True)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+
+
+class PlaceTests(SynchronousTestCase):
+    """Where a Redis is."""
+
+    def test_places(self) -> None:
+        """Host, port, database, user and password."""
+        place = parse_place("redis://example.org")
+        self.assertEqual((place.host, place.port, place.database), ("example.org", 6379, 0))
+        place = parse_place("rediss://ann:p%40ss@[::1]:7/3")
+        self.assertEqual((place.host, place.port, place.database, place.tls), ("::1", 7, 3, True))
+        self.assertEqual((place.username, place.password), ("ann", "p@ss"))
+
+    def test_nonsense(self) -> None:
+        """What is no place is refused with an example."""
+        for url in ("redis:", "redis://", "redis://h:x", "redis://h/a", "redis://h:0", "http://h"):
+            self.assertIn("redis://HOST", str(self.assertRaises(ValueError, parse_place, url)), url)
+
+    def test_numbers(self) -> None:
+        """A stream's id is one number that grows as it does."""
+        ids = [
+            b"0-1",
+            b"5-0",
+            b"5-1",
+            b"1700000000000-0",
+            b"1700000000000-1048575",
+            b"1700000000001-0",
+        ]
+        places = [place_of(id) for id in ids]
+        self.assertEqual(places, sorted(set(places)))
+        self.assertLess(places[-1], 1 << 63)

@@ -1,0 +1,201 @@
+"""Names that several servers give out together, and the room that knows people elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.cluster import SharedNames
+from chatbox.chat.codes import Code
+from chatbox.chat.names import Claim, LocalNames, parse_name
+from chatbox.chat.outbox import Turn
+from chatbox.chat.room import Person, Room
+from chatbox.errors import RemoteError
+from chatbox.log import Kind, Record
+from tests.helpers.chat import DelayedLog, Turns, tokens
+from tests.test_room import Guest
+
+
+class FakeRegistry:
+    """A registry whose answers are given by the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str], Callable[[str], None]]] = []
+        self.released: list[tuple[str, str, Callable[[], bool]]] = []
+
+    def claim(self, key: str, holder: dict[str, str], answer: Callable[[str], None]) -> None:
+        """Remember who asks."""
+        self.asked.append((key, holder, answer))
+
+    def release(self, key: str, proof: str, held: Callable[[], bool]) -> None:
+        """Remember who goes."""
+        self.released.append((key, proof, held))
+
+
+class SharedNamesTests(SynchronousTestCase):
+    """A name belongs to one person on all servers."""
+
+    def setUp(self) -> None:
+        self.registry = FakeRegistry()
+        self.names = SharedNames(self.registry, tokens())
+        self.outcomes: list[Claim | Code] = []
+
+    def claim(self, name: str, token: str | None = None) -> None:
+        """Ask for a name."""
+        self.names.claim(parse_name(name), token, self.outcomes.append)
+
+    def give(self, outcome: str = "new") -> Claim | Code:
+        """Let the registry answer the oldest question; return what comes of it."""
+        self.registry.asked.pop(0)[2](outcome)
+        return self.outcomes[-1]
+
+    def test_outcomes(self) -> None:
+        """The registry decides; what it does not know of is not to be had now."""
+        for outcome, code in {
+            "taken": Code.NAME_TAKEN,
+            "no-lease": Code.LOG_UNAVAILABLE,
+            "unavailable": Code.LOG_UNAVAILABLE,
+        }.items():
+            self.claim("Ann")
+            self.assertIs(self.give(outcome), code)
+        for outcome in ("new", "moved"):
+            self.claim(outcome)
+            claim = self.give(outcome)
+            assert isinstance(claim, Claim)
+            self.assertEqual((claim.name.text, claim.resumed), (outcome, False))
+        self.claim("x", "short")
+        self.assertIs(self.outcomes[-1], Code.BAD_TOKEN)
+
+    def test_the_registry_learns_no_token(self) -> None:
+        """It gets the name, the identity, and a proof that is the same for the same token."""
+        token = "t" * 22
+        for _ in range(2):
+            self.claim("Ann", token)
+        (key, holder, _), (_, again, _) = self.registry.asked
+        self.assertEqual((key, holder["name"], holder), ("ann", "Ann", again))
+        self.assertNotIn(token, str(holder))
+        self.assertNotEqual(holder["proof"], holder["identity"])
+
+    def test_here_already(self) -> None:
+        """A name that is held here needs no registry: its owner resumes, others are refused."""
+        self.claim("Ann")
+        held = self.give()
+        assert isinstance(held, Claim)
+        self.claim("ANN", held.token)
+        resumed = self.outcomes[-1]
+        assert isinstance(resumed, Claim)
+        self.assertEqual((resumed.name.text, resumed.resumed), ("Ann", True))
+        for token in (None, "y" * 22):
+            self.claim("ann", token)
+            self.assertIs(self.outcomes[-1], Code.NAME_TAKEN)
+        self.assertEqual(self.registry.asked, [])
+
+    def test_both_at_once(self) -> None:
+        """Two connections with one token: the second takes over from the first."""
+        for _ in range(2):
+            self.claim("ann", "t" * 22)
+        first, second = self.give(), self.give()
+        assert isinstance(first, Claim) and isinstance(second, Claim)
+        self.assertEqual((first.resumed, second.resumed), (False, True))
+        self.names.release(first)
+        self.assertEqual(self.registry.released, [])
+        self.names.release(second)
+        self.assertEqual(len(self.registry.released), 1)
+
+    def test_release_spares_who_comes_again(self) -> None:
+        """A name that is asked for again meanwhile is not let go of."""
+        self.claim("ann", "t" * 22)
+        held = self.give()
+        assert isinstance(held, Claim)
+        self.names.release(held)
+        [(key, _, still_held)] = self.registry.released
+        self.assertEqual((key, still_held()), ("ann", False))
+        self.claim("ann", "t" * 22)
+        self.assertTrue(still_held())
+        self.give()
+        self.assertTrue(still_held())
+
+    def test_all_lost(self) -> None:
+        """After the lease is lost nothing is held here."""
+        self.claim("ann")
+        held = self.give()
+        assert isinstance(held, Claim)
+        self.names.forget_all()
+        self.names.release(held)
+        self.assertEqual(self.registry.released, [])
+
+
+class ElsewhereTests(SynchronousTestCase):
+    """A room knows who is at other servers from the log."""
+
+    def setUp(self) -> None:
+        self.turns = Turns()
+        self.log = DelayedLog()
+        self.room = Room(self.log, LocalNames(tokens()), Turn(self.turns.later))
+        self.ann = Guest(self.room)
+        self.expelled: list[int] = []
+        self.ann.seat.expelled = lambda: self.expelled.append(1)
+        self.ann.join("ann")
+        self.turns.end()
+        self.log.settle()
+        self.turns.end()
+        self.ann.heard()
+
+    def tell(self, kind: Kind, sender: str, text: str = "", identity: str = "id-b") -> list[str]:
+        """Let another server tell something; return what ann hears of it."""
+        assert self.log._memory._on_commit is not None
+        record = Record(99, 0, kind, sender, "all", text, identity=identity)
+        self.log._memory._on_commit([record])
+        self.turns.end()
+        return self.ann.heard()
+
+    def test_coming_and_going(self) -> None:
+        """Who comes elsewhere is heard, listed, and can be spoken to in private; so who goes."""
+        self.assertEqual(self.tell(Kind.PRESENCE, "Bob", "joined"), ["Bob joined"])
+        self.assertEqual(self.room.names(), ["ann", "Bob"])
+        self.ann.say("psst", "bob")
+        self.turns.end()
+        [[entry]] = self.log.appended
+        person = self.ann.outcomes[0]
+        assert isinstance(person, Person)
+        self.assertEqual((entry.recipient, entry.readers), ("Bob", (person.identity, "id-b")))
+        self.assertEqual(self.tell(Kind.PRESENCE, "Bob", "left"), ["Bob left"])
+        self.assertEqual(self.room.names(), ["ann"])
+        self.assertRaises(RemoteError, self.ann.say, "psst", "bob")
+
+    def test_here_before_us(self) -> None:
+        """Who was there already is listed, and nobody hears of it."""
+        self.assertEqual(self.tell(Kind.HERE, "Bob"), [])
+        self.assertEqual(self.room.names(), ["ann", "Bob"])
+
+    def test_a_late_farewell(self) -> None:
+        """That an earlier Bob has left does not remove the one who is there."""
+        self.tell(Kind.PRESENCE, "Bob", "joined", "second")
+        self.tell(Kind.PRESENCE, "Bob", "left", "first")
+        self.assertEqual(self.room.names(), ["ann", "Bob"])
+
+    def test_moved(self) -> None:
+        """A person whose name is held elsewhere now has been replaced here; nobody hears of it."""
+        person = self.ann.outcomes[0]
+        assert isinstance(person, Person)
+        self.tell(Kind.MOVED, "ann", identity="somebody else")
+        self.assertEqual(self.ann.replaced, 0)
+        self.tell(Kind.MOVED, "ann", identity=person.identity)
+        self.assertEqual((self.ann.replaced, self.room.names()), (1, ["ann"]))
+        self.ann.leave()
+        self.turns.end()
+        self.assertEqual(len(self.log.appended), 0)
+
+    def test_expelled(self) -> None:
+        """When no name could be kept all are told, and nothing is said about it."""
+        self.room.expel_all()
+        self.turns.end()
+        self.assertEqual((self.expelled, self.room.names()), ([1], []))
+        self.assertEqual(len(self.log.appended), 0)
+
+    def test_gap(self) -> None:
+        """That something is lost is said to everybody."""
+        self.assertEqual(
+            self.tell(Kind.GAP, "", identity=""), ["server Messages up to here are gone."]
+        )
