@@ -228,8 +228,13 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
     raise Stop(Exit.NO_CONNECTION, f"{place}: {sentence}")
 
 
-async def join_server(reactor: Any, host: str, name: str) -> ChatConnection:
-    """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do."""
+async def join_server(
+    reactor: Any, host: str, name: str, *, rename: str = "Choose another name with --name."
+) -> ChatConnection:
+    """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do.
+
+    `rename` is what to do if the server does not want us under this name.
+    """
     endpoint, place = endpoint_for(reactor, host)
     connection = await _connect(endpoint, place)
     outcome: Deferred[Event] = Deferred()
@@ -259,8 +264,7 @@ async def join_server(reactor: Any, host: str, name: str) -> ChatConnection:
     if isinstance(event, JoinRefused):
         raise Stop(
             Exit.NOT_LET_IN,
-            f"You cannot join as {printable(name)}: {words.explain(event.problem)}"
-            " Choose another name with --name.",
+            f"You cannot join as {printable(name)}: {words.explain(event.problem)} {rename}",
         )
     raise Stop(
         Exit.NO_CONNECTION,

@@ -14,6 +14,7 @@ then goes on by itself, since nobody is left to type `/proceed`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
 
@@ -40,13 +41,25 @@ from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
-__all__ = ["MAX_DOWNLOADS", "Conversation"]
+__all__ = ["MAX_DOWNLOADS", "Conversation", "Hints"]
 
 # Downloads of one client at a time. The server has its own bound; this one keeps a long pasted list
 # of commands from opening files without end.
 MAX_DOWNLOADS: Final = 16
 
 _AWAY: Final = (State.AWAY, State.REJOINING)
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """How the person does what a sentence advises: here by a command, in a window by a button."""
+
+    standing: str = "/proceed lets it go on, /cancel gives it up."
+    """What to do about a download that stands."""
+    elsewhere: str = "To save it elsewhere: /download FILE SAVE-AS"
+    """What to do where a file cannot be saved."""
+    lost: str = "The download goes on; /quit leaves without it."
+    """What becomes of downloads without a connection."""
 
 
 class Conversation:
@@ -63,6 +76,7 @@ class Conversation:
         changed: Callable[[], None],
         clock: Callable[[], float],
         zone: tzinfo | None = None,
+        hints: Hints = Hints(),
     ) -> None:
         self.session = session
         self.downloads: list[Download] = []
@@ -79,6 +93,7 @@ class Conversation:
         self._changed = changed
         self._clock = clock
         self._zone = zone
+        self._hints = hints
 
     # What the person does
 
@@ -186,7 +201,7 @@ class Conversation:
         except RemoteError as error:
             self._tell(error.detail)
         except OSError as error:
-            self._tell(f"{words.os_error_text(error)} To save it elsewhere: /download FILE SAVE-AS")
+            self._tell(f"{words.os_error_text(error)} {self._hints.elsewhere}")
         else:
             download = Download(
                 name,
@@ -195,6 +210,7 @@ class Conversation:
                 tell=self._tell,
                 changed=self.transfer_changed,
                 clock=self._clock,
+                hint=self._hints.standing,
             )
             self.downloads.append(download)
             self._asked[self.session.download(name)] = download
@@ -222,7 +238,7 @@ class Conversation:
             download.refuse("the connection was lost before the server answered.", Exit.LOST)
         self._asked.clear()
         if self.downloads:
-            self._tell("The download goes on; /quit leaves without it.")
+            self._tell(self._hints.lost)
 
     def _leave_if_done(self) -> None:
         """Be done if nothing is left to wait for, and no input or no server is left either."""

@@ -98,7 +98,7 @@ class Download:
         changed: Callable[[], None],
         clock: Callable[[], float],
         pause_half_way: bool = True,
-        hint: str = "/proceed lets it go on, /cancel gives it up.",
+        hint: str,
     ) -> None:
         self.name = name
         self.path = path
