@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.helpers.processes import PATIENCE, Running, environment, script, stop_other
 
-STARTED = r"ChatFactory starting on (\d+)"
+STARTED = r"Chat starting on (\d+)"
 
 
 def service_maker() -> IServiceMaker:
@@ -77,7 +77,9 @@ def talk(port: int) -> None:
 def test_twistd_in_the_foreground(place: Path) -> None:
     """`twistd -n chatbox` serves, and ends at SIGINT with everything closed."""
     with Running([*script("twistd"), "--nodaemon", *OPTIONS], cwd=place) as server:
-        talk(int(server.read_until(STARTED)[1]))
+        port = int(server.read_until(STARTED)[1])
+        server.read_until(r"RDT on UDP starting on \d+")
+        talk(port)
         assert (place / "twistd.pid").read_text() == str(server.pid)
         server.stop(signal.SIGINT)
         assert "Server Shut Down." in "".join(server.said)
@@ -99,7 +101,7 @@ def test_twistd_as_a_daemon(place: Path) -> None:
     pid = int((place / "twistd.pid").read_text())
     try:
         log = (place / "twistd.log").read_text()
-        [port] = [line.split()[-1] for line in log.splitlines() if "ChatFactory starting" in line]
+        [port] = [line.split()[-1] for line in log.splitlines() if "Chat starting" in line]
         talk(int(port))
     finally:
         stop_other(pid)

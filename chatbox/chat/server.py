@@ -87,6 +87,10 @@ class ChatFactory(Factory):
         self._connections: set[ChatProtocol] = set()
         self._stopped: Deferred[None] | None = None
 
+    def logPrefix(self) -> str:
+        """What Twisted calls us when it says that a port starts."""
+        return "Chat"
+
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
         """Make the protocol for a new connection, unless the server is stopping."""
         return None if self._stopped is not None else ChatProtocol(self)

@@ -232,6 +232,8 @@ class TrainPort(udp.Port):
 class Pump(DatagramProtocol):
     """Drives one engine over one port."""
 
+    noisy = False
+
     def __init__(self, reactor: Any, engine: Engine, on_events: Callable[[], None]) -> None:
         self._reactor: IReactorTime = reactor
         self._any_reactor = reactor
@@ -296,6 +298,10 @@ class Pump(DatagramProtocol):
                 if not port.write_train(train, address):
                     self._blocked = True
                     break
+
+    def logPrefix(self) -> str:
+        """What Twisted calls us when it says that a port starts."""
+        return "RDT on UDP"
 
     def stopProtocol(self) -> None:
         """The port is closed."""
