@@ -11,6 +11,7 @@ as a sentence and any other error as a traceback. No reactor is imported while o
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -32,8 +33,10 @@ from chatbox.chat.session import Offer
 from chatbox.log import MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
-from chatbox.rdt.service import TransferService
+from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
+from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
+from chatbox.units import parse_rate
 
 __all__ = ["Options", "ShelfDownloads", "makeService"]
 
@@ -59,6 +62,20 @@ class Options(usage.Options):
         ["udp-ports", None, "55000-55019", "The UDP ports for downloads: one, or FIRST-LAST."],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
         [
+            "max-rate",
+            None,
+            None,
+            "What all downloads together may take, as 10MB or 100Mbit a second.",
+        ],
+        ["downloads", None, MAX_TRANSFERS, "How many downloads may run at once."],
+        [
+            "downloads-per-user",
+            None,
+            MAX_TRANSFERS_PER_USER,
+            "How many of them may be one person's.",
+        ],
+        ["cc", None, "bbr", f"The congestion control of downloads: {' or '.join(CONTROLLERS)}."],
+        [
             "log",
             None,
             "sqlite:",
@@ -71,6 +88,10 @@ class Options(usage.Options):
             None,
             "Where the server's own files are [default: as the system has it].",
         ],
+    ]
+
+    optFlags: list[list[object]] = [
+        ["no-gso", None, "Hand packets to the system one by one (for drivers that damage trains)."],
     ]
 
     def __init__(self) -> None:
@@ -96,6 +117,7 @@ class Options(usage.Options):
         self["udp-ports"] = _ports(self["udp-ports"])
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
+        self._check_downloads()
         try:
             self["keep"] = parse_keep(self["keep"])
         except ValueError as error:
@@ -106,6 +128,22 @@ class Options(usage.Options):
             open_log(self["log"], state_dir=self["state-dir"])
         except ValueError as error:
             raise usage.UsageError(f"--log {self['log']}: {error}") from error
+
+    def _check_downloads(self) -> None:
+        """Check and convert what is said about downloads."""
+        try:
+            self["max-rate"] = (
+                math.inf if self["max-rate"] is None else parse_rate(self["max-rate"])
+            )
+        except ValueError as error:
+            raise usage.UsageError(f"--max-rate: {error}") from error
+        for name in ("downloads", "downloads-per-user"):
+            self[name] = _count(name, self[name])
+        if self["cc"] not in CONTROLLERS:
+            raise usage.UsageError(
+                f"--cc {self['cc']}: there is no such congestion control. Write one of:"
+                f" {', '.join(CONTROLLERS)}."
+            )
 
 
 class ShelfDownloads:
@@ -136,7 +174,15 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
     if reactor is None:
         from twisted.internet import reactor
     shelf = Shelf(options["files"])
-    transfers = TransferService(reactor, options["udp-interface"], options["udp-ports"])
+    transfers = TransferService(
+        reactor,
+        options["udp-interface"],
+        options["udp-ports"],
+        make_controller=CONTROLLERS[options["cc"]],
+        admissions=Admissions(options["downloads"], options["downloads-per-user"]),
+        max_rate=options["max-rate"],
+        gso=not options["no-gso"],
+    )
     log = open_log(
         options["log"],
         call_from_thread=reactor.callFromThread,
@@ -213,6 +259,14 @@ def _folder(path: str) -> str:
         raise usage.UsageError(
             f"--files {path}: {error.strerror}. Name an existing folder; its files will be shared."
         ) from error
+
+
+def _count(option: str, given: str | int) -> int:
+    """Read how many there may be, which is some."""
+    text = str(given)
+    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text)):
+        raise usage.UsageError(f"--{option} {text}: write a number from 1 to 999999.")
+    return int(text)
 
 
 def _ports(text: str) -> range:

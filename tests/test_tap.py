@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.rdt.congestion.cubic import Cubic
+from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import MAX_UDP_PORTS, Options, ShelfDownloads, common_interface, makeService
@@ -138,6 +141,26 @@ class OptionsTests(TapTestCase):
         self.assertEqual(len(self.options("--udp-ports", "1-1000")["udp-ports"]), MAX_UDP_PORTS)
         self.assertIn("at most 1000", self.complaint("--udp-ports", "1-1001"))
 
+    def test_downloads(self) -> None:
+        """What downloads may take is read; left out, there are the usual bounds and no rate."""
+        options = self.options()
+        names = ("max-rate", "downloads", "downloads-per-user", "cc", "no-gso")
+        self.assertEqual(
+            [options[name] for name in names],
+            [math.inf, MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, "bbr", 0],
+        )
+        given = ("--max-rate", "8Mbit", "--downloads", "5", "--downloads-per-user=2")
+        options = self.options(*given, "--cc", "cubic", "--no-gso")
+        self.assertEqual([options[name] for name in names], [1_000_000, 5, 2, "cubic", 1])
+
+    def test_bad_downloads_are_refused(self) -> None:
+        """Nonsense about downloads is refused with words that say what to write."""
+        self.assertIn("--max-rate: '5 apples' is no rate", self.complaint("--max-rate", "5 apples"))
+        for text in ("0", "-1", "many", "1.5", "1000000", "٣", ""):
+            for option in ("--downloads", "--downloads-per-user"):
+                self.assertIn("from 1 to 999999", self.complaint(f"{option}={text}"), text)
+        self.assertIn("one of: bbr, cubic", self.complaint("--cc", "reno"))
+
     def test_bad_log_is_refused(self) -> None:
         """A kind of log that is not there is a mistake of the user, not a traceback."""
         for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path", "sqlite:x?sync=off"):
@@ -162,6 +185,14 @@ class OptionsTests(TapTestCase):
             "--udp-ports=",
             "[default: 55000-55019]",
             "--udp-interface=",
+            "--max-rate=",
+            "--downloads=",
+            "[default: 512]",
+            "--downloads-per-user=",
+            "[default: 8]",
+            "--cc=",
+            "[default: bbr]",
+            "--no-gso",
             "--log=",
             "[default: sqlite:]",
             "--keep=",
@@ -220,6 +251,20 @@ class MakeServiceTests(TapTestCase):
         self.assertEqual(kinds[2:], [StreamServerEndpointService] * 2)
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_downloads(self) -> None:
+        """What the options say about downloads reaches the transfers."""
+        given = ("--max-rate", "5MB", "--downloads", "3", "--downloads-per-user", "2")
+        with mock.patch("chatbox.tap.TransferService", wraps=TransferService) as made:
+            makeService(self.options(*given, "--cc", "cubic", "--no-gso"), Reactor())
+        said = made.call_args.kwargs
+        self.assertEqual((said["max_rate"], said["gso"]), (5_000_000, False))
+        self.assertIs(said["make_controller"], Cubic)
+        for user in ("alice", "alice", "bob"):
+            said["admissions"].check(user)
+            said["admissions"].enter(user)
+        for user in ("alice", "carol"):
+            self.assertRaises(RemoteError, said["admissions"].check, user)
 
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""
