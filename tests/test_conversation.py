@@ -181,6 +181,38 @@ class DownloadTests(ConversationTestCase):
         transfer.listener(Ended(End.CANCELLED, "", None, None))
         self.assertEqual(self.read(), [f"b.iso did not arrive: {End.CANCELLED.sentence}"])
 
+    def test_in_one_go(self) -> None:
+        """/get does not stop half way."""
+        (request,) = self.enter(f"/get b.iso {self.folder}/")
+        self.server.offer(request.sequence)
+        self.assertFalse(self.fetch.begun[0].pause_half_way)
+
+    def test_round_trip(self) -> None:
+        """The time of the server's answer is the transfer's first guess, unless it is long."""
+        for waited, rtt in ((0.2, 0.2), (2.5, 0.0)):
+            (request,) = self.enter(f"/get b.iso {self.folder}/{waited}")
+            self.now += waited
+            self.server.offer(request.sequence)
+            self.assertAlmostEqual(self.fetch.begun[-1].rtt, rtt)
+
+    def test_limit(self) -> None:
+        """A limit is for the one that is named, or for each, also before it has begun."""
+        first, second = self.download("a"), self.download("b")
+        (request,) = self.enter(f"/get c {self.folder}/")
+        self.enter("/limit 500kB", "/limit none b")
+        self.assertEqual(
+            self.read(),
+            [
+                *(f"{name}: at most 500 kB/s from now on." for name in "abc"),
+                "b: as fast as it can from now on.",
+            ],
+        )
+        self.server.offer(request.sequence)
+        limits = [transfer.rate_limit for transfer in (first, second, self.fetch.begun[-1])]
+        self.assertEqual(limits, [500_000, None, 500_000])
+        self.enter("/limit 1MB d")
+        self.assertIn("No such download is running.", self.read())
+
     def test_steering_needs_a_download(self) -> None:
         """Without a download, or with another name, there is nothing to steer."""
         self.enter("/proceed")

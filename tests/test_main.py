@@ -32,11 +32,14 @@ from chatbox.client.connection import (
     own_name,
     split_host,
 )
-from chatbox.client.events import UserList
+from chatbox.client.download import PartFile
+from chatbox.client.events import Kind, Offer, Request, UserList
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.main import arguments
-from chatbox.client.oneshots import Visit
-from tests.helpers.client import Server
+from chatbox.client.oneshots import Visit, _Errand
+from chatbox.rdt.ends import End
+from chatbox.rdt.receiver import Ended, Opened
+from tests.helpers.client import FakeFetch, Server
 from tests.helpers.processes import PATIENCE, Running, environment
 from tests.helpers.server import Served, serving
 
@@ -132,6 +135,8 @@ class ArgumentTests(SynchronousTestCase):
                 "--name",
                 "n",
                 "--pause",
+                "--limit",
+                "8Mbit",
                 "-q",
                 "--udp-via",
                 "127.0.0.1:9",
@@ -145,6 +150,7 @@ class ArgumentTests(SynchronousTestCase):
             overwrite=True,
             name="n",
             pause=True,
+            limit=1_000_000,
             quiet=True,
             udp_via=("127.0.0.1", 9),
         )
@@ -157,11 +163,33 @@ class ArgumentTests(SynchronousTestCase):
         self.assertIn("HOST", self.refused("join"))
         self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
         self.assertIn("number", self.refused("history", "h", "-n", "many"))
+        self.assertIn("such as 800kB", self.refused("get", "h", "f", "--limit", "fast"))
 
     def test_text_that_is_not_utf8(self) -> None:
         """Bytes of the command line that are no text are replaced, since they cannot be sent."""
         options = arguments().parse_args(["say", "h", "caf\udce9"])
         self.assertEqual(options.text, "caf\N{REPLACEMENT CHARACTER}")
+
+
+class ErrandTests(SynchronousTestCase):
+    """The one download of ``chatbox get``."""
+
+    def test_options_reach_the_transfer(self) -> None:
+        """What the command line says about the download is what the transfer is told."""
+        options = Namespace(file="f", pause=True, limit=5000, quiet=True)
+        target = PartFile(os.path.abspath(self.mktemp()))
+        clock, fetcher = Clock(), FakeFetch()
+        errand = _Errand(clock, options, target, target.path)
+        clock.advance(0.2)
+        offer = Offer(Request(1, Kind.DOWNLOAD, text="f"), 55000, "ticket", 10)
+        running = Deferred.fromCoroutine(errand.run(offer, fetcher, "example.org"))
+        (begun,) = fetcher.begun
+        self.assertEqual((begun.pause_half_way, begun.rate_limit), (True, 5000))
+        self.assertAlmostEqual(begun.rtt, 0.2)
+        begun.listener(Opened(10))
+        begun.listener(Ended(End.DONE, "", target.path, bytes(32)))
+        self.assertEqual(self.successResultOf(running).status, Exit.OK)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class VisitTests(SynchronousTestCase):

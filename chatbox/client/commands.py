@@ -20,6 +20,7 @@ from typing import Final
 from chatbox.client.events import EVERYONE
 from chatbox.errors import ChatboxError
 from chatbox.text import printable
+from chatbox.units import parse_rate
 
 __all__ = [
     "COMMANDS",
@@ -28,6 +29,7 @@ __all__ = [
     "Command",
     "FetchFile",
     "Help",
+    "Limit",
     "Quit",
     "Say",
     "ShowFiles",
@@ -86,6 +88,15 @@ class FetchFile:
 
     name: str
     save_as: str | None = None
+    pause_half_way: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Let the download of `name`, or each one, take at most `rate` bytes per second; None: all."""
+
+    rate: int | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class Quit:
     """Leave."""
 
 
-Action = Say | ShowOnline | ShowFiles | ShowHistory | FetchFile | Steer | Help | Quit
+Action = Say | ShowOnline | ShowFiles | ShowHistory | FetchFile | Limit | Steer | Help | Quit
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +209,23 @@ def _read_message(rest: str) -> Action:
     return Say(text, recipient)
 
 
-def _read_download(rest: str) -> Action:
-    name, *save_as = _words(rest, 1, 2)
-    return FetchFile(name, save_as[0] if save_as and save_as[0] else None)
+def _fetch(*, pause_half_way: bool) -> Callable[[str], Action]:
+    """Read a command that fetches a file."""
+
+    def read(rest: str) -> Action:
+        name, *save_as = _words(rest, 1, 2)
+        return FetchFile(name, save_as[0] if save_as and save_as[0] else None, pause_half_way)
+
+    return read
+
+
+def _read_limit(rest: str) -> Action:
+    rate, *name = _words(rest, 1, 2)
+    try:
+        limit = None if rate.casefold() == "none" else parse_rate(rate)
+    except ValueError as error:
+        raise _WrongArguments(f"{printable(str(error))} Or none.") from None
+    return Limit(limit, name[0] if name and name[0] else None)
 
 
 def _read_history(rest: str) -> Action:
@@ -236,10 +261,19 @@ _ROWS: Final = (
     Command("online", "", "who is here", _plain(ShowOnline())),
     Command("files", "", "what the server has to download", _plain(ShowFiles())),
     Command("msg", "NAME TEXT", "say something to one person only", _read_message),
-    Command("download", "FILE [SAVE AS]", "fetch a file; it stops half way to ask", _read_download),
+    Command(
+        "download",
+        "FILE [SAVE AS]",
+        "fetch a file; it stops half way to ask",
+        _fetch(pause_half_way=True),
+    ),
+    Command("get", "FILE [SAVE AS]", "fetch a file in one go", _fetch(pause_half_way=False)),
     Command("proceed", "[FILE]", "let a download go on", _steer(Steering.PROCEED)),
     Command("pause", "[FILE]", "let a download wait", _steer(Steering.PAUSE)),
     Command("cancel", "[FILE]", "give a download up", _steer(Steering.CANCEL)),
+    Command(
+        "limit", "RATE [FILE]", "let downloads take at most 500kB a second; or none", _read_limit
+    ),
     Command("history", "[N]", f"the last N messages ({DEFAULT_HISTORY})", _read_history),
     Command("help", "", "this list", _plain(Help())),
     Command("quit", "", "leave", _plain(Quit())),

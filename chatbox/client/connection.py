@@ -390,6 +390,8 @@ class Fetcher:
         listener: Callable[[object], None],
         *,
         pause_half_way: bool,
+        rate_limit: int | None,
+        rtt: float,
     ) -> Transfer:
         """Begin one. Raises RemoteError or OSError."""
         # The transfer's code, and the cryptography with it, is loaded when it is needed.
@@ -410,6 +412,8 @@ class Fetcher:
             target,
             hear,
             pause_half_way=pause_half_way,
+            rate_limit=rate_limit,
+            rtt=rtt,
         )
         return transfer
 

@@ -24,6 +24,7 @@ from chatbox.client.commands import (
     BadCommand,
     FetchFile,
     Help,
+    Limit,
     Quit,
     Say,
     ShowFiles,
@@ -115,6 +116,9 @@ class Conversation:
                     self._tell(line)
             case Steer(steering=steering, name=name):
                 self._steer(steering, name)
+            case Limit(rate=rate, name=name):
+                for download in self._fitting(name):
+                    download.limit(rate)
             case Quit():
                 self.leave()
             case _ if self.session.state not in (State.JOINED, *_AWAY):
@@ -131,8 +135,8 @@ class Conversation:
                 self.session.ask_files()
             case ShowHistory(count=count):
                 self.session.ask_history(count)
-            case FetchFile(name=name, save_as=save_as):
-                self._download(name, save_as)
+            case FetchFile():
+                self._download(action)
         self._flush()
 
     def end_input(self) -> None:
@@ -188,7 +192,7 @@ class Conversation:
 
     # How it works
 
-    def _download(self, name: str, save_as: str | None) -> None:
+    def _download(self, wanted: FetchFile) -> None:
         """Ask for a file, once it is clear that it could be saved."""
         from chatbox.client.download import PartFile
 
@@ -196,7 +200,7 @@ class Conversation:
             self._tell(f"{MAX_DOWNLOADS} downloads are running; wait for one to end.")
             return
         try:
-            path = save_path(name, save_as)
+            path = save_path(wanted.name, wanted.save_as)
             target = PartFile(path)
         except RemoteError as error:
             self._tell(error.detail)
@@ -204,29 +208,35 @@ class Conversation:
             self._tell(f"{words.os_error_text(error)} {self._hints.elsewhere}")
         else:
             download = Download(
-                name,
+                wanted.name,
                 target,
                 path,
                 tell=self._tell,
                 changed=self.transfer_changed,
                 clock=self._clock,
+                pause_half_way=wanted.pause_half_way,
                 hint=self._hints.standing,
             )
             self.downloads.append(download)
-            self._asked[self.session.download(name)] = download
+            self._asked[self.session.download(wanted.name)] = download
 
     def _steer(self, steering: Steering, name: str | None) -> None:
         """Pass a wish on to the download that it is for."""
+        fitting = self._fitting(name)
+        if len(fitting) > 1:
+            names = ", ".join(sorted({printable(one.name) for one in fitting}))
+            self._tell(f"Which one? /{steering.value} FILE, with one of: {names}")
+        elif fitting:
+            fitting[0].steer(steering)
+
+    def _fitting(self, name: str | None) -> list[Download]:
+        """The downloads of `name`, all if that is None; tells if there are none."""
         fitting = [one for one in self.downloads if name is None or one.name == name]
         if not fitting:
             self._tell(
                 "No download is running." if name is None else "No such download is running."
             )
-        elif len(fitting) > 1:
-            names = ", ".join(sorted({printable(one.name) for one in fitting}))
-            self._tell(f"Which one? /{steering.value} FILE, with one of: {names}")
-        else:
-            fitting[0].steer(steering)
+        return fitting
 
     def _lose(self, lost: Lost) -> None:
         """The connection is gone. What is being downloaded does not need it."""

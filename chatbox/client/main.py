@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from chatbox import __version__
 from chatbox.client.exits import Exit, Stop
+from chatbox.text import printable
+from chatbox.units import parse_rate
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -154,6 +156,12 @@ def arguments() -> argparse.ArgumentParser:
     get.add_argument("-o", "--output", metavar="PATH", help="the file or folder to save to")
     get.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     get.add_argument("--pause", action="store_true", help="stop half way and ask whether to go on")
+    get.add_argument(
+        "--limit",
+        metavar="RATE",
+        type=_rate,
+        help="take at most so much a second, such as 500kB or 10Mbit",
+    )
     get.add_argument("-q", "--quiet", action="store_true", help="complain, but do not chat")
     _add_relay(get)
 
@@ -201,6 +209,14 @@ def _seconds(text: str) -> float:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return float(text)
+
+
+def _rate(argument: str) -> int:
+    """Bytes per second."""
+    try:
+        return parse_rate(argument)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(printable(str(error))) from None
 
 
 def _count(argument: str) -> int:

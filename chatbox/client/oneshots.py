@@ -187,8 +187,8 @@ async def get(reactor: Any, options: Namespace) -> Exit:
             f"{words.os_error_text(problem)} Use -o to save it elsewhere, or --overwrite.",
         ) from None
     async with visit(reactor, options) as visitor:
-        offer = await visitor.ask(Offer, visitor.session.download(options.file))
         errand = _Errand(reactor, options, target, path)
+        offer = await visitor.ask(Offer, visitor.session.download(options.file))
         fetcher = Fetcher(reactor, visitor.peer, options.udp_via)
         download = await errand.run(offer, fetcher, visitor.peer)
         await fetcher.tell_ends()
@@ -216,6 +216,7 @@ class _Errand:
             changed=self._changed,
             clock=reactor.seconds,
             pause_half_way=options.pause,
+            rate_limit=options.limit,
             hint="Press Enter to let it go on, or type c and Enter to give it up.",
         )
 

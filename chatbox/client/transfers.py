@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer", "save_path"]
 
+MAX_RTT: Final = 2.0
+"""Seconds. An answer that takes longer says more of a busy server than of the way to it."""
+
 
 class Transfer(Protocol):
     """A transfer on its way, as `chatbox.rdt.fetch.fetch` returns it. Each call may be repeated."""
@@ -40,6 +43,9 @@ class Transfer(Protocol):
 
     def cancel(self) -> None:
         """Give it up."""
+
+    def set_rate_limit(self, rate: int | None) -> None:
+        """Let it take at most so many bytes per second; None for no limit."""
 
     def progress(self) -> Progress:
         """How far it is."""
@@ -55,8 +61,13 @@ class Fetch(Protocol):
         listener: Callable[[object], None],
         *,
         pause_half_way: bool,
+        rate_limit: int | None,
+        rtt: float,
     ) -> Transfer:
-        """Raises RemoteError if the offer makes no sense, OSError if no socket can be had."""
+        """`rate_limit` as for `Transfer.set_rate_limit`; `rtt` is the round trip of the chat in
+        seconds, 0 if not known.
+
+        Raises RemoteError if the offer makes no sense, OSError if no socket can be had."""
 
 
 class Stage(Enum):
@@ -84,8 +95,9 @@ TRANSITIONS: Final[Mapping[Stage, frozenset[Stage]]] = {
 class Download:
     """One file on its way from the server to `path`.
 
-    `tell` takes lines for the person. `changed` is called after every change of `stage`. `clock`
-    gives seconds, to say how long it took.
+    Made when the file is asked for. `tell` takes lines for the person. `changed` is called after
+    every change of `stage`. `clock` gives seconds, to say how long it took. `rate_limit` is in
+    bytes per second.
     """
 
     def __init__(
@@ -98,6 +110,7 @@ class Download:
         changed: Callable[[], None],
         clock: Callable[[], float],
         pause_half_way: bool = True,
+        rate_limit: int | None = None,
         hint: str,
     ) -> None:
         self.name = name
@@ -114,21 +127,28 @@ class Download:
         self._changed = changed
         self._clock = clock
         self._pause_half_way = pause_half_way
+        self._rate_limit = rate_limit
         self._hint = hint
         self._transfer: Transfer | None = None
         self._server = ""
-        self._started_at = 0.0
+        self._started_at = clock()
 
     def begin(self, offer: Offer, fetch: Fetch, host: str) -> None:
         """The server has given a ticket: fetch the file from `host`."""
         if self.stage is not Stage.ASKED:
             return  # given up meanwhile; the ticket expires by itself
         self._server = f"UDP port {offer.port} of {printable(host)}"
-        self._started_at = self._clock()
+        asked_at, self._started_at = self._started_at, self._clock()
+        waited = self._started_at - asked_at
         self._target.expect(offer.mtime_ms, offer.digest)
         try:
             self._transfer = fetch(
-                offer, self._target, self._on_event, pause_half_way=self._pause_half_way
+                offer,
+                self._target,
+                self._on_event,
+                pause_half_way=self._pause_half_way,
+                rate_limit=self._rate_limit,
+                rtt=waited if 0 < waited < MAX_RTT else 0.0,
             )
         except RemoteError as error:
             self.refuse(printable(error.detail or error.code), Exit.BAD_DATA)
@@ -164,6 +184,14 @@ class Download:
             self._transfer.pause()
         else:
             self._transfer.proceed()
+
+    def limit(self, rate: int | None) -> None:
+        """Take at most `rate` bytes per second from now on; None for as many as there come."""
+        self._rate_limit = rate
+        if self._transfer is not None:
+            self._transfer.set_rate_limit(rate)
+        how = "as fast as it can" if rate is None else f"at most {words.rate_text(rate)}"
+        self._say(f"{self._shown}: {how} from now on.")
 
     def go_on_alone(self) -> None:
         """From now on proceed whenever the transfer stands."""

@@ -65,7 +65,7 @@ class Asking:
     )
 
     def __init__(self, rtt: float, now: float) -> None:
-        self._first_retry = max(FIRST_RETRY, 3 * rtt)
+        self._first_retry = min(max(FIRST_RETRY, 3 * rtt), MAX_RETRY)
         self._retry_delay = self._first_retry
         self._retry_at = now + self._retry_delay
         self._asked_at = now

@@ -80,9 +80,9 @@ class Fetch:
         self._receiver.cancel(self._pump.now())
         self._pump.pump()
 
-    def set_rate_limit(self, rate: int) -> None:
-        """Take at most `rate` bytes per second from now on; `NO_LIMIT` for no limit."""
-        self._receiver.set_rate_limit(rate, self._pump.now())
+    def set_rate_limit(self, rate: int | None) -> None:
+        """Take at most `rate` bytes per second from now on; None for no limit."""
+        self._receiver.set_rate_limit(NO_LIMIT if rate is None else rate, self._pump.now())
         self._pump.pump()
 
     def progress(self) -> Progress:
@@ -115,7 +115,7 @@ def fetch(
     *,
     pause_half_way: bool = True,
     rtt: float = 0.0,
-    rate_limit: int = NO_LIMIT,
+    rate_limit: int | None = None,
     gso: bool = True,
 ) -> Fetch:
     """
@@ -123,7 +123,7 @@ def fetch(
     `target`.
 
     `listener` hears of what happens, at the end of `Ended`. `rtt` is the round trip of the chat
-    connection in seconds, if known.
+    connection in seconds, if known; `rate_limit` as for `Fetch.set_rate_limit`.
 
     :raises OSError: if `target` cannot be begun.
     """
@@ -131,7 +131,13 @@ def fetch(
     target.start(size, lambda: holder[0].wake())  # noqa: PLW0108 -- holder is still empty
     now = reactor.seconds()
     receiver = Receiver(
-        ticket, size, target, now, pause_half_way=pause_half_way, rtt=rtt, rate_limit=rate_limit
+        ticket,
+        size,
+        target,
+        now,
+        pause_half_way=pause_half_way,
+        rtt=rtt,
+        rate_limit=NO_LIMIT if rate_limit is None else rate_limit,
     )
     made = Fetch(reactor, receiver, address, listener)
     holder.append(made)

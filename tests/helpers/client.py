@@ -59,6 +59,8 @@ class FakeTransfer:
     target: PartFile
     listener: Callable[[object], None]
     pause_half_way: bool
+    rate_limit: int | None = None
+    rtt: float = 0.0
     asked: list[str] = field(default_factory=list)
     confirmed: int = 0
     reason: str = ""
@@ -74,6 +76,10 @@ class FakeTransfer:
     def cancel(self) -> None:
         """Note it."""
         self.asked.append("cancel")
+
+    def set_rate_limit(self, rate: int | None) -> None:
+        """Note it."""
+        self.rate_limit = rate
 
     def progress(self) -> Progress:
         """What the test says."""
@@ -94,9 +100,11 @@ class FakeFetch:
         listener: Callable[[object], None],
         *,
         pause_half_way: bool,
+        rate_limit: int | None,
+        rtt: float,
     ) -> FakeTransfer:
         """Begin one."""
         if self.error is not None:
             raise self.error
-        self.begun.append(FakeTransfer(offer, target, listener, pause_half_way))
+        self.begun.append(FakeTransfer(offer, target, listener, pause_half_way, rate_limit, rtt))
         return self.begun[-1]
