@@ -43,7 +43,7 @@ from chatbox.client.events import (
 )
 from chatbox.client.exits import Exit, Stop, exit_for_refusal
 from chatbox.client.session import ClientSession, State
-from chatbox.client.transfers import Download, Stage, save_path
+from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
@@ -220,7 +220,7 @@ class _Errand:
             hint="Press Enter to let it go on, or type c and Enter to give it up.",
         )
 
-    async def run(self, offer: Offer, fetcher: Fetcher, host: str) -> Download:
+    async def run(self, offer: Offer, fetcher: Fetch, host: str) -> Download:
         """Fetch it, to the good or bad end."""
         self._download.begin(offer, fetcher, host)
         try:
