@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any, Final
 
 from platformdirs import user_state_dir
-from twisted.application import service, strports
-from twisted.internet import endpoints, task
+from twisted.application import service
+from twisted.internet import task
 from twisted.python import usage
 
 from chatbox.chat.cluster import SharedNames
@@ -36,6 +36,7 @@ from chatbox.log.redis import RedisLog
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
+from chatbox.tls import DEFAULT_TLS_PORT, SELF_SIGNED, ListeningService, check_endpoint
 from chatbox.units import parse_rate
 
 __all__ = ["Options", "ShelfDownloads", "makeService"]
@@ -92,6 +93,11 @@ class Options(usage.Options):
 
     optFlags: list[list[object]] = [
         ["no-gso", None, "Hand packets to the system one by one (for drivers that damage trains)."],
+        [
+            "tls-self-signed",
+            None,
+            f"Speak TLS too, on port {DEFAULT_TLS_PORT}, with a certificate that the server makes.",
+        ],
     ]
 
     def __init__(self) -> None:
@@ -100,8 +106,9 @@ class Options(usage.Options):
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen for chat here; may be given several times. A port such as tcp:50000 or
-        tcp:50000:interface=127.0.0.1, or any other Twisted server endpoint (ssl:, systemd:,
-        unix:...). [default: tcp:50000]
+        tcp:50000:interface=127.0.0.1, or any other Twisted server endpoint (tls:FOLDER:port=50001,
+        ssl:, systemd:, unix:...); with tls-self-signed: in front it speaks TLS with a certificate
+        that the server makes. [default: tcp:50000]
         """
         self["listen"].append(endpoint)
 
@@ -113,6 +120,11 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Check and convert everything, the defaults too."""
         self["listen"] = [_endpoint(text) for text in self["listen"] or [DEFAULT_LISTEN]]
+        if self["tls-self-signed"]:
+            # Where nobody listens for the chat, nobody expects its twin to listen.
+            interface = common_interface(self["listen"]).replace(":", r"\:")
+            twin = f"{SELF_SIGNED}tcp:{DEFAULT_TLS_PORT}"
+            self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
         self["files"] = _folder(self["files"])
         self["udp-ports"] = _ports(self["udp-ports"])
         if self["udp-interface"] is None:
@@ -196,8 +208,9 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
     transfers.setServiceParent(server)
     ChatService(factory, log).setServiceParent(server)
     for description in options["listen"]:
-        # Unlike the plain endpoint service, strports makes a failure to bind end the program.
-        strports.service(description, factory, reactor).setServiceParent(server)
+        ListeningService(description, factory, reactor, options["state-dir"]).setServiceParent(
+            server
+        )
     return server
 
 
@@ -236,7 +249,7 @@ def _endpoint(description: str) -> str:
         raise usage.UsageError(f"--listen {description}: write tcp:{description} for a TCP port.")
     try:
         # Parsing keeps the reactor for later; a stand-in is enough to see whether it would work.
-        endpoints.serverFromString(task.Clock(), description)
+        check_endpoint(task.Clock(), description)
     except Exception as error:  # each kind of endpoint has its own parser, with its own errors
         raise usage.UsageError(
             f"--listen {description}: this does not describe where to listen ({error}). "

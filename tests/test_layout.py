@@ -19,6 +19,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 
 ADAPTERS = {
     "tap.py",
+    "tls.py",
     "chat/server.py",
     "log/sqlite.py",
     "log/redis.py",
@@ -27,6 +28,7 @@ ADAPTERS = {
     "rdt/udp.py",
     "client/connection.py",
     "client/console.py",
+    "client/secure.py",
     "client/oneshots.py",
     "client/gui.py",
     "client/main.py",

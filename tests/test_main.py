@@ -152,6 +152,8 @@ class ArgumentTests(SynchronousTestCase):
             pause=True,
             limit=1_000_000,
             quiet=True,
+            tls=False,
+            fingerprint=None,
             udp_via=("127.0.0.1", 9),
         )
         self.assertEqual(options, expected)

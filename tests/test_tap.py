@@ -24,6 +24,7 @@ from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import MAX_UDP_PORTS, Options, ShelfDownloads, common_interface, makeService
+from chatbox.tls import ListeningService
 
 
 class TapTestCase(SynchronousTestCase):
@@ -72,6 +73,18 @@ class OptionsTests(TapTestCase):
         self.assertEqual(options["listen"], ["tcp:1", r"tcp:2:interface=\:\:1"])
         self.assertEqual(Options()["listen"], [], "parsers do not share what they read")
 
+    def test_self_signed(self) -> None:
+        """The flag adds a place with TLS, on the interface that the others have in common."""
+        self.assertEqual(
+            self.options("--tls-self-signed")["listen"],
+            ["tcp:50000", "tls-self-signed:tcp:50001"],
+        )
+        options = self.options("--listen", r"tcp:1:interface=\:\:1", "--tls-self-signed")
+        self.assertEqual(options["listen"][1], r"tls-self-signed:tcp:50001:interface=\:\:1")
+        self.assertEqual(options["udp-interface"], "::1")
+        options = self.options("--listen", "tls-self-signed:tcp:1:interface=127.0.0.1")
+        self.assertEqual(options["udp-interface"], "127.0.0.1")
+
     def test_bad_endpoints_are_refused(self) -> None:
         """What does not say where to listen is refused before anything starts."""
         for text in (
@@ -83,6 +96,8 @@ class OptionsTests(TapTestCase):
             "pigeon:1",
             "ssl:1:privateKey=/does/not/exist.pem",
             "systemd:domain=INET:name=no-such-socket",
+            "tls:/does/not/exist:port=1",
+            "tls-self-signed:50001",
         ):
             self.assertIn(f"--listen {text}: this does not", self.complaint("--listen", text))
 
@@ -248,7 +263,7 @@ class MakeServiceTests(TapTestCase):
         self.assertTrue(IService.providedBy(server))
         kinds = [type(part) for part in server]
         self.assertEqual(kinds[:2], [TransferService, ChatService])
-        self.assertEqual(kinds[2:], [StreamServerEndpointService] * 2)
+        self.assertEqual(kinds[2:], [ListeningService] * 2)
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
 

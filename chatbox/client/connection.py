@@ -25,7 +25,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from chatbox.client import words
-from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer
+from chatbox.client.access import PLAIN, Access, meet_new_server
+from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer, Problem
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Transfer
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER_TIMEOUT",
     "DEFAULT_PORT",
+    "DEFAULT_TLS_PORT",
     "LEAVE_TIMEOUT",
     "ChatConnection",
     "Fetcher",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 DEFAULT_PORT: Final = 50000
+DEFAULT_TLS_PORT: Final = 50001
 CONNECT_TIMEOUT: Final = 20.0
 """Seconds for name, route and handshake: a server on the far side of the world answers in one."""
 ANSWER_TIMEOUT: Final = 30.0
@@ -73,7 +76,7 @@ def own_name() -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def split_host(text: str) -> tuple[str, int] | None:
+def split_host(text: str, usual_port: int = DEFAULT_PORT) -> tuple[str, int] | None:
     """Read ``host``, ``host:port``, an IPv6 address, or one in brackets with or without a port.
 
     None if it is none of these, so that it may be an endpoint string such as ``tls:host:port``.
@@ -85,23 +88,46 @@ def split_host(text: str) -> tuple[str, int] | None:
             ipaddress.IPv6Address(text)
         except ValueError:
             return None
-        return text, DEFAULT_PORT
+        return text, usual_port
     bracketed, bracketed_port, plain, plain_port = found.groups()
     port = bracketed_port if bracketed else plain_port
     if port is None:
-        return bracketed or plain, DEFAULT_PORT
+        return bracketed or plain, usual_port
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
         raise Stop(Exit.USAGE, f"{printable(text)}: a port is a number from 1 to 65535.")
     return bracketed or plain, int(port)
 
 
-def endpoint_for(reactor: Any, text: str) -> tuple[IStreamClientEndpoint, str]:
+# The endpoint string of a TLS server with nothing but its place: the usual way to write one.
+_match_tls: Final = re.compile(
+    r"tls:(?:host=)?((?:\\.|[^\\:=])+):(?:port=)?(\d{1,5})", re.DOTALL
+).fullmatch
+
+
+def endpoint_for(
+    reactor: Any, text: str, access: Access = PLAIN
+) -> tuple[IStreamClientEndpoint, str]:
     """The endpoint that a person means by `text`, and what to call it in a sentence."""
-    host_and_port = split_host(text)
+    tls = _match_tls(text)
+    if tls is not None:
+        host_and_port: tuple[str, int] | None = (re.sub(r"\\(.)", r"\1", tls[1]), int(tls[2]))
+    else:
+        usual_port = DEFAULT_TLS_PORT if access.tls else DEFAULT_PORT
+        host_and_port = split_host(text, usual_port)
     if host_and_port is not None:
         host, port = host_and_port
-        endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-        return endpoint, f"{printable(host)}, TCP port {port}"
+        place = f"{printable(host)}, TCP port {port}"
+        if tls is None and not access.tls:
+            return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
+        # The cryptography is loaded when it is needed.
+        from chatbox.client.secure import SecureEndpoint
+
+        endpoint: IStreamClientEndpoint = SecureEndpoint(
+            reactor, host, port, access.trust, meet_new_server, timeout=CONNECT_TIMEOUT
+        )
+        return endpoint, place
+    if access.tls:
+        raise Stop(Exit.USAGE, f"{printable(text)}: --tls goes with a host or with host:port.")
     try:
         endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
@@ -229,13 +255,18 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
 
 
 async def join_server(
-    reactor: Any, host: str, name: str, *, rename: str = "Choose another name with --name."
+    reactor: Any,
+    host: str,
+    name: str,
+    access: Access = PLAIN,
+    *,
+    rename: str = "Choose another name with --name.",
 ) -> ChatConnection:
     """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do.
 
     `rename` is what to do if the server does not want us under this name.
     """
-    endpoint, place = endpoint_for(reactor, host)
+    endpoint, place = endpoint_for(reactor, host, access)
     connection = await _connect(endpoint, place)
     outcome: Deferred[Event] = Deferred()
 
@@ -266,10 +297,12 @@ async def join_server(
             Exit.NOT_LET_IN,
             f"You cannot join as {printable(name)}: {words.explain(event.problem)} {rename}",
         )
+    is_tls = access.tls or host.startswith("tls:")
+    hint = "" if is_tls else " Is this a port for TLS? Then add --tls."
     raise Stop(
         Exit.NO_CONNECTION,
         f"{place}: the connection was closed before the server let us in"
-        f"{_reason(connection.why_lost)}.",
+        f"{_reason(connection.why_lost)}.{hint}",
     )
 
 
@@ -343,9 +376,15 @@ class Reconnector:
             self._connecting = self._endpoint.connect(factory)
             self._connecting.addCallbacks(self._connected, self._failed)
 
-    def _failed(self, _: Failure) -> None:
+    def _failed(self, failure: Failure) -> None:
         self._connecting = None
-        self._lost()
+        if isinstance(failure.value, Stop) and failure.value.status is Exit.NOT_TRUSTED:
+            # It will not get better, and a person must know.
+            sentence = " ".join(failure.value.sentence.split())
+            self._session.give_up(Problem("not-trusted", sentence))
+            self._connection.flush()
+        else:
+            self._lost()
 
     def _connected(self, connection: ChatConnection) -> None:
         self._connecting = None

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.client import words
+from chatbox.client.access import Access
 from chatbox.client.connection import (
     LEAVE_TIMEOUT,
     ChatConnection,
@@ -328,8 +329,9 @@ class Console(Protocol):
 
 async def join(reactor: Any, options: Namespace) -> Exit:
     """``chatbox join``: talk until the person leaves."""
-    connection = await join_server(reactor, options.host, options.name or own_name())
-    endpoint, _ = endpoint_for(reactor, options.host)
+    access = Access.from_options(options)
+    connection = await join_server(reactor, options.host, options.name or own_name(), access)
+    endpoint, _ = endpoint_for(reactor, options.host, access)
     reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)
     fetcher = Fetcher(reactor, connection.peer, options.udp_via)
     console = Console(reactor, connection, fetcher, terminal=is_terminal(1))

@@ -40,6 +40,7 @@ class Exit(IntEnum):
     DISK_FULL = 11, "there is no room here for the file"
     CANNOT_SAVE = 12, "the file cannot be saved here, for instance because one of that name exists"
     CANCELLED = 13, "the download was cancelled"
+    NOT_TRUSTED = 14, "the server's certificate is not the one that is known or expected"
     HUNG_UP = 129, "stopped because the terminal went away (SIGHUP)"
     INTERRUPTED = 130, "stopped by Ctrl-C (SIGINT)"
     TERMINATED = 143, "stopped by SIGTERM"

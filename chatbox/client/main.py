@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from chatbox import __version__
+from chatbox.client.access import add_access
 from chatbox.client.exits import Exit, Stop
 from chatbox.text import printable
 from chatbox.units import parse_rate
@@ -136,6 +137,7 @@ def arguments() -> argparse.ArgumentParser:
         if name_help:
             made.add_argument("host", metavar="HOST", help="the server, see chatbox --help")
             made.add_argument("--name", metavar="NAME", type=_text, help=name_help)
+            add_access(made)
         return made
 
     visitor = "the name to go by [default: your name with a random ending]"
@@ -243,7 +245,7 @@ chatbox COMMAND --help tells more about a command.
 
 HOST is a host name or address with the server's port if that is not 50000, as in example.org,
 example.org:6000, 192.0.2.1 or [2001:db8::1]:6000; or a Twisted client endpoint, such as
-tls:example.org:6000 or unix:/run/chatbox.
+tls:example.org:6000 or unix:/run/chatbox. With --tls the usual port is 50001.
 
 Your name is what --name says, else $CHATBOX_NAME, else your login name.
 

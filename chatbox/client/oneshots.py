@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
 from chatbox.client import words
+from chatbox.client.access import Access
 from chatbox.client.commands import Steering
 from chatbox.client.connection import (
     ANSWER_TIMEOUT,
@@ -116,7 +117,8 @@ class Visit:
 async def visit(reactor: Any, options: Namespace) -> AsyncIterator[Visit]:
     """Join for one errand, and leave whatever happens."""
     name = options.name or f"{own_name()}-{secrets.token_hex(2)}"
-    visitor = Visit(reactor, await join_server(reactor, options.host, name))
+    access = Access.from_options(options)
+    visitor = Visit(reactor, await join_server(reactor, options.host, name, access))
     try:
         yield visitor
     finally:

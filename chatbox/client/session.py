@@ -177,8 +177,13 @@ class ClientSession:
             text=self.name,
         )
 
-    def give_up(self) -> None:
-        """There is no connection and will be none. Nothing happens after this."""
+    def give_up(self, problem: Problem | None = None) -> None:
+        """There is no connection and will be none, because of `problem` if there is one.
+
+        Nothing happens after this.
+        """
+        if problem is not None:
+            self._events.append(JoinRefused(self.name, problem))
         expected = self.state is State.LEAVING
         self._release()
         self._move(Cause.LOST)
@@ -433,9 +438,8 @@ class ClientSession:
     def _fail_to_rejoin(self, request: Request, problem: Problem) -> None:
         """Try again later, unless the name is somebody else's now."""
         if request.kind is Kind.CONNECT and problem.code not in _PASSING:
-            self._events.append(JoinRefused(self.name, problem))
             self.survives = False
-            self.give_up()
+            self.give_up(problem)
         else:
             self._cut()
 

@@ -1,0 +1,60 @@
+"""Small files that must be whole, or as they were: keys, accounts, bans, known servers.
+
+Everything here blocks, for as long as the disk takes. These files are a few kilobytes and change
+when a person changes them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+
+__all__ = ["Stamp", "stamp", "write_whole"]
+
+Stamp = tuple[int, int, int] | None
+"""What tells one state of a file from another; None if there is no file."""
+
+
+def stamp(path: str) -> Stamp:
+    """Return what changes when the file is written or replaced. Raises OSError."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def write_whole(path: str, data: bytes, *, replace: bool = True) -> None:
+    """Write a file that only its owner may read; after a crash it has all of `data`, or none.
+
+    Folders that are missing are made. The file that is there is replaced, or without `replace` it
+    stays and FileExistsError is raised. Raises OSError.
+    """
+    # What a symbolic link points to is what people want changed.
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    draft = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(8)}")
+    try:
+        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(draft, path)
+        else:
+            os.link(draft, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,268 @@
+"""Listening with TLS: where the certificate comes from, and how a renewed one is taken up.
+
+Three kinds of descriptions speak TLS. Two are Twisted's own:
+
+- ``ssl:PORT:privateKey=FILE:certKey=FILE`` names the files;
+- ``tls:FOLDER:port=PORT`` takes all ``.pem`` files of a folder, such as one of certbot's, and finds
+  the certificate by the name that the client asks for (SNI).
+
+The third is ours: ``tls-self-signed:`` in front of any other description, such as ``tcp:50001``,
+uses the certificate of `chatbox.certificates`.
+
+Twisted reads the files once; ``tls:`` reads them again when a client asks for a name that it does
+not know, and not when they are renewed. So here the description is read again every
+`RELOAD_SECONDS` that somebody connects, for all three kinds alike. What cannot be read leaves
+everything as it was, and says so in the log.
+
+Way not taken: watching the files. Reading takes some milliseconds; knowing which files a
+description means would take its parsers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+    wrapServerTLS,
+)
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
+from chatbox.errors import LocalError
+
+__all__ = [
+    "DEFAULT_TLS_PORT",
+    "RELOAD_SECONDS",
+    "SELF_SIGNED",
+    "Certificate",
+    "ListeningService",
+    "check_endpoint",
+    "load_from",
+]
+
+SELF_SIGNED: Final = "tls-self-signed:"
+"""In front of a description: speak TLS there, with a certificate of our own making."""
+
+DEFAULT_TLS_PORT: Final = 50001
+"""Where clients look for TLS if they are not told a port."""
+
+RELOAD_SECONDS: Final = 60.0
+"""How old what we have read may be when somebody connects: a renewed certificate is served after a
+minute at most, and a flood of connections does not make us read."""
+
+_MAX_STEPS: Final = 10
+_MAX_FLIGHT_BYTES: Final = 1 << 20
+"""Bounds of a handshake with ourselves: it takes four steps, and some kilobytes each."""
+
+_CLIENT: Final = SSL.Context(SSL.TLS_CLIENT_METHOD)
+"""A client that takes any certificate."""
+
+_log = Logger()
+
+
+class _Creator(Protocol):
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """Make the server's end of a connection."""
+
+
+Load = Callable[[], _Creator]
+"""Reads a certificate and its key."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificate:
+    """A certificate with its key, for the connections of one port; `load` makes what it serves.
+
+    `place` is what the operator calls the port, `now` a clock in seconds.
+    """
+
+    def __init__(self, place: str, load: Load, now: Callable[[], float]) -> None:
+        self._place = place
+        self._load = load
+        self._now = now
+        self._creator: _Creator | None = None
+        self._loaded_at = 0.0
+        self._served = b""
+        self._failing = False
+
+    def load(self) -> None:
+        """Read everything anew. Raises LocalError in words; then what was served still is."""
+        self._loaded_at = self._now()
+        try:
+            creator = self._load()
+            served = _shake_hands(creator, _CLIENT)
+        except Exception as error:  # each kind of description has its own parser and its own errors
+            raise LocalError(f"no TLS on {self._place}: {_words(error)}") from error
+        self._creator = creator
+        self._failing = False
+        encoded = served.public_bytes(Encoding.DER)
+        if encoded != self._served:
+            self._served = encoded
+            _log.info(
+                "TLS on {place}: the certificate is good until {until}, and its fingerprint is"
+                " {fingerprint}",
+                place=self._place,
+                until=f"{served.not_valid_after_utc:%Y-%m-%d}",
+                fingerprint=show_fingerprint(fingerprint(served)),
+            )
+
+    def shown(self, client: SSL.Context = _CLIENT) -> x509.Certificate:
+        """Return the certificate that a client gets to see. Raises what its handshake does."""
+        return _shake_hands(self, client)
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """Make the server's end of a connection, with what is on the disk now or was lately."""
+        # A clock that was set back must not keep us from reading.
+        if self._creator is None or not 0 <= self._now() - self._loaded_at < RELOAD_SECONDS:
+            try:
+                self.load()
+            except LocalError as error:
+                if self._creator is None:
+                    raise
+                if not self._failing:
+                    _log.error("{error}; the old certificate goes on", error=error)
+                self._failing = True
+        assert self._creator is not None
+        return self._creator.serverConnectionForTLS(protocol)
+
+
+class ListeningService(StreamServerEndpointService):
+    """Listens where `description` says, with `factory`; a failure to bind ends the program.
+
+    `state_dir` is where a certificate of our own is.
+    """
+
+    # What strports does, too: the plain service would only log the failure.
+    _raiseSynchronously = True
+
+    def __init__(self, description: str, factory: Any, reactor: Any, state_dir: str) -> None:
+        endpoint, self._certificate = _open(description, reactor, state_dir)
+        super().__init__(endpoint, factory)
+
+    def startService(self) -> None:
+        """Begin, as the user that the server goes on as. Ends the program if TLS cannot work."""
+        if self._certificate is not None:
+            try:
+                self._certificate.load()
+            except LocalError as error:
+                raise SystemExit(f"chatbox: {error}.") from error
+        super().startService()
+
+
+def check_endpoint(reactor: Any, description: str) -> None:
+    """Read a description, with what it names; raises an error of any kind if that is wrong.
+
+    The reactor is not used, so a stand-in will do.
+    """
+    _, certificate = _open(description, reactor, "")
+    if certificate is not None and not description.startswith(SELF_SIGNED):
+        certificate.load()
+
+
+def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Load:
+    """Return what reads the certificate that a description with TLS means, as it is then."""
+    if description.startswith(SELF_SIGNED):
+        return partial(_self_signed, state_dir, now)
+    return partial(_ssl_creator if description.startswith("ssl:") else _tls_creator, description)
+
+
+def _open(
+    description: str, reactor: Any, state_dir: str
+) -> tuple[IStreamServerEndpoint, Certificate | None]:
+    """Make the endpoint that a description means, and its certificate if it speaks TLS."""
+    kind, _, rest = description.partition(":")
+    if description.startswith(SELF_SIGNED):
+        if rest.startswith(("ssl:", "tls:", SELF_SIGNED)):
+            raise ValueError("it speaks TLS already")
+        endpoint = serverFromString(reactor, rest)
+    elif kind == "ssl":
+        where, _ = _read_ssl(description)
+        endpoint = TCP4ServerEndpoint(reactor, *where)
+    elif kind == "tls":
+        stock: Any = serverFromString(reactor, description)
+        endpoint = stock.endpoint
+    else:
+        return serverFromString(reactor, description), None
+    load = load_from(description, state_dir, reactor.seconds)
+    certificate = Certificate(description, load, reactor.seconds)
+    return wrapServerTLS(certificate, endpoint), certificate
+
+
+def _self_signed(state_dir: str, now: Callable[[], float]) -> _Creator:
+    key_path, certificate_path = refresh_self_signed(state_dir, now())
+    key, certificate = map(quoteStringArgument, (key_path, certificate_path))
+    return _read_ssl(f"ssl:0:privateKey={key}:certKey={certificate}")[1]
+
+
+def _ssl_creator(description: str) -> _Creator:
+    return _read_ssl(description)[1]
+
+
+def _tls_creator(description: str) -> _Creator:
+    # What wrapServerTLS was given.
+    creator: _Creator = serverFromString(Clock(), description).connectionCreator
+    return creator
+
+
+def _read_ssl(description: str) -> tuple[tuple[int, int, str], _Creator]:
+    """Return where an ``ssl:`` description listens (port, backlog, interface), and with what.
+
+    Its endpoint keeps these to itself, but tells them to its reactor.
+    """
+    told: list[tuple[tuple[int, int, str], _Creator]] = []
+
+    class Listener:
+        def listenSSL(
+            self, port: int, _: object, contextFactory: Any, backlog: int, interface: str
+        ) -> None:
+            told.append(((port, backlog, interface), contextFactory))
+
+    serverFromString(Listener(), description).listen(Factory())
+    return told[0]
+
+
+def _shake_hands(creator: _Creator, context: SSL.Context) -> x509.Certificate:
+    """Return the certificate that a client would see. Raises an error if it would see none."""
+    # Twisted asks the protocol for what it may speak inside TLS, which is nothing that we name.
+    protocol = SimpleNamespace(factory=SimpleNamespace(wrappedFactory=None))
+    server = creator.serverConnectionForTLS(protocol)
+    client = SSL.Connection(context, None)
+    server.set_accept_state()
+    client.set_connect_state()
+    ends = [(client, server), (server, client)]
+    for step in range(_MAX_STEPS):
+        here, there = ends[step % 2]
+        with suppress(SSL.WantReadError):
+            here.do_handshake()
+        with suppress(SSL.WantReadError):
+            there.bio_write(here.bio_read(_MAX_FLIGHT_BYTES))
+    seen = client.get_peer_certificate(as_cryptography=True)
+    if seen is None:
+        raise LocalError("no certificate has a key that fits")
+    return seen
+
+
+def _words(error: Exception) -> str:
+    """Say what is wrong; OpenSSL gives a list of (library, function, reason)."""
+    reasons = error.args[0] if error.args else ""
+    if isinstance(reasons, list):
+        words = ", ".join(str(reason[-1]) for reason in reasons)
+        if words == "no suitable signature algorithm":
+            return "no certificate there has its key"
+        return words or "the files cannot be used"
+    return str(error) or type(error).__name__
