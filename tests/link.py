@@ -250,6 +250,8 @@ class Transfer:
         self.largest_burst = 0
         self.breaks_trains = False
         """Whether the server's kernel damages trains that it is handed whole."""
+        self.asleep = False
+        """Whether the client's computer sleeps: it hears nothing and does nothing."""
         self.ended_at: float | None = None
         self.on_step: Callable[[Transfer], None] = lambda _: None
         self._server_wakes: float | None = None
@@ -300,7 +302,9 @@ class Transfer:
 
     def _deadline(self, engine: Demux | Receiver) -> float | None:
         deadline = engine.next_timer()
-        return None if deadline is None else deadline + self.timer_slack
+        if deadline is None or (self.asleep and engine is self.receiver):
+            return None
+        return deadline + self.timer_slack
 
     def _due(self, engine: Demux | Receiver, now: float) -> bool:
         deadline = self._deadline(engine)
@@ -322,6 +326,8 @@ class Transfer:
             self.server_events.append(happened[1])
 
     def _serve_client(self) -> None:
+        if self.asleep:
+            return
         now = self.network.now
         for train in self.receiver.trains_to_send(now):
             for datagram in train.datagrams():
@@ -340,7 +346,7 @@ class Transfer:
 
     def _to_client(self, address: object) -> Callable[[float, bytes], None]:
         def arrive(datagram: bytes) -> None:
-            if address == self.client_address:
+            if address == self.client_address and not self.asleep:
                 self.receiver.receive(Train(memoryview(datagram), len(datagram)), self.network.now)
                 self._serve_client()
 

@@ -251,7 +251,7 @@ class LeavingTests(ConsoleTestCase):
         transfer.confirmed = 310
         self.done.cancel()
         self.assertTrue(self.disconnects())
-        self.assertEqual(transfer.asked, [])
+        self.assertEqual(transfer.asked, ["interrupt"])
         self.assertEqual(self.printed(), "b.iso stops at 31 %; the beginning is kept.\n")
         self.assertNoResult(self.done)
         self.server.close()

@@ -151,9 +151,10 @@ def test_changed_meanwhile(contents: bool, tmp_path: Path) -> None:
 
 
 def test_stopped_by_ctrl_c(tmp_path: Path) -> None:
-    """Who stops a download with Ctrl-C loses hardly anything of what has come."""
+    """Who stops a download with Ctrl-C loses hardly anything of what has come, and is let go."""
     with Trial(tmp_path, seed=1, kills=1) as trial:
         death = trial.kill(Victim.CLIENT, gently=True)
+        trial.server_says("has ended: INTERRUPTED")
         trial.finish()
     assert death.claimed
     assert death.lost < 1 << 20

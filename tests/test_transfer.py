@@ -177,6 +177,34 @@ class ShapeTests(SynchronousTestCase):
         transfer.check()
         self.assertLess(transfer.down.carried, 1.15 / 0.9 * len(DATA))
 
+    def test_acknowledgements_stay_short(self) -> None:
+        """On a path that loses much, the client does not name again what the server knows."""
+        for controller in CONTROLLERS.values():
+            transfer = Transfer(
+                random.Random(1).randbytes(2_000_000),
+                down=replace(LINK, loss=0.05),
+                up=LINK,
+                make_controller=controller,
+            )
+            sizes: list[int] = []
+            send = transfer.up.send
+
+            def tap(
+                datagram: bytes,
+                now: float,
+                at: Callable[[float, bytes], None],
+                sizes: list[int] = sizes,
+                send: Callable[..., None] = send,
+            ) -> None:
+                sizes.append(len(datagram))
+                send(datagram, now, at)
+
+            transfer.up.send = tap  # type: ignore[method-assign]
+            transfer.run()
+            transfer.check()
+            self.assertGreater(len(sizes), 100)
+            self.assertLess(max(sizes), 500)
+
     def test_capped_by_the_server(self) -> None:
         """A server that may send so much a second in all takes so long."""
         cap = Pacer(1200, 1000.0)
@@ -313,6 +341,29 @@ class PauseTests(SynchronousTestCase):
         transfer.run()
         transfer.check()
 
+    def test_asleep_while_paused(self) -> None:
+        """The server says little to a client that sleeps, and answers at once when it wakes."""
+        transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
+
+        def fall_asleep(transfer: Transfer) -> None:
+            transfer.asleep |= transfer.sender.state is sender.State.PAUSED
+
+        transfer.on_step = fall_asleep
+        transfer.run(until=1)
+        self.assertTrue(transfer.asleep)
+        before = transfer.down.carried
+        transfer.run(until=7000)
+        self.assertLess(transfer.down.carried - before, 10_000)
+        transfer.asleep, transfer.on_step = False, lambda _: None
+        woke_at = transfer.network.now
+        transfer.run(until=7001)
+        self.assertEqual(transfer.events[-1], Paused(half_way=True))
+        transfer.call(lambda r, now: r.proceed(now))
+        transfer.run(until=8000)
+        transfer.check()
+        assert transfer.ended_at is not None
+        self.assertLess(transfer.ended_at - woke_at, 3)
+
 
 class EndTests(SynchronousTestCase):
     """Every end has a name."""
@@ -325,6 +376,18 @@ class EndTests(SynchronousTestCase):
             transfer.run()
             transfer.check(End.CANCELLED)
             self.assertLess(transfer.duration, after + 0.001)
+
+    def test_interrupted(self) -> None:
+        """A client that is stopped tells the server, which closes at once; the part is kept."""
+        for after in (0.0, 0.03, 0.1):
+            transfer = Transfer(DATA, down=LINK)
+            transfer.at(after, lambda r, now: r.interrupt(now))
+            transfer.run()
+            transfer.check(End.INTERRUPTED)
+            self.assertLess(transfer.duration, after + 0.001)
+            self.assertLess(transfer.network.now - transfer.started_at, after + 0.3)
+            ended = transfer.server_events[-1]
+            self.assertIs(ended.end, End.INTERRUPTED)  # type: ignore[attr-defined]
 
     def test_udp_blocked(self) -> None:
         """If nothing at all comes back, the client gives up after fifteen seconds and calls it

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet import error
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -459,6 +459,5 @@ class Fetcher:
     async def tell_ends(self) -> None:
         """Let the server hear how the transfers ended, before this process is gone."""
         ending, self._ending = self._ending, []
-        for closed in ending:
-            with suppress(TimeoutError):
-                await closed.addTimeout(LEAVE_TIMEOUT, self._reactor)
+        with suppress(TimeoutError):
+            await DeferredList(ending, consumeErrors=True).addTimeout(LEAVE_TIMEOUT, self._reactor)

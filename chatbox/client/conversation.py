@@ -150,9 +150,9 @@ class Conversation:
 
     def leave(self) -> None:
         """Say goodbye now. Downloads that are on their way are named, since they stop here."""
-        for download in self.downloads:
-            download.say_stopped()
-        self.downloads = []
+        downloads, self.downloads = self.downloads, []
+        for download in downloads:
+            download.interrupt()
         if self.session.state is State.JOINED:
             self.session.leave()
         elif self.session.state in _AWAY:

@@ -207,12 +207,6 @@ class PartFile:
         """What became of it, None until that is known."""
         return self._verdict
 
-    def save(self) -> None:
-        """This program is about to end: claim all that has come."""
-        if self._fd >= 0 and self._end is None:
-            with suppress(OSError):
-                self._claim()
-
     def close(self, end: End) -> None:
         """Nothing more will be written. A cancelled download leaves nothing behind."""
         if self._thread is None or self._end is not None:

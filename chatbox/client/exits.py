@@ -59,6 +59,7 @@ class Stop(ChatboxError):
 _FOR_END: Final[Mapping[str, Exit]] = {
     "DONE": Exit.OK,
     "CANCELLED": Exit.CANCELLED,
+    "INTERRUPTED": Exit.CANCELLED,
     "REFUSED": Exit.REFUSED,
     "PEER_SILENT": Exit.NO_UDP,
     "FILE_CHANGED": Exit.FILE_TROUBLE,

@@ -192,8 +192,10 @@ async def get(reactor: Any, options: Namespace) -> Exit:
         errand = _Errand(reactor, options, target, path)
         offer = await visitor.ask(Offer, visitor.session.download(options.file))
         fetcher = Fetcher(reactor, visitor.peer, options.udp_via)
-        download = await errand.run(offer, fetcher, visitor.peer)
-        await fetcher.tell_ends()
+        try:
+            download = await errand.run(offer, fetcher, visitor.peer)
+        finally:
+            await fetcher.tell_ends()
     if download.status is Exit.OK and download.ended is not None and download.ended.digest:
         print(f"{download.ended.digest.hex()}  {printable(download.ended.path or path)}")
     return Exit.FAILED if download.status is None else download.status
@@ -228,7 +230,7 @@ class _Errand:
         try:
             await self._done
         except CancelledError:
-            self._download.say_stopped()
+            self._download.interrupt()
             raise
         finally:
             self._ticker.stop()

@@ -44,6 +44,9 @@ class Transfer(Protocol):
     def cancel(self) -> None:
         """Give it up."""
 
+    def interrupt(self) -> None:
+        """End it, but keep what has arrived."""
+
     def set_rate_limit(self, rate: int | None) -> None:
         """Let it take at most so many bytes per second; None for no limit."""
 
@@ -205,12 +208,12 @@ class Download:
             return None
         return self._transfer.progress()
 
-    def say_stopped(self) -> None:
-        """This program ends, and the transfer with it: say where it stood."""
+    def interrupt(self) -> None:
+        """This program ends, and the transfer with it: tell the server, and say where it stands."""
         progress = self.progress()
-        if progress is not None:
-            self._target.save()
+        if self._transfer is not None and progress is not None:
             self._say(f"{self._shown} stops at {words.percent(progress)} %; the beginning is kept.")
+            self._transfer.interrupt()
 
     @property
     def _shown(self) -> str:
@@ -267,7 +270,8 @@ class Download:
         self.status = exit_for_end(ended.end, was_heard=self.stage is not Stage.OPENING)
         silent_server = self._server if self.stage is Stage.OPENING else None
         seconds = self._clock() - self._started_at
-        self._say(words.ended_text(self.name, self.path, ended, seconds, silent_server))
+        if ended.end.name != "INTERRUPTED":
+            self._say(words.ended_text(self.name, self.path, ended, seconds, silent_server))
         self._become(Stage.ENDED)
 
 

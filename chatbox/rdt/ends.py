@@ -20,6 +20,7 @@ class End(IntEnum):
     HASH_MISMATCH = 9
     SERVER_STOPPING = 10
     PROTOCOL_ERROR = 11
+    INTERRUPTED = 12
 
     @property
     def sentence(self) -> str:
@@ -40,4 +41,5 @@ _SENTENCES = {
     End.HASH_MISMATCH: "The file that arrived is not the file that was sent; ask for it again.",
     End.SERVER_STOPPING: "The server is shutting down; ask for the file again when it is back.",
     End.PROTOCOL_ERROR: "The other side does not follow the protocol.",
+    End.INTERRUPTED: "The download was interrupted; what has arrived is kept.",
 }

@@ -80,6 +80,11 @@ class Fetch:
         self._receiver.cancel(self._pump.now())
         self._pump.pump()
 
+    def interrupt(self) -> None:
+        """End this attempt; what is here is kept for another."""
+        self._receiver.interrupt(self._pump.now())
+        self._pump.pump()
+
     def set_rate_limit(self, rate: int | None) -> None:
         """Take at most `rate` bytes per second from now on; None for no limit."""
         self._receiver.set_rate_limit(NO_LIMIT if rate is None else rate, self._pump.now())

@@ -278,6 +278,10 @@ class Receiver:
         """Give the file up."""
         self._finish(Verdict(End.CANCELLED), now)
 
+    def interrupt(self, now: float) -> None:
+        """End this attempt; what is here is kept for another."""
+        self._finish(Verdict(End.INTERRUPTED), now)
+
     # ---- stimuli
 
     def receive(self, train: Train, now: float) -> None:
@@ -370,6 +374,7 @@ class Receiver:
             self._finish(Verdict(End.PROTOCOL_ERROR, error.detail), now)
             return
         self._status, self._status_number = status, packet.number
+        self._acks.on_heard(status.heard)
         self._acks.set_frequency(status.ack_delay, status.ack_bytes)
         if self.state is State.ENDING:
             if status.phase is Phase.ENDED:
@@ -470,7 +475,7 @@ class Receiver:
         return Train(memoryview(data), len(data))
 
     def _control(self, now: float) -> Control:
-        ranges, ack_delay = self._acks.take(now)
+        ranges, ack_delay = self._acks.take(self._next_number, now)
         return Control(
             wish=self._wish,
             end=self._end,

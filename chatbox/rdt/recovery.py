@@ -167,6 +167,8 @@ class Recovery:
         """
         self.max_ack_delay = 0.0
         """How long the receiver may sit on an acknowledgement, as we told it to, in seconds."""
+        self.max_probe_timeout = MAX_PROBE_TIMEOUT
+        """Seconds between probes at most."""
         self._trains: deque[SentTrain] = deque()
         self._largest_acked = -1
         self._last_sent_at = now
@@ -291,7 +293,7 @@ class Recovery:
 
     def _probe_at(self) -> float:
         timeout = self.rtt.probe_timeout(self.max_ack_delay) * (1 << min(self.probes_sent, 16))
-        return self._last_sent_at + min(timeout, MAX_PROBE_TIMEOUT)
+        return self._last_sent_at + min(timeout, self.max_probe_timeout)
 
     def _settle(
         self, ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float

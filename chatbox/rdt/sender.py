@@ -55,7 +55,7 @@ from chatbox.rdt.packet import (
     unpack_open,
 )
 from chatbox.rdt.path import Path
-from chatbox.rdt.recovery import Load, Outcome
+from chatbox.rdt.recovery import MAX_PROBE_TIMEOUT, Load, Outcome
 from chatbox.rdt.seal import (
     TrainSealer,
     client_keys,
@@ -74,6 +74,18 @@ SILENCE_TIMEOUT = 30.0
 
 PAUSED_SILENCE_TIMEOUT = 7200.0
 """The same while paused: a lid may be closed over lunch."""
+
+PAUSED_PROBE_TIMEOUT = 600.0
+"""
+Seconds between two repetitions of an unanswered STATUS at most, while paused: the client sleeps, or
+is gone. When it wakes it asks, and is answered at once.
+"""
+
+MANY_RANGES = 16
+"""
+Ranges in an acknowledgement from which on the client is told that we know them, so that it names
+them no more. It costs a STATUS each round trip, on a path that loses much.
+"""
 
 LINGER = 3.0
 """Seconds for which an ended transfer still answers: some probe timeouts of a slow path."""
@@ -384,8 +396,10 @@ class Sender:
             self._status_due = True
             if self._source.changed():
                 self._finish(End.FILE_CHANGED, now)
-        # A packet that brings nothing new while nothing is on its way asks if we are still here.
-        asked = not (outcome.acked or self.in_flight)
+        # A packet that brings nothing new asks if we are still here, if nothing is on its way that
+        # would answer that, or what was has not been heard of for so long that it was repeated.
+        asked = not outcome.acked and (not self.in_flight or self._path.recovery.probes_sent > 0)
+        asked |= len(control.ranges) > MANY_RANGES and not self._status_numbers
         wish = (control.wish, control.pause_at)
         if asked or before is None or (before.wish, before.pause_at) != wish:
             self._status_due = True
@@ -429,6 +443,8 @@ class Sender:
             self._become(wanted)
             self._status_due = True
             self._closes_at = now + self._patience()
+            patience = PAUSED_PROBE_TIMEOUT if paused else MAX_PROBE_TIMEOUT
+            self._path.recovery.max_probe_timeout = patience
 
     def _patience(self) -> float:
         return PAUSED_SILENCE_TIMEOUT if self.state is State.PAUSED else SILENCE_TIMEOUT

@@ -12,7 +12,9 @@ from chatbox.client.connection import ChatConnection
 from chatbox.client.download import PartFile
 from chatbox.client.events import Offer
 from chatbox.client.session import ClientSession
+from chatbox.rdt.ends import End
 from chatbox.rdt.progress import Progress
+from chatbox.rdt.receiver import Ended
 
 
 class Server:
@@ -76,6 +78,11 @@ class FakeTransfer:
     def cancel(self) -> None:
         """Note it."""
         self.asked.append("cancel")
+
+    def interrupt(self) -> None:
+        """Note it, and end."""
+        self.asked.append("interrupt")
+        self.listener(Ended(End.INTERRUPTED, End.INTERRUPTED.sentence, None, None))
 
     def set_rate_limit(self, rate: int | None) -> None:
         """Note it."""

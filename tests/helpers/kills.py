@@ -189,6 +189,10 @@ class Trial:
         self.carried = self._link.carried - before
         assert status == 0, self.story
 
+    def server_says(self, pattern: str) -> None:
+        """Wait until the server's log has something."""
+        self._server.read_until(pattern)
+
     def change(self, *, contents: bool) -> None:
         """Let somebody write to the file on the server, or only act as if."""
         if contents:
