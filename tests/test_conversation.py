@@ -42,6 +42,8 @@ class ConversationTestCase(SynchronousTestCase):
             changed=self.count_change,
             clock=lambda: self.now,
             zone=timezone.utc,
+            folder=f"{self.folder}/",
+            rate_limit=5000,
         )
         self.server.connection.listen(self.conversation.handle)
 
@@ -234,6 +236,16 @@ class DownloadTests(ConversationTestCase):
         self.server.answer(request.sequence, "download_response", text="ERR", error="no-such-file")
         self.assertEqual(self.read(), ["No download of nope: There is no such file."])
         self.assertEqual(self.conversation.downloads, [])
+
+    def test_as_settled(self) -> None:
+        """Without a place, a file goes to the folder that is settled, no faster than is."""
+        request = self.enter("/download b.iso")[-1]
+        self.server.offer(request.sequence)
+        target = self.fetch.begun[-1].target
+        target.start(1, lambda: None)
+        self.assertTrue(os.path.exists(f"{self.folder}/b.iso.part"))
+        self.assertEqual(self.fetch.begun[-1].rate_limit, 5000)
+        target.close(End.CANCELLED)
 
     def test_cannot_be_saved(self) -> None:
         """Where the file could not be saved the server is not even asked."""

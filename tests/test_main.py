@@ -13,7 +13,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -29,7 +28,6 @@ from chatbox.client.connection import (
     DEFAULT_PORT,
     LEAVE_TIMEOUT,
     endpoint_for,
-    own_name,
     split_host,
 )
 from chatbox.client.download import PartFile
@@ -86,15 +84,6 @@ class HostTests(SynchronousTestCase):
             self.assertEqual(stop.status, Exit.USAGE, text)
             self.assertTrue(stop.sentence)
 
-    def test_own_name(self) -> None:
-        """$CHATBOX_NAME, else the login name, and always text that can be sent."""
-        with mock.patch.dict(os.environ, {"CHATBOX_NAME": "zoe", "LOGNAME": "root"}):
-            self.assertEqual(own_name(), "zoe")
-            os.environ["CHATBOX_NAME"] = "caf\udce9"
-            self.assertEqual(own_name(), "caf\N{REPLACEMENT CHARACTER}")
-            del os.environ["CHATBOX_NAME"]
-            self.assertEqual(own_name(), "root")
-
 
 class ArgumentTests(SynchronousTestCase):
     """The command line."""
@@ -143,6 +132,7 @@ class ArgumentTests(SynchronousTestCase):
             ]
         )
         expected = Namespace(
+            config=None,
             command="get",
             host="h",
             file="f",
@@ -162,7 +152,8 @@ class ArgumentTests(SynchronousTestCase):
         """They end with status 2 and a word about what is wrong."""
         self.refused()
         self.assertIn("wave", self.refused("wave"))
-        self.assertIn("HOST", self.refused("join"))
+        self.assertIn("FILE", self.refused("get"))
+        self.assertIn("number", self.refused("join", "h", "--reconnect", "soon"))
         self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
         self.assertIn("number", self.refused("history", "h", "-n", "many"))
         self.assertIn("such as 800kB", self.refused("get", "h", "f", "--limit", "fast"))
@@ -266,14 +257,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-def errand(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def errand(
+    *argv: str, cwd: Path | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "chatbox.client.main", *argv],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        env=environment(CHATBOX_NAME="zoe"),
+        env=environment(CHATBOX_NAME="zoe", **settings),
         cwd=cwd,
         timeout=PATIENCE,
         check=False,
@@ -327,6 +320,17 @@ def test_get(server: Served, tmp_path: Path) -> None:
     assert "film.bin is complete" in done.stderr
     assert "\r" not in done.stderr
     assert [one.name for one in tmp_path.iterdir()] == ["film.bin"]
+
+
+def test_get_as_settled(server: Served, tmp_path: Path) -> None:
+    """The server and the folder need not be said when they are settled."""
+    done = errand(
+        *("get", "film.bin", "-q"),
+        CHATBOX_HOST=server.host,
+        CHATBOX_DOWNLOADS=str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "film.bin").read_bytes() == server.film.read_bytes()
 
 
 def test_get_what_is_there_already(server: Served, tmp_path: Path) -> None:

@@ -7,9 +7,7 @@ send. Events wait in the session while no `handler` is set, so none is lost betw
 
 from __future__ import annotations
 
-import getpass
 import ipaddress
-import os
 import re
 import socket
 from collections.abc import Callable
@@ -45,7 +43,6 @@ __all__ = [
     "Reconnector",
     "endpoint_for",
     "join_server",
-    "own_name",
     "split_host",
 ]
 
@@ -65,15 +62,6 @@ MAX_RETRY_DELAY: Final = 30.0
 # A silent connection is asked after a minute, and given up after another one without an answer.
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 _USER_TIMEOUT_MS: Final = 60_000
-
-
-def own_name() -> str:
-    """What the person at this machine is called: $CHATBOX_NAME, else the login name."""
-    try:
-        name = os.environ.get("CHATBOX_NAME") or getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
-        name = "guest"
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def split_host(text: str, usual_port: int = DEFAULT_PORT) -> tuple[str, int] | None:

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from chatbox.client import words
 from chatbox.client.access import Access
+from chatbox.client.config import required_host
 from chatbox.client.connection import (
     LEAVE_TIMEOUT,
     ChatConnection,
@@ -32,7 +33,6 @@ from chatbox.client.connection import (
     Reconnector,
     endpoint_for,
     join_server,
-    own_name,
 )
 from chatbox.client.conversation import Conversation
 from chatbox.client.events import Event, Joined
@@ -168,6 +168,8 @@ class Console(Protocol):
         *,
         terminal: bool,
         columns: Callable[[], int] = lambda: columns_of(1),
+        folder: str = "",
+        rate_limit: int | None = None,
     ) -> None:
         self._reactor = reactor
         self._connection = connection
@@ -181,6 +183,8 @@ class Console(Protocol):
             tell=self._screen.line,
             changed=self._download_changed,
             clock=reactor.seconds,
+            folder=folder,
+            rate_limit=rate_limit,
         )
         self._ticker = Ticker(reactor, self._screen, lambda: self._conversation.downloads)
         self._input = LineBuffer(MAX_TYPED_BYTES)
@@ -330,11 +334,19 @@ class Console(Protocol):
 async def join(reactor: Any, options: Namespace) -> Exit:
     """``chatbox join``: talk until the person leaves."""
     access = Access.from_options(options)
-    connection = await join_server(reactor, options.host, options.name or own_name(), access)
-    endpoint, _ = endpoint_for(reactor, options.host, access)
+    host = required_host(options.host)
+    connection = await join_server(reactor, host, options.name or options.settings.name, access)
+    endpoint, _ = endpoint_for(reactor, host, access)
     reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)
     fetcher = Fetcher(reactor, connection.peer, options.udp_via)
-    console = Console(reactor, connection, fetcher, terminal=is_terminal(1))
+    console = Console(
+        reactor,
+        connection,
+        fetcher,
+        terminal=is_terminal(1),
+        folder=options.settings.downloads,
+        rate_limit=options.settings.limit,
+    )
     try:
         return await console.run()
     finally:

@@ -78,7 +78,12 @@ class Conversation:
         clock: Callable[[], float],
         zone: tzinfo | None = None,
         hints: Hints = Hints(),
+        folder: str = "",
+        rate_limit: int | None = None,
     ) -> None:
+        """`folder` is where files go that a person gives no place; empty for the current one.
+        `rate_limit` holds for each download, in bytes per second.
+        """
         self.session = session
         self.downloads: list[Download] = []
         """Those that have not ended, in the order asked for."""
@@ -95,6 +100,8 @@ class Conversation:
         self._clock = clock
         self._zone = zone
         self._hints = hints
+        self._folder = folder
+        self._rate_limit = rate_limit
 
     # What the person does
 
@@ -200,7 +207,7 @@ class Conversation:
             self._tell(f"{MAX_DOWNLOADS} downloads are running; wait for one to end.")
             return
         try:
-            path = save_path(wanted.name, wanted.save_as)
+            path = save_path(wanted.name, wanted.save_as or self._folder)
             target = PartFile(path)
         except RemoteError as error:
             self._tell(error.detail)
@@ -215,6 +222,7 @@ class Conversation:
                 changed=self.transfer_changed,
                 clock=self._clock,
                 pause_half_way=wanted.pause_half_way,
+                rate_limit=self._rate_limit,
                 hint=self._hints.standing,
             )
             self.downloads.append(download)

@@ -241,6 +241,7 @@ async def _play(reactor: Any, seed: int, folder: Path, server: Actor, people: li
     tcp_port, udp_port = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_DGRAM)
     env = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOX_")}
     root = str(Path(chatbox.__file__).resolve().parents[1])
+    env["CHATBOX_CONFIG"] = os.devnull  # the demo has its own settings
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
 
     serve = f"--listen tcp:{tcp_port}:interface={HOST} --files shelf --udp-ports {udp_port}"

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from chatbox import __version__
+from chatbox.client import config
 from chatbox.client.access import add_access
 from chatbox.client.exits import Exit, Stop
 from chatbox.text import printable
@@ -53,6 +54,8 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
 }
 """The module of each subcommand; in it, a function of the same name."""
 
+_CONFIG_HELP: Final = "the file of your defaults, see chatbox --help"
+
 _SIGNALS: Final[Mapping[signal.Signals, Exit]] = {
     signal.SIGINT: Exit.INTERRUPTED,
     signal.SIGTERM: Exit.TERMINATED,
@@ -67,11 +70,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # a name may have letters that a terminal has not
     options = arguments().parse_args(argv)
     try:
+        apply_settings(options, config.load(options.config))
         module = importlib.import_module(_SUBCOMMANDS[options.command])
         status = run(getattr(module, options.command), options)
+    except Stop as stopped:
+        print(f"chatbox: {stopped.sentence}", file=sys.stderr)
+        status = stopped.status
     except KeyboardInterrupt:  # before or after the reactor ran
         status = Exit.INTERRUPTED
     sys.exit(status)
+
+
+def apply_settings(options: argparse.Namespace, settings: config.Settings) -> None:
+    """Fill in what the command line left open; the name is left to who needs one."""
+    options.settings = settings
+    for key in ("host", "limit", "reconnect"):
+        if hasattr(options, key) and getattr(options, key) is None:
+            setattr(options, key, getattr(settings, key))
 
 
 def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
@@ -130,12 +145,17 @@ def arguments() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"chatbox {__version__}")
+    parser.add_argument("--config", metavar="PATH", help=_CONFIG_HELP)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=summary, description=f"{summary}.")
+        # Without a default, which would take away what was said before the command.
+        made.add_argument("--config", metavar="PATH", default=argparse.SUPPRESS, help=_CONFIG_HELP)
         if name_help:
-            made.add_argument("host", metavar="HOST", help="the server, see chatbox --help")
+            made.add_argument(
+                "host", metavar="HOST", nargs="?", help="the server, see chatbox --help"
+            )
             made.add_argument("--name", metavar="NAME", type=_text, help=name_help)
             add_access(made)
         return made
@@ -147,7 +167,6 @@ def arguments() -> argparse.ArgumentParser:
         "--reconnect",
         metavar="SECONDS",
         type=_seconds,
-        default=3600.0,
         help="how long to try to come back when the connection is cut; 0: not at all"
         " [default: an hour]",
     )
@@ -206,11 +225,11 @@ def _text(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _seconds(text: str) -> float:
-    """A time that somebody is willing to wait."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return float(text)
+def _seconds(argument: str) -> float:
+    try:
+        return config.seconds(argument)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _rate(argument: str) -> int:
@@ -240,6 +259,10 @@ def _relay(argument: str) -> tuple[str, int]:
 def _epilog() -> str:
     """The part of the help that is about all subcommands."""
     rows = "\n".join(f"  {status.value:>3}  {status.meaning}" for status in Exit)
+    settings = "\n".join(
+        f"  {setting.example:26}  ${setting.variable:18}  {setting.meaning}"
+        for setting in config.SETTINGS.values()
+    )
     return f"""\
 chatbox COMMAND --help tells more about a command.
 
@@ -247,7 +270,12 @@ HOST is a host name or address with the server's port if that is not 50000, as i
 example.org:6000, 192.0.2.1 or [2001:db8::1]:6000; or a Twisted client endpoint, such as
 tls:example.org:6000 or unix:/run/chatbox. With --tls the usual port is 50001.
 
-Your name is what --name says, else $CHATBOX_NAME, else your login name.
+What you settle once need not be said again, in a file or in the environment. The file is what
+--config names, else ${config.CONFIG_VARIABLE}, else
+{config.default_path()}.
+The command line goes before the environment, and that before the file:
+{settings}
+HOST can be left out when one is settled. Without any, your name is your login name.
 
 exit status:
 {rows}

@@ -20,13 +20,13 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from chatbox.client import words
 from chatbox.client.access import Access
 from chatbox.client.commands import Steering
+from chatbox.client.config import required_host
 from chatbox.client.connection import (
     ANSWER_TIMEOUT,
     LEAVE_TIMEOUT,
     ChatConnection,
     Fetcher,
     join_server,
-    own_name,
 )
 from chatbox.client.console import Screen, Ticker, columns_of, is_terminal
 from chatbox.client.events import (
@@ -116,9 +116,10 @@ class Visit:
 @asynccontextmanager
 async def visit(reactor: Any, options: Namespace) -> AsyncIterator[Visit]:
     """Join for one errand, and leave whatever happens."""
-    name = options.name or f"{own_name()}-{secrets.token_hex(2)}"
+    host = required_host(options.host)
+    name = options.name or f"{options.settings.name}-{secrets.token_hex(2)}"
     access = Access.from_options(options)
-    visitor = Visit(reactor, await join_server(reactor, options.host, name, access))
+    visitor = Visit(reactor, await join_server(reactor, host, name, access))
     try:
         yield visitor
     finally:
@@ -179,7 +180,7 @@ async def get(reactor: Any, options: Namespace) -> Exit:
     from chatbox.client.download import PartFile
 
     try:
-        path = save_path(options.file, options.output)
+        path = save_path(options.file, options.output or options.settings.downloads)
         target = PartFile(path, overwrite=options.overwrite)
     except RemoteError as problem:
         raise Stop(Exit.NOT_THERE, f"{printable(options.file)}: {problem.detail}") from None

@@ -282,7 +282,7 @@ def save_path(name: str, save_as: str | None) -> str:
     files must never choose a place here.
     """
     base_name_is_plain = name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
-    if save_as is None:
+    if not save_as:
         folder = ""
     else:
         save_as = os.path.expanduser(save_as)

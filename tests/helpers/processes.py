@@ -34,15 +34,18 @@ def script(name: str) -> list[str]:
 def environment(**extra: str) -> dict[str, str]:
     """Return an environment in which chatbox is found, installed or not.
 
-    What a server keeps goes below the folder that the tests run in, not into somebody's home.
+    What a server keeps goes below the folder that the tests run in, not into somebody's home, and
+    nobody's settings take part.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
         "XDG_STATE_HOME": os.path.abspath("state"),
+        "CHATBOX_CONFIG": os.devnull,
     }
-    return {**os.environ, **own, **extra}
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOX_")}
+    return {**theirs, **own, **extra}
 
 
 class Running:
