@@ -18,8 +18,11 @@ from chatbox.client.commands import (
     FetchFile,
     Help,
     Limit,
+    OpenFile,
     Quit,
+    Reply,
     Say,
+    ShowDownloads,
     ShowFiles,
     ShowHistory,
     ShowOnline,
@@ -85,7 +88,12 @@ class ParseTests(SynchronousTestCase):
         cases: dict[str, Action] = {
             "/online": ShowOnline(),
             "/ONLINE  ": ShowOnline(),
+            "/who": ShowOnline(),
             "/files": ShowFiles(),
+            "/reply it's   fine": Reply("it's   fine"),
+            "/downloads": ShowDownloads(),
+            "/open": OpenFile(),
+            "/open 'a film.mp4'": OpenFile("a film.mp4"),
             "/msg bob hi there": Say("hi there", "bob"),
             '/msg "Ann Lee" it\'s me': Say("it's me", "Ann Lee"),
             "/msg 'Ann Lee'   see you": Say("see you", "Ann Lee"),
@@ -129,6 +137,10 @@ class ParseTests(SynchronousTestCase):
             "/msg bob",
             "/msg bob   ",
             '/msg "" text',
+            "/reply",
+            "/reply  ",
+            "/open a b",
+            "/downloads now",
             "/download",
             '/download ""',
             "/download a b c",
@@ -168,6 +180,7 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(sum(command.usage in line for line in lines), 1, command.name)
         self.assertLessEqual(len(lines), 20)
         self.assertLessEqual(max(map(len, lines)), 79)
+        self.assertIn("/online, /who  ", "".join(lines))
 
 
 class DescribeTests(SynchronousTestCase):

@@ -31,6 +31,7 @@ class ConversationTestCase(SynchronousTestCase):
         self.told: list[str] = []
         self.fetch = FakeFetch()
         self.changes = 0
+        self.opened: list[str] = []
         self.now = 43200.0
         self.server = Server()
         self.conversation = Conversation(
@@ -44,6 +45,7 @@ class ConversationTestCase(SynchronousTestCase):
             zone=timezone.utc,
             folder=f"{self.folder}/",
             rate_limit=5000,
+            open_file=self.opened.append,
         )
         self.server.connection.listen(self.conversation.handle)
 
@@ -111,6 +113,17 @@ class TypingTests(ConversationTestCase):
         self.assertEqual(self.read(), [])
         self.server.answer(request.sequence, "message_response", text="True")
         self.assertEqual(self.read(), ["12:00 (private) you to bob: hi"])
+
+    def test_reply(self) -> None:
+        """/reply answers the last one who wrote privately, and nobody else."""
+        self.assertEqual(self.enter("/reply hi"), [])
+        self.assertEqual(self.read(), ["Nobody has written to you privately yet."])
+        for sender, recipient in (("bob", "alice"), ("carol", "all"), ("alice", "dave")):
+            self.server.send(
+                Message(sender=sender, recipient=recipient, text="x", response="message_received")
+            )
+        (request,) = self.enter("/reply see you")
+        self.assertEqual((request.recipient, request.text), ("bob", "see you"))
 
     def test_failed_send(self) -> None:
         """The person learns what was not sent and why."""
@@ -214,6 +227,37 @@ class DownloadTests(ConversationTestCase):
         self.assertEqual(limits, [500_000, None, 500_000])
         self.enter("/limit 1MB d")
         self.assertIn("No such download is running.", self.read())
+
+    def test_list(self) -> None:
+        """/downloads says how far each is, what to do about it, and where those are that came."""
+        self.enter("/downloads")
+        self.assertIn("No downloads yet.", self.read()[0])
+        done, standing = self.download("a"), self.download("b")
+        self.enter(f"/get c {self.folder}/")
+        done.listener(Ended(End.DONE, "", f"{self.folder}/a", bytes(32)))
+        standing.confirmed = 500
+        standing.listener(Paused(half_way=True))
+        self.read()
+        self.enter("/downloads")
+        self.assertEqual(
+            self.read(),
+            [
+                "b 50 % of 1.00 kB, 100 bytes/s, 0:05 left."
+                " /proceed lets it go on, /cancel gives it up.",
+                "c waits for the server.",
+                f"a is here: {self.folder}/a",
+            ],
+        )
+
+    def test_open(self) -> None:
+        """/open opens the newest file that came, or the newest of a name."""
+        self.enter("/open")
+        self.assertEqual(self.read(), ["No file has come yet. /downloads lists those that have."])
+        for name, end in (("a", End.DONE), ("b", End.DONE), ("c", End.HASH_MISMATCH)):
+            self.download(name).listener(Ended(end, "", f"{self.folder}/{name}", bytes(32)))
+        self.enter("/open", "/open a", "/open c")
+        self.assertEqual(self.opened, [f"{self.folder}/b", f"{self.folder}/a"])
+        self.assertIn("No c has come yet.", self.read()[-1])
 
     def test_steering_needs_a_download(self) -> None:
         """Without a download, or with another name, there is nothing to steer."""

@@ -29,6 +29,7 @@ ADAPTERS = {
     "client/connection.py",
     "client/console.py",
     "client/secure.py",
+    "client/desktop.py",
     "client/oneshots.py",
     "client/gui.py",
     "client/main.py",

@@ -30,8 +30,11 @@ __all__ = [
     "FetchFile",
     "Help",
     "Limit",
+    "OpenFile",
     "Quit",
+    "Reply",
     "Say",
+    "ShowDownloads",
     "ShowFiles",
     "ShowHistory",
     "ShowOnline",
@@ -63,6 +66,13 @@ class Say:
 
     text: str
     recipient: str = EVERYONE
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send `text` to whoever has last written to us privately."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,18 @@ class Steer:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowDownloads:
+    """Say how far the downloads are, and where those are that have ended well."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """Open what was downloaded as `name`, or last, with the desktop's program for it."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """Say what can be typed."""
 
@@ -117,7 +139,20 @@ class Quit:
     """Leave."""
 
 
-Action = Say | ShowOnline | ShowFiles | ShowHistory | FetchFile | Limit | Steer | Help | Quit
+Action = (
+    Say
+    | Reply
+    | ShowOnline
+    | ShowFiles
+    | ShowHistory
+    | FetchFile
+    | Limit
+    | Steer
+    | ShowDownloads
+    | OpenFile
+    | Help
+    | Quit
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +163,8 @@ class Command:
     arguments: str
     summary: str
     read: Callable[[str], Action]
+    alias: str = ""
+    """Another name that people may expect it to have."""
 
     @property
     def usage(self) -> str:
@@ -163,10 +200,14 @@ def parse(line: str) -> Action | None:
 
 def help_lines() -> list[str]:
     """What can be typed, one line each."""
-    width = max(len(command.usage) for command in COMMANDS.values())
+    usages = {
+        row.usage + (f", /{row.alias}" if row.alias else ""): row.summary
+        for row in COMMANDS.values()
+    }
+    width = max(map(len, usages))
     return [
         "Type a line to say it to everyone. Commands:",
-        *(f"  {command.usage:{width}}  {command.summary}" for command in COMMANDS.values()),
+        *(f"  {usage:{width}}  {summary}" for usage, summary in usages.items()),
         'Quote a name that has blanks: /msg "Ann Lee" see you.',
         "To say something that begins with a slash, type two.",
     ]
@@ -207,6 +248,17 @@ def _read_message(rest: str) -> Action:
     if not recipient or not text.strip():
         raise _WrongArguments("A private message needs a name and a text.")
     return Say(text, recipient)
+
+
+def _read_reply(rest: str) -> Action:
+    if not rest.strip():
+        raise _WrongArguments("A reply needs a text.")
+    return Reply(rest)
+
+
+def _read_open(rest: str) -> Action:
+    words = _words(rest, 0, 1)
+    return OpenFile(words[0] if words else None)
 
 
 def _fetch(*, pause_half_way: bool) -> Callable[[str], Action]:
@@ -258,9 +310,10 @@ def _steer(steering: Steering) -> Callable[[str], Action]:
 
 
 _ROWS: Final = (
-    Command("online", "", "who is here", _plain(ShowOnline())),
+    Command("online", "", "who is here", _plain(ShowOnline()), alias="who"),
     Command("files", "", "what the server has to download", _plain(ShowFiles())),
     Command("msg", "NAME TEXT", "say something to one person only", _read_message),
+    Command("reply", "TEXT", "answer the last one who did so", _read_reply),
     Command(
         "download",
         "FILE [SAVE AS]",
@@ -274,8 +327,12 @@ _ROWS: Final = (
     Command(
         "limit", "RATE [FILE]", "let downloads take at most 500kB a second; or none", _read_limit
     ),
+    Command("downloads", "", "how far they are, and where files are", _plain(ShowDownloads())),
+    Command("open", "[FILE]", "open a file that has come", _read_open),
     Command("history", "[N]", f"the last N messages ({DEFAULT_HISTORY})", _read_history),
     Command("help", "", "this list", _plain(Help())),
     Command("quit", "", "leave", _plain(Quit())),
 )
-COMMANDS: Final[Mapping[str, Command]] = {command.name: command for command in _ROWS}
+COMMANDS: Final[Mapping[str, Command]] = {
+    name: command for command in _ROWS for name in (command.name, command.alias) if name
+}

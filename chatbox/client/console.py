@@ -35,6 +35,7 @@ from chatbox.client.connection import (
     join_server,
 )
 from chatbox.client.conversation import Conversation
+from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
 from chatbox.client.lines import LineBuffer
@@ -185,6 +186,7 @@ class Console(Protocol):
             clock=reactor.seconds,
             folder=folder,
             rate_limit=rate_limit,
+            open_file=lambda path: open_file(reactor, path, self._screen.line),
         )
         self._ticker = Ticker(reactor, self._screen, lambda: self._conversation.downloads)
         self._input = LineBuffer(MAX_TYPED_BYTES)

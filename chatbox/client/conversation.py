@@ -4,7 +4,8 @@ This stands between the session, which knows the wire, and a console or a window
 screen. It owns the downloads and the wish to leave. It must never print, block, or know a
 transport: it is given `flush` to call when the session may have something to send, `fetch` to begin
 a transfer, `tell` for lines that the person should read, `changed` to call when a download has
-changed its stage, and `clock`, in seconds since the epoch.
+changed its stage, `open_file` to show a file that is complete, and `clock`, in seconds since the
+epoch.
 
 Leaving has two degrees. `/quit` says goodbye at once. The end of the input (a pipe is empty, or
 Ctrl-D) says goodbye once every request is answered and every download has ended; one that stands
@@ -13,6 +14,7 @@ then goes on by itself, since nobody is left to type `/proceed`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -25,8 +27,11 @@ from chatbox.client.commands import (
     FetchFile,
     Help,
     Limit,
+    OpenFile,
     Quit,
+    Reply,
     Say,
+    ShowDownloads,
     ShowFiles,
     ShowHistory,
     ShowOnline,
@@ -35,18 +40,21 @@ from chatbox.client.commands import (
     help_lines,
     parse,
 )
-from chatbox.client.events import Event, Failed, Kind, Lost, Offer, Request
+from chatbox.client.events import EVERYONE, Event, Failed, Kind, Lost, Offer, Request, Said
 from chatbox.client.exits import Exit, exit_for_refusal
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
-__all__ = ["MAX_DOWNLOADS", "Conversation", "Hints"]
+__all__ = ["MAX_DOWNLOADS", "MAX_SAVED", "Conversation", "Hints"]
 
 # Downloads of one client at a time. The server has its own bound; this one keeps a long pasted list
 # of commands from opening files without end.
 MAX_DOWNLOADS: Final = 16
+
+# Files that have come and that `/open` knows; more than anybody remembers.
+MAX_SAVED: Final = 100
 
 _AWAY: Final = (State.AWAY, State.REJOINING)
 
@@ -80,6 +88,7 @@ class Conversation:
         hints: Hints = Hints(),
         folder: str = "",
         rate_limit: int | None = None,
+        open_file: Callable[[str], None] | None = None,
     ) -> None:
         """`folder` is where files go that a person gives no place; empty for the current one.
         `rate_limit` holds for each download, in bytes per second.
@@ -87,6 +96,8 @@ class Conversation:
         self.session = session
         self.downloads: list[Download] = []
         """Those that have not ended, in the order asked for."""
+        self.saved: deque[tuple[str, str]] = deque(maxlen=MAX_SAVED)
+        """Names and paths of those that have ended well."""
         self.status: Exit | None = None
         """How it ended: OK if we left, LOST if not; None while it goes on."""
         self._lost: Lost | None = None
@@ -102,6 +113,8 @@ class Conversation:
         self._hints = hints
         self._folder = folder
         self._rate_limit = rate_limit
+        self._open_file = open_file
+        self._correspondent = ""  # who has last written to us privately
 
     # What the person does
 
@@ -126,16 +139,24 @@ class Conversation:
             case Limit(rate=rate, name=name):
                 for download in self._fitting(name):
                     download.limit(rate)
+            case ShowDownloads():
+                self._show_downloads()
+            case OpenFile(name=name):
+                self._open(name)
             case Quit():
                 self.leave()
             case _ if self.session.state not in (State.JOINED, *_AWAY):
                 self._tell("Not connected.")
-            case _ if self.session.state in _AWAY and not isinstance(action, Say):
+            case _ if self.session.state in _AWAY and not isinstance(action, Say | Reply):
                 self._tell("Not connected at the moment; try again when we are back.")
             case _ if self.session.is_full:
                 self._tell("Too much is waiting for the server; try again in a moment.")
             case Say(text=text, recipient=recipient):
                 self.session.say(text, recipient)
+            case Reply() if not self._correspondent:
+                self._tell("Nobody has written to you privately yet.")
+            case Reply(text=text):
+                self.session.say(text, self._correspondent)
             case ShowOnline():
                 self.session.ask_users()
             case ShowFiles():
@@ -186,13 +207,21 @@ class Conversation:
                     event, self.session.name, now=self._clock(), zone=self._zone
                 ):
                     self._tell(line)
-        if isinstance(event, Lost):
-            self._lose(event)
+        match event:
+            case Lost():
+                self._lose(event)
+            case Said(sender=sender, recipient=recipient) if recipient != EVERYONE:
+                if sender != self.session.name:
+                    self._correspondent = sender
+            case _:
+                pass  # nothing to remember
         self._leave_if_done()
 
     def transfer_changed(self) -> None:
         """A download has changed its stage."""
+        ended = [one for one in self.downloads if one.stage is Stage.ENDED]
         self.downloads = [one for one in self.downloads if one.stage is not Stage.ENDED]
+        self.saved.extend((one.name, one.saved_as) for one in ended if one.status is Exit.OK)
         self._leave_if_done()
         self._flush()
         self._changed()
@@ -227,6 +256,26 @@ class Conversation:
             )
             self.downloads.append(download)
             self._asked[self.session.download(wanted.name)] = download
+
+    def _show_downloads(self) -> None:
+        """Say how far each is, and where the others are."""
+        for download in self.downloads:
+            self._tell(download.describe())
+        for name, path in self.saved:
+            self._tell(f"{printable(name)} is here: {printable(path)}")
+        if not self.downloads and not self.saved:
+            self._tell("No downloads yet. /files lists what there is, /download FILE fetches it.")
+
+    def _open(self, name: str | None) -> None:
+        """Open what has come last, of that name if one is given."""
+        fitting = [path for one, path in self.saved if name in (None, one)]
+        if not fitting:
+            which = "No file" if name is None else f"No {printable(name)}"
+            self._tell(f"{which} has come yet. /downloads lists those that have.")
+        elif self._open_file is None:
+            self._tell(f"Nothing here opens files. It is at {printable(fitting[-1])}.")
+        else:
+            self._open_file(fitting[-1])
 
     def _steer(self, steering: Steering, name: str | None) -> None:
         """Pass a wish on to the download that it is for."""

@@ -208,6 +208,21 @@ class Download:
             return None
         return self._transfer.progress()
 
+    @property
+    def saved_as(self) -> str:
+        """Where the file is, once it is complete: an absolute path."""
+        return os.path.abspath((self.ended.path if self.ended else None) or self.path)
+
+    def describe(self) -> str:
+        """How far it is, in a line."""
+        progress = self.progress()
+        if progress is None:
+            return f"{self._shown} waits for the server."
+        text = words.progress_text(self.name, progress)
+        if self.stage in (Stage.HALF_WAY, Stage.PAUSED):
+            text = f"{text}. {self._hint}"
+        return text
+
     def interrupt(self) -> None:
         """This program ends, and the transfer with it: tell the server, and say where it stands."""
         progress = self.progress()
