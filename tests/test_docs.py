@@ -43,13 +43,14 @@ from tests.link import MemorySource
 
 TEXT = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
-CHAT_MODULES = ["wire", "names", "history", "pipeline", "outbox", "server"]
+CHAT_MODULES = ["wire", "names", "history", "pipeline", "outbox", "server", "transport"]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),
     *("path", "recovery", "rtt", "pmtu"),
 ]
 
 UNSEEN = {
+    "outbox.MAX_GATHERED",
     "outbox.MAX_OWN_BYTES",
     "path.DAMAGED",
     "path.FEWEST_PACKETS",

@@ -21,6 +21,7 @@ ADAPTERS = {
     "tap.py",
     "tls.py",
     "chat/server.py",
+    "chat/transport.py",
     "log/sqlite.py",
     "log/redis.py",
     "rdt/fetch.py",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.chat.outbox import MAX_OWN_BYTES, MAX_QUEUED_BYTES, Fanout, Outbox, Turn
+from chatbox.chat.outbox import MAX_GATHERED, MAX_OWN_BYTES, MAX_QUEUED_BYTES, Fanout, Outbox, Turn
 from tests.helpers.chat import Turns, Wire
 
 
@@ -62,11 +64,28 @@ class TurnTests(SynchronousTestCase):
                 self.turn.gather(lambda: self.done.append("gather"))
 
         self.turn.write(write)
-        for expected in (["write"], ["write", "gather", "write"]):
-            [end] = self.turns._waiting
-            self.turns._waiting.clear()
-            end()
+        for expected in (["write"], ["write"], ["write", "gather", "write"]):
+            self.turns.end_one()
             self.assertEqual(self.done, expected)
+
+    def test_one_more_turn_for_those_who_talk_at_once(self) -> None:
+        """As long as each turn of the reactor brings more, all of it is one turn of ours."""
+        for number in range(3):
+            self.turn.gather(partial(self.done.append, f"gather {number}"))
+            self.turn.write(lambda: self.done.append("write"))
+            self.turns.end_one()
+            self.assertEqual(self.done, [])
+        self.turns.end_one()
+        self.assertEqual(self.done, ["gather 0", "gather 1", "gather 2", *["write"] * 3])
+        self.assertEqual(self.turns.asked, 0)
+
+    def test_the_first_does_not_wait_for_ever(self) -> None:
+        """A turn that has gathered a lot ends, whatever comes next."""
+        for _ in range(MAX_GATHERED):
+            self.assertEqual(self.done, [])
+            self.turn.gather(lambda: self.done.append("gather"))
+            self.turns.end_one()
+        self.assertEqual(self.done, ["gather"] * MAX_GATHERED)
 
     def test_failure(self) -> None:
         """Work that fails is logged and does not stop the rest."""
@@ -200,7 +219,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual([wire.take() for wire in wires], expected)
 
     def test_push_back(self) -> None:
-        """While the transport pushes back nothing is written; then everything, at once."""
+        """While the transport pushes back nothing is written; then everything."""
         self.alice.pause()
         for number in range(3):
             self.fanout.share(b"%d\n" % number)
@@ -208,8 +227,31 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.alice_wire.writes, [])
         self.assertEqual(len(self.bob_wire.writes), 3)
         self.alice.resume()
-        self.assertEqual(self.alice_wire.writes, [b"0\n1\n2\n"])
+        self.assertEqual(self.alice_wire.writes, [b"0\n", b"1\n", b"2\n"])
         self.assertEqual(self.overflows, [])
+
+    def test_push_back_in_the_middle(self) -> None:
+        """What waits leaves as far as the transport takes it, and is counted until it leaves."""
+        line = b"x" * (MAX_QUEUED_BYTES // 4)
+        self.alice.pause()
+        for _ in range(4):
+            self.fanout.share(line)
+            self.turns.end()
+
+        def enough() -> None:
+            if len(self.alice_wire.writes) == 2:
+                self.alice.pause()
+
+        self.alice_wire.on_write = enough
+        self.alice.resume()
+        self.assertEqual(self.alice_wire.writes, [line] * 2)
+        for _ in range(2):
+            self.fanout.share(line)
+            self.turns.end()
+        self.assertEqual(self.overflows, [])
+        self.fanout.share(b"one more\n")
+        self.turns.end()
+        self.assertEqual(self.overflows, ["alice"])
 
     def test_push_back_in_a_write(self) -> None:
         """A transport may push back from inside a write."""

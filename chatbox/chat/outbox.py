@@ -13,13 +13,17 @@ both kinds, in the order in which they were put down.
   what could not be written yet, up to a bound. Past the bound it forgets what waited and calls
   `on_overflow`; its owner says so and hangs up.
 
+The hot path is a listener without lines of their own: `Fanout` calls `Outbox.end_turn`, and that
+calls the transport. There is no second call for each of them; outboxes that have more to tell when
+everybody has been written to (`Fanout.attend`) are few.
+
 Ways not taken: a queue of lines for each client (N recipients and B messages would cost N x B), and
-writing at once when nothing waits (the first message of a turn would travel alone).
+writing during the turn when nothing waits (the first message of a turn would travel alone).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from twisted.logger import Logger
@@ -34,6 +38,9 @@ MAX_OWN_BYTES: Final = 64 << 10
 """Answers put down for one client in one turn before no more of its requests should be read: one
 full transport buffer. The last answer may go beyond it."""
 
+MAX_GATHERED: Final = 128
+"""Messages for which a turn goes on: the first waits for the others some 4 ms at most."""
+
 Later = Callable[[Callable[[], None]], object]
 """Calls its argument once this turn of the reactor is over: ``callLater(0, ...)``."""
 
@@ -41,13 +48,13 @@ _log = Logger()
 
 
 class Writable(Protocol):
-    """The part of a transport that an outbox needs."""
+    """What an outbox needs of a transport, which calls `Outbox.pause` and `resume` in return."""
 
     def write(self, data: bytes, /) -> None:
-        """Send these bytes some time."""
+        """Send these bytes, as soon as all before them have left."""
 
-    def writeSequence(self, data: Iterable[bytes], /) -> None:
-        """Send all of these, in order."""
+    def finish(self, pieces: Sequence[bytes], /) -> None:
+        """Send all of these in order, however much waits already. They are the last ones."""
 
 
 class Turn:
@@ -56,6 +63,11 @@ class Turn:
     First all is gathered, then all is written. What writing brings about (somebody is given up,
     somebody may be read from again) belongs to the next turn: so each turn ends, and none hogs the
     reactor.
+
+    When people talk at the same moment, their lines do not arrive in one turn of the reactor, but
+    in a few right after each other. To write to everybody takes much longer than to look whether
+    there is more to read. So the turn goes on for another turn of the reactor as long as each
+    brings something to gather, up to `MAX_GATHERED`.
     """
 
     def __init__(self, later: Later) -> None:
@@ -63,10 +75,13 @@ class Turn:
         # Dicts as ordered sets: work that is asked for twice has its first place.
         self._gathering: dict[Callable[[], None], None] = {}
         self._writing: dict[Callable[[], None], None] = {}
+        self._gathered = self._looked_at = 0
+        """How often something was to be gathered in this turn, and when it last was to end."""
         self._scheduled = False
 
     def gather(self, work: Callable[[], None]) -> None:
         """Call `work` before anything is written."""
+        self._gathered += 1
         self._gathering[work] = None
         self._schedule()
 
@@ -81,10 +96,15 @@ class Turn:
             self._later(self._end)
 
     def _end(self) -> None:
+        if self._looked_at < self._gathered < MAX_GATHERED:
+            self._looked_at = self._gathered
+            self._later(self._end)
+            return
         while self._gathering:
             gathering, self._gathering = self._gathering, {}
             _run(gathering)
         writing, self._writing = self._writing, {}
+        self._gathered = self._looked_at = 0
         self._scheduled = False
         _run(writing)
 
@@ -102,25 +122,19 @@ class Fanout:
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
-        self._shared: list[bytes] = []
+        self.shared: list[bytes] = []
+        """The lines that have been shared in this turn. Outboxes read it, and change nothing."""
         self._listeners: dict[Outbox, None] = {}
         self._addressed: dict[Outbox, None] = {}
+        self._attended: dict[Outbox, None] = {}
 
     def share(self, line: bytes) -> None:
         """Put down a line for everybody who listens now."""
-        self._shared.append(line)
-        self._turn.write(self._flush)
+        if not self.shared:
+            self._turn.write(self._flush)
+        self.shared.append(line)
 
     # What outboxes call.
-
-    @property
-    def position(self) -> int:
-        """How many lines have been shared in this turn."""
-        return len(self._shared)
-
-    def lines(self, start: int, end: int | None = None) -> list[bytes]:
-        """Return lines shared in this turn, by position."""
-        return self._shared[start:end]
 
     def add_listener(self, outbox: Outbox) -> None:
         """Let `outbox` hear what is shared from now on."""
@@ -132,27 +146,36 @@ class Fanout:
 
     def expect(self, outbox: Outbox) -> None:
         """Remember that `outbox` has lines of its own."""
+        if not self._addressed:
+            self._turn.write(self._flush)
         self._addressed[outbox] = None
-        self._turn.write(self._flush)
+
+    def attend(self, outbox: Outbox) -> None:
+        """Call `outbox.turn_ended` when everybody has what the turn brought."""
+        self._attended[outbox] = None
 
     def forget(self, outbox: Outbox) -> None:
         """Drop everything about `outbox`."""
         self._listeners.pop(outbox, None)
         self._addressed.pop(outbox, None)
+        self._attended.pop(outbox, None)
 
     def _flush(self) -> None:
-        whole = b"".join(self._shared)
-        if whole:
-            recipients = list(self._listeners)
-            recipients += [outbox for outbox in self._addressed if outbox not in self._listeners]
-        else:
-            recipients = list(self._addressed)
+        whole = b"".join(self.shared)
+        addressed = list(self._addressed)
         self._addressed.clear()
-        for outbox in recipients:
-            outbox.end_turn(whole)
-        self._shared.clear()
+        try:
+            if whole:
+                for outbox in list(self._listeners):
+                    outbox.end_turn(whole)
+            for outbox in addressed:
+                outbox.end_turn(b"")
+        finally:
+            self.shared.clear()
         # Only now, since this may put down more: for a new turn, at new positions.
-        for outbox in recipients:
+        attended = list(self._attended)
+        self._attended.clear()
+        for outbox in attended:
             outbox.turn_ended()
 
 
@@ -162,6 +185,22 @@ class Outbox:
     `on_overflow` is called when more than `MAX_QUEUED_BYTES` wait, `on_change` when `congested` may
     have changed.
     """
+
+    __slots__ = (
+        "_closed",
+        "_fanout",
+        "_heard",
+        "_listening",
+        "_on_change",
+        "_on_overflow",
+        "_own_bytes",
+        "_parts",
+        "_paused",
+        "_queue",
+        "_queued_bytes",
+        "_transport",
+        "_write",
+    )
 
     def __init__(
         self,
@@ -173,15 +212,15 @@ class Outbox:
     ) -> None:
         self._fanout = fanout
         self._transport = transport
+        self._write = transport.write
         self._on_overflow = on_overflow
         self._on_change = on_change
         self._listening = False
         self._heard = 0
-        """How many of this turn's shared lines do not concern us, or have been written already."""
-        self._own: list[tuple[int, bytes]] = []
-        """Lines of our own, each with the number of shared lines before it."""
+        """How many of this turn's shared lines do not concern us, or are in `_parts` already."""
+        self._parts: list[bytes] = []
+        """Lines of our own, and the shared ones before each of them, in order."""
         self._own_bytes = 0
-        self._was_congested = False
         self._paused = False
         self._queue: list[bytes] = []
         self._queued_bytes = 0
@@ -196,23 +235,28 @@ class Outbox:
         """Put down a line for this client alone, after everything that it hears so far."""
         if self._closed:
             return
-        self._own.append((self._fanout.position, line))
+        if not self._parts:
+            self._fanout.expect(self)
+        self._take_shared()
+        self._parts.append(line)
         self._own_bytes += len(line)
-        self._fanout.expect(self)
 
     def listen(self) -> None:
         """Hear what is shared from now on."""
         if not self._closed:
             self._listening = True
-            self._heard = self._fanout.position
+            self._heard = len(self._fanout.shared)
             self._fanout.add_listener(self)
 
     def stop_listening(self) -> None:
         """Hear nothing that is shared from now on; what was shared before is still written."""
         if self._listening:
-            self._write(self._take())
+            self._take_shared()
             self._listening = False
+            self._heard = 0
             self._fanout.remove_listener(self)
+            if self._parts:
+                self._fanout.expect(self)
 
     def pause(self) -> None:
         """The transport has enough: keep what comes."""
@@ -220,25 +264,34 @@ class Outbox:
         self._on_change()
 
     def resume(self) -> None:
-        """The transport wants more: give it all that waits."""
+        """The transport wants more: give it what waits, until it has enough again."""
         self._paused = False
-        self._release_queue()
+        if self._queue:
+            queue, self._queue = self._queue, []
+            given = 0
+            for data in queue:
+                if self._paused:
+                    break
+                given += 1
+                self._queued_bytes -= len(data)
+                self._write(data)
+            self._queue = queue[given:]
         self._on_change()
 
     def close(self) -> None:
         """Write what there is, whether the transport likes it or not. Nothing comes after this."""
         if self._closed:
             return
-        self._release_queue()
-        self._paused = False
-        self._write(self._take())
+        self._take_shared()
+        pieces = [*self._queue, *self._parts]
         self.discard()
+        self._transport.finish(pieces)
 
     def discard(self) -> None:
         """Forget everything; the transport is gone, or about to be."""
         self._closed = True
-        self._listening = False
-        self._own.clear()
+        self._listening = self._paused = False
+        self._parts.clear()
         self._queue.clear()
         self._queued_bytes = self._own_bytes = 0
         self._fanout.forget(self)
@@ -246,12 +299,25 @@ class Outbox:
     # What the fan-out calls.
 
     def end_turn(self, whole: bytes) -> None:
-        """Write what the turn brought; `whole` is everything that was shared in it."""
-        if self._own or self._heard or not self._listening:
-            self._write(self._take())
-        else:
-            self._write(whole)
-        self._heard = 0
+        """Write what the turn brought; `whole` is everything that was shared in it.
+
+        It is called a second time, with nothing, for whoever has lines of their own.
+        """
+        if self._parts or self._heard:
+            if self._own_bytes > MAX_OWN_BYTES:
+                self._fanout.attend(self)
+            self._take_shared()
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._own_bytes = self._heard = 0
+        if not self._paused:
+            if whole:
+                self._write(whole)
+        elif whole:
+            self._queue.append(whole)
+            self._queued_bytes += len(whole)
+            if self._queued_bytes > MAX_QUEUED_BYTES:
+                self._fanout.attend(self)
 
     def turn_ended(self) -> None:
         """Everybody has what the turn brought: give up on a client that does not read."""
@@ -259,40 +325,12 @@ class Outbox:
             self._queue.clear()
             self._queued_bytes = 0
             self._on_overflow()
-        elif self._was_congested:
-            self._was_congested = False
+        else:
             self._on_change()
 
-    def _take(self) -> bytes:
-        """Return what has been put down and not taken yet, in order."""
-        own, self._own = self._own, []
-        self._was_congested = self.congested
-        self._own_bytes = 0
-        if self._listening:
-            parts = []
-            at = self._heard
-            for position, line in own:
-                # A line put down before we began to listen lies before `at`.
-                parts += self._fanout.lines(at, position)
-                parts.append(line)
-                at = max(at, position)
-            parts += self._fanout.lines(at)
-            self._heard = self._fanout.position
-        else:
-            parts = [line for _, line in own]
-        return b"".join(parts)
-
-    def _write(self, data: bytes) -> None:
-        if self._closed or not data:
-            return
-        if self._paused:
-            self._queue.append(data)
-            self._queued_bytes += len(data)
-        else:
-            self._transport.write(data)
-
-    def _release_queue(self) -> None:
-        if self._queue:
-            queue, self._queue = self._queue, []
-            self._queued_bytes = 0
-            self._transport.writeSequence(queue)
+    def _take_shared(self) -> None:
+        """Take over the shared lines that came since we last looked."""
+        shared = self._fanout.shared
+        if self._listening and self._heard < len(shared):
+            self._parts += shared[self._heard :]
+            self._heard = len(shared)

@@ -6,7 +6,7 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 - *Reading* stops while the session is busy, or while the client does not read its answers. That is
   how a client is slowed: by not being read from, never by a queue that grows. There is one place
   where this is decided, `ChatProtocol._reconsider_reading`.
-- *Writing* stops while the transport pushes back (`_PushBack`).
+- *Writing*, and what it waits for, is the business of `chatbox.chat.transport`.
 - *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
   is no idle timer: whoever listens quietly may stay for ever.
 - *Hanging up* lets the client read what is on its way, for a limited time.
@@ -18,7 +18,6 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 
 from __future__ import annotations
 
-import socket
 from functools import partial
 from typing import Any, Final
 
@@ -28,7 +27,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IPushProducer,
     IReactorTime,
 )
 from twisted.internet.protocol import Factory, connectionDone
@@ -41,6 +39,7 @@ from chatbox.chat.codes import Code
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session
+from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.wire import MAX_REQUEST_BYTES
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import MessageLog
@@ -54,14 +53,6 @@ pasted into netcat, ends within it; what does not is cut off."""
 
 LINGER_SECONDS: Final = 10.0
 """How long a client may take to read the last words before the connection is cut."""
-
-KEEP_ALIVE_IDLE_SECONDS: Final = 60
-KEEP_ALIVE_INTERVAL_SECONDS: Final = 15
-KEEP_ALIVE_PROBES: Final = 4
-"""A peer that vanished silently is found 60 + 4 x 15 = 120 seconds after it was last heard."""
-
-USER_TIMEOUT_MS: Final = 120_000
-"""The same limit for data that is never acknowledged (RFC 5482)."""
 
 COMPLAINT_SECONDS: Final = 10.0
 MAX_COMPLAINTS: Final = 20
@@ -168,11 +159,12 @@ class ChatProtocol(LineReceiver):
     def connectionMade(self) -> None:
         """Begin the conversation."""
         transport: Any = self.transport
-        _find_dead_peers(transport)
-        self._peer = _address(transport.getPeer())
+        find_dead_peers(transport)
+        self._peer = address_of(transport.getPeer())
+        way_out = writer(transport)
         self._outbox = Outbox(
             self._factory.room.fanout,
-            transport,
+            way_out,
             on_overflow=self._overflow,
             on_change=self._reconsider_reading,
         )
@@ -181,13 +173,13 @@ class ChatProtocol(LineReceiver):
             self._factory.files,
             self._factory.downloads,
             self._outbox,
-            server=f"server:{_host(transport.getHost())}",
+            server=f"server:{host_of(transport.getHost())}",
             peer=self._peer,
             hang_up=self._hang_up,
             on_change=self._reconsider_reading,
             complain=self._complain,
         )
-        transport.registerProducer(_PushBack(self._outbox), True)
+        way_out.start(self._outbox)
         self._factory.connected(self)
         _log.debug("{peer} connected", peer=self._peer)
 
@@ -275,34 +267,11 @@ class ChatProtocol(LineReceiver):
         self._hung_up = True
         transport: Any = self.transport
         self._outbox.close()
-        transport.unregisterProducer()
         self._cut = self._factory.clock.callLater(LINGER_SECONDS, transport.abortConnection)
         transport.loseConnection()
 
     def _complain(self, error: RemoteError) -> None:
         self._factory.complaints.note(self._peer, error)
-
-
-@implementer(IPushProducer)
-class _PushBack:
-    """Tells an outbox when the transport has enough, and when it wants more.
-
-    The protocol itself cannot be the producer: its `pauseProducing` stops the reading.
-    """
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def pauseProducing(self) -> None:
-        """The transport has enough."""
-        self._outbox.pause()
-
-    def resumeProducing(self) -> None:
-        """The transport wants more."""
-        self._outbox.resume()
-
-    def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
 
 
 class _Complaints:
@@ -324,43 +293,3 @@ class _Complaints:
         self._noted += 1
         if self._noted <= MAX_COMPLAINTS:
             _log.warn("bad peer {peer}: {error}", peer=peer, error=printable(str(error)))
-
-
-def _find_dead_peers(transport: Any) -> None:
-    """Have the kernel find out when the peer is gone, if there is a TCP socket below."""
-    connection = _socket_below(transport)
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # We write once a turn, so there are no small writes that are worth holding back.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_SECONDS),
-        ("TCP_KEEPINTVL", KEEP_ALIVE_INTERVAL_SECONDS),
-        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
-        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
-    ):
-        option = getattr(socket, name, None)  # Not every platform has all of them.
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _socket_below(transport: Any) -> socket.socket | None:
-    """Return the socket that a transport writes to, through wrappers such as TLS."""
-    while transport is not None:
-        handle = getattr(transport, "getHandle", lambda: None)()
-        if isinstance(handle, socket.socket):
-            return handle
-        transport = getattr(transport, "transport", None)
-    return None
-
-
-def _host(address: Any) -> str:
-    """Return the host that a client has reached; a UNIX socket has none."""
-    return str(getattr(address, "host", "local"))
-
-
-def _address(address: Any) -> str:
-    """Return a peer's address for the operator's log."""
-    port = getattr(address, "port", None)
-    return _host(address) if port is None else f"{_host(address)} port {port}"

@@ -37,10 +37,14 @@ class Turns:
         for _ in range(100):
             if not self._waiting:
                 return
-            waiting, self._waiting = self._waiting, []
-            for work in waiting:
-                work()
+            self.end_one()
         raise AssertionError("The turns never end")
+
+    def end_one(self) -> None:
+        """End this turn."""
+        waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            work()
 
 
 class Wire:
@@ -55,9 +59,9 @@ class Wire:
         self.writes.append(data)
         self.on_write()
 
-    def writeSequence(self, data: Iterable[bytes]) -> None:
+    def finish(self, pieces: Iterable[bytes]) -> None:
         """Remember one write in pieces."""
-        self.write(b"".join(data))
+        self.write(b"".join(pieces))
 
     def take(self) -> bytes:
         """Return what was written, once."""

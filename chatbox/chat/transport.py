@@ -1,0 +1,196 @@
+"""A client's transport: how bytes leave it, and what the kernel is told about it.
+
+Twisted's transports write in the next turn: they keep what they are given, have the reactor watch
+the socket, send when it says that there is room, and have it watched no more. That is three system
+calls where one would do, for nearly always there is room. So a `DirectWriter` sends at once. What
+the kernel does not take goes the usual way, and until that has left nothing else is given to the
+transport: it would overtake.
+
+Only plain TCP can be written to like that. Everything else (TLS, UNIX sockets, wrappers of any
+kind) has a `TransportWriter`, which leaves all to the transport.
+"""
+
+# mypy: allow-untyped-calls
+# Twisted's transports have no annotations yet.
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.tcp import Server
+from zope.interface import implementer
+
+__all__ = [
+    "KEEP_ALIVE_IDLE_SECONDS",
+    "KEEP_ALIVE_INTERVAL_SECONDS",
+    "KEEP_ALIVE_PROBES",
+    "USER_TIMEOUT_MS",
+    "DirectWriter",
+    "Limited",
+    "TransportWriter",
+    "address_of",
+    "find_dead_peers",
+    "host_of",
+    "writer",
+]
+
+KEEP_ALIVE_IDLE_SECONDS: Final = 60
+KEEP_ALIVE_INTERVAL_SECONDS: Final = 15
+KEEP_ALIVE_PROBES: Final = 4
+"""A peer that vanished silently is found 60 + 4 x 15 = 120 seconds after it was last heard."""
+
+USER_TIMEOUT_MS: Final = 120_000
+"""The same limit for data that is never acknowledged (RFC 5482)."""
+
+
+class Limited(Protocol):
+    """Who is told when a transport has enough, and when it wants more: an `Outbox`."""
+
+    def pause(self) -> None:
+        """The transport has enough."""
+
+    def resume(self) -> None:
+        """The transport wants more."""
+
+
+def writer(transport: Any) -> DirectWriter | TransportWriter:
+    """Make the writer that fits a transport to which nothing has been written yet."""
+    if type(transport) is Server and not transport.TLS:
+        return DirectWriter(transport)
+    return TransportWriter(transport)
+
+
+@implementer(IPushProducer)
+class TransportWriter:
+    """Leaves everything to the transport, which pushes back when it has too much.
+
+    The protocol itself cannot be the producer: its `pauseProducing` stops the reading.
+    """
+
+    __slots__ = ("_limited", "_transport")
+    _limited: Limited
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def start(self, limited: Limited) -> None:
+        """Tell `limited` from now on when the transport has enough."""
+        self._limited = limited
+        self._transport.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        """Give this to the transport."""
+        self._transport.write(data)
+
+    def finish(self, pieces: Sequence[bytes]) -> None:
+        """Send all of these, and be told nothing more."""
+        self._transport.writeSequence(pieces)
+        self._transport.unregisterProducer()
+
+    # What the transport calls.
+
+    def pauseProducing(self) -> None:
+        """The transport has enough."""
+        self._limited.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport wants more."""
+        self._limited.resume()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+
+
+@implementer(IPullProducer)
+class DirectWriter:
+    """Sends at once. What does not go, the transport sends; then it is asked whether it is done.
+
+    While the transport is at work `limited` is paused, so that nothing is written.
+    """
+
+    __slots__ = ("_limited", "_rest", "_send", "_transport")
+    _limited: Limited
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._send: Callable[[bytes], int] = transport.getHandle().send
+        self._rest = b""
+
+    def start(self, limited: Limited) -> None:
+        """Tell `limited` from now on when the transport has enough."""
+        self._limited = limited
+
+    def write(self, data: bytes) -> None:
+        """Send this, or as much as goes."""
+        try:
+            sent = self._send(data)
+        except OSError:
+            # No room, or the connection has ended. If so the transport finds out the same way, and
+            # says so when its turn comes; here we may be in the middle of a fan-out.
+            sent = 0
+        if sent != len(data):
+            self._rest = data[sent:]
+            self._limited.pause()
+            self._transport.registerProducer(self, False)
+
+    def finish(self, pieces: Sequence[bytes]) -> None:
+        """Send all of these, and be told nothing more."""
+        self._transport.unregisterProducer()
+        self._transport.writeSequence(pieces)
+
+    # What the transport calls.
+
+    def resumeProducing(self) -> None:
+        """The transport has nothing to send."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._transport.write(rest)
+        else:
+            self._transport.unregisterProducer()
+            self._limited.resume()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+
+
+def find_dead_peers(transport: Any) -> None:
+    """Have the kernel find out when the peer is gone, if there is a TCP socket below."""
+    connection = socket_below(transport)
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # We write once a turn, so there are no small writes that are worth holding back.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_SECONDS),
+        ("TCP_KEEPINTVL", KEEP_ALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+    ):
+        option = getattr(socket, name, None)  # Not every platform has all of them.
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def socket_below(transport: Any) -> socket.socket | None:
+    """Return the socket that a transport writes to, through wrappers such as TLS."""
+    while transport is not None:
+        handle = getattr(transport, "getHandle", lambda: None)()
+        if isinstance(handle, socket.socket):
+            return handle
+        transport = getattr(transport, "transport", None)
+    return None
+
+
+def host_of(address: Any) -> str:
+    """Return the host that a client has reached; a UNIX socket has none."""
+    return str(getattr(address, "host", "local"))
+
+
+def address_of(address: Any) -> str:
+    """Return a peer's address for the operator's log."""
+    port = getattr(address, "port", None)
+    return host_of(address) if port is None else f"{host_of(address)} port {port}"

@@ -1,0 +1,313 @@
+"""How bytes leave: at once where that is possible, and in order whatever the kernel takes."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Server
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.outbox import MAX_QUEUED_BYTES, Fanout, Outbox, Turn
+from chatbox.chat.transport import DirectWriter, TransportWriter, writer
+
+reactor: Any = _reactor
+
+
+class Kernel:
+    """A TCP transport whose kernel takes what the test says.
+
+    It behaves as `twisted.internet.abstract.FileDescriptor` does towards its producer.
+    """
+
+    TLS = False
+
+    def __init__(self) -> None:
+        self.room: int | OSError = 1 << 30
+        """How much the kernel takes from now on."""
+        self.left = b""
+        """What has left, in order."""
+        self.sends = 0
+        self.kept = b""
+        self.producer: Any = None
+
+    def getHandle(self) -> Kernel:
+        """The socket."""
+        return self
+
+    def send(self, data: bytes) -> int:
+        """What the socket does."""
+        self.sends += 1
+        if isinstance(self.room, OSError):
+            raise self.room
+        if not self.room:
+            raise BlockingIOError(errno.EAGAIN, "no room")
+        sent = min(self.room, len(data))
+        self.room -= sent
+        self.left += data[:sent]
+        return sent
+
+    def write(self, data: bytes) -> None:
+        """Send it when the socket can be written to."""
+        self.kept += data
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        """Send all of them."""
+        self.write(b"".join(pieces))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Ask the producer when there is nothing to send."""
+        assert self.producer is None and not streaming
+        self.producer = producer
+        producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """Ask no more."""
+        self.producer = None
+
+    def drain(self, room: int) -> None:
+        """The peer reads: the socket can be written to, so far."""
+        self.room = room
+        while self.kept and self.room:
+            self.kept = self.kept[self.send(self.kept) :]
+            if not self.kept and self.producer is not None:
+                self.producer.resumeProducing()
+
+
+class DirectWriterTests(SynchronousTestCase):
+    """Writing straight to the socket."""
+
+    def setUp(self) -> None:
+        """Have an outbox that writes directly."""
+        self.kernel = Kernel()
+        self.waiting: list[Callable[[], None]] = []
+        self.fanout = Fanout(Turn(self.waiting.append))
+        self.overflows = 0
+        direct = DirectWriter(self.kernel)
+        self.outbox = Outbox(self.fanout, direct, on_overflow=self.overflow, on_change=lambda: None)
+        direct.start(self.outbox)
+        self.outbox.listen()
+
+    def overflow(self) -> None:
+        """Count."""
+        self.overflows += 1
+
+    def say(self, line: bytes) -> None:
+        """One turn in which everybody hears this."""
+        self.fanout.share(line)
+        while self.waiting:
+            self.waiting.pop(0)()
+
+    def test_at_once(self) -> None:
+        """While there is room the transport has nothing to do."""
+        self.say(b"1\n")
+        self.say(b"2\n")
+        self.assertEqual((self.kernel.left, self.kernel.kept), (b"1\n2\n", b""))
+        self.assertEqual(self.kernel.sends, 2)
+        self.assertIsNone(self.kernel.producer)
+
+    def test_part_of_it(self) -> None:
+        """The rest of what was sent in part leaves before anything else."""
+        self.kernel.room = 3
+        self.say(b"12345\n")
+        self.say(b"67\n")
+        self.assertEqual((self.kernel.left, self.kernel.kept), (b"123", b"45\n"))
+        self.assertTrue(self.outbox.congested)
+        self.kernel.drain(2)
+        self.assertEqual(self.kernel.left, b"12345")
+        self.assertTrue(self.outbox.congested)
+        self.kernel.drain(100)
+        self.assertEqual(self.kernel.left, b"12345\n67\n")
+        self.assertFalse(self.outbox.congested)
+        self.assertIsNone(self.kernel.producer)
+        self.say(b"8\n")
+        self.assertEqual(self.kernel.left, b"12345\n67\n8\n")
+
+    def test_none_of_it(self) -> None:
+        """A socket without room is not asked again for every line."""
+        self.kernel.room = 0
+        for _ in range(3):
+            self.say(b"x\n")
+        self.assertEqual(self.kernel.sends, 1)
+        self.kernel.drain(100)
+        self.assertEqual(self.kernel.left, b"x\n" * 3)
+
+    def test_any_room(self) -> None:
+        """However much the kernel takes each time, all arrives in order."""
+        seed = random.randrange(1 << 32)
+        rng = random.Random(seed)
+        said = b""
+        for number in range(500):
+            line = b"%d %s\n" % (number, b"x" * rng.randrange(40))
+            if rng.random() < 0.3:
+                self.kernel.room = rng.choice([0, 1, 30, 200])
+            if rng.random() < 0.3:
+                self.kernel.drain(rng.choice([1, 30, 200]))
+            self.say(line)
+            said += line
+            self.assertTrue(said.startswith(self.kernel.left), f"seed {seed}")
+        self.kernel.drain(1 << 30)
+        self.assertEqual(self.kernel.left, said, f"seed {seed}")
+        self.assertIsNone(self.kernel.producer)
+
+    def test_a_connection_that_has_ended(self) -> None:
+        """That a send fails is for the transport to find out, and to say when its turn comes."""
+        self.kernel.room = ConnectionResetError(errno.ECONNRESET, "reset")
+        self.say(b"1\n")
+        self.say(b"2\n")
+        self.assertEqual((self.kernel.left, self.kernel.kept), (b"", b"1\n"))
+        self.outbox.discard()
+        self.kernel.producer.stopProducing()
+        self.say(b"3\n")
+        self.assertEqual(self.kernel.sends, 1)
+
+    def test_overflow(self) -> None:
+        """Past the bound what waits is forgotten, but no line is cut off in the middle."""
+        line = b"x" * 9999 + b"\n"
+        self.kernel.room = 5
+        for _ in range(MAX_QUEUED_BYTES // len(line) + 1):
+            self.say(line)
+        self.assertEqual(self.overflows, 0)
+        self.say(line)
+        self.assertEqual(self.overflows, 1)
+        self.outbox.put(b"bye\n")
+        self.outbox.close()
+        self.assertIsNone(self.kernel.producer)
+        self.kernel.drain(1 << 30)
+        self.assertEqual(self.kernel.left, line + b"bye\n")
+
+    def test_close_while_waiting(self) -> None:
+        """The last words leave behind everything that waits."""
+        self.kernel.room = 1
+        self.say(b"1\n")
+        self.say(b"2\n")
+        self.outbox.put(b"bye\n")
+        self.outbox.close()
+        self.kernel.drain(1 << 30)
+        self.assertEqual(self.kernel.left, b"1\n2\nbye\n")
+
+
+class ChoiceTests(SynchronousTestCase):
+    """Which transport may be written to directly."""
+
+    def test_plain_tcp_only(self) -> None:
+        """TLS and whatever we do not know keep their own counsel."""
+        plain: Any = Server.__new__(Server)
+        plain.socket = Kernel()
+        self.assertIsInstance(writer(plain), DirectWriter)
+        plain.TLS = True
+        self.assertIsInstance(writer(plain), TransportWriter)
+        self.assertIsInstance(writer(StringTransport()), TransportWriter)
+
+
+class Speaker(Protocol):
+    """Shares lines through a real outbox as long as its client is not far behind."""
+
+    def __init__(self, lines: list[bytes], paused: Callable[[], None]) -> None:
+        self.lines = lines
+        self.paused = paused
+        self.direct = False
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        way_out = writer(self.transport)
+        self.direct = isinstance(way_out, DirectWriter)
+        self.fanout = Fanout(Turn(lambda work: reactor.callLater(0, work)))
+        self.outbox = Outbox(self.fanout, way_out, on_overflow=self.fail, on_change=self.reconsider)
+        way_out.start(self.outbox)
+        self.outbox.listen()
+        self.reconsider()
+
+    def fail(self) -> None:
+        """Nothing may be lost here."""
+        raise AssertionError("overflow")
+
+    def reconsider(self) -> None:
+        """Go on, or have the client read."""
+        if self.outbox.congested:
+            self.paused()
+        else:
+            reactor.callLater(0, self.go_on)
+
+    def go_on(self) -> None:
+        """Share the next line."""
+        if self.outbox.congested:
+            return
+        if self.lines:
+            self.fanout.share(self.lines.pop(0))
+            reactor.callLater(0, self.go_on)
+        else:
+            self.outbox.close()
+            assert self.transport is not None
+            self.transport.loseConnection()
+
+
+class Listener(Protocol):
+    """Takes everything, but nothing before it is told to, and stops now and then."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.heard: list[bytes] = []
+        self.done: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Read nothing yet."""
+        self.pause()
+
+    def pause(self) -> None:
+        """Do not read."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read."""
+        transport: Any = self.transport
+        if transport is not None and transport.connected:
+            transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a piece."""
+        self.heard.append(data)
+        if self.rng.random() < 0.1:
+            self.pause()
+            reactor.callLater(0, self.resume)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """That was all."""
+        self.done.callback(b"".join(self.heard))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_real_kernel() -> None:
+    """Through a real socket that is full again and again, everything arrives in order."""
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    lines = [b"%d %s\n" % (n, b"x" * rng.randrange(200_000)) for n in range(200)]
+    whole = b"".join(lines)
+    pauses: list[None] = []
+    listener = Listener(rng)
+
+    def paused() -> None:
+        pauses.append(None)
+        listener.resume()
+
+    speaker = Speaker(lines, paused)
+    port = reactor.listenTCP(0, Factory.forProtocol(lambda: speaker), interface="127.0.0.1")
+    try:
+        client = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        await connectProtocol(client, listener)
+        heard = await listener.done
+    finally:
+        await port.stopListening()
+    assert speaker.direct
+    assert heard == whole, f"seed {seed}"
+    assert pauses
