@@ -11,6 +11,7 @@ as a sentence and any other error as a traceback. No reactor is imported while o
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -24,12 +25,15 @@ from twisted.application import service
 from twisted.internet import task
 from twisted.python import usage
 
+from chatbox import __version__
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
+from chatbox.lan import announcement_for
+from chatbox.lan.announce import AnnounceService, machine_name
 from chatbox.log import MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
@@ -84,6 +88,13 @@ class Options(usage.Options):
         ],
         ["keep", None, "all", "How much is kept, such as 90d,1000000,2GB."],
         [
+            "room",
+            None,
+            None,
+            "What the room is called on the local network [default: the machine].",
+        ],
+        ["announce", None, "", "Announce the server on the network of this address only."],
+        [
             "state-dir",
             None,
             None,
@@ -92,6 +103,7 @@ class Options(usage.Options):
     ]
 
     optFlags: list[list[object]] = [
+        ["no-announce", None, "Do not announce the server on the local network."],
         ["no-gso", None, "Hand packets to the system one by one (for drivers that damage trains)."],
         [
             "tls-self-signed",
@@ -130,6 +142,7 @@ class Options(usage.Options):
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
         self._check_downloads()
+        self["announce"] = _address(self["announce"])
         try:
             self["keep"] = parse_keep(self["keep"])
         except ValueError as error:
@@ -211,6 +224,11 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         ListeningService(description, factory, reactor, options["state-dir"]).setServiceParent(
             server
         )
+    said = announcement_for(
+        options["listen"], options["room"] or machine_name(), __version__, options["announce"]
+    )
+    if said is not None and not options["no-announce"]:
+        AnnounceService(reactor, said).setServiceParent(server)
     return server
 
 
@@ -259,6 +277,16 @@ def _endpoint(description: str) -> str:
     if port and int(port[1]) > 65535:
         raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
     return description
+
+
+def _address(text: str) -> str:
+    """Check the address of a network to announce on; "" is for all."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise usage.UsageError(
+            f"--announce {text}: write the IP address of this machine in that network."
+        ) from None
 
 
 def _folder(path: str) -> str:

@@ -22,6 +22,8 @@ ADAPTERS = {
     "tls.py",
     "chat/server.py",
     "chat/transport.py",
+    "lan/announce.py",
+    "lan/browse.py",
     "log/sqlite.py",
     "log/redis.py",
     "rdt/fetch.py",
@@ -43,7 +45,7 @@ IO = ("twisted.internet", "twisted.application", "twisted.protocols")
 MAIN_PROGRAMS = {"client/main.py", "client/demo.py"}
 """What starts a reactor itself, and so may import one at its top."""
 
-SIBLINGS = {"chat", "log", "rdt"}
+SIBLINGS = {"chat", "lan", "log", "rdt"}
 
 CHAT_MAY_IMPORT_FROM_LOG = {"chatbox.log"}
 """The log's interface and its values, which the package itself exports; none of the logs."""
@@ -96,7 +98,7 @@ def test_no_reactor_at_import(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_siblings_do_not_know_each_other(module: str) -> None:
-    """chat, log and rdt meet in tap.py only; chat may see the log's interface."""
+    """chat, lan, log and rdt meet in tap.py only; chat may see the log's interface."""
     home = Path(module).parts[0]
     if home not in SIBLINGS:
         return

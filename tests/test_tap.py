@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
+from chatbox.lan.announce import AnnounceService
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
@@ -213,6 +214,9 @@ class OptionsTests(TapTestCase):
             "--keep=",
             "[default: all]",
             "--state-dir=",
+            "--room=",
+            "--announce=",
+            "--no-announce",
         ):
             self.assertIn(words, text)
 
@@ -263,9 +267,24 @@ class MakeServiceTests(TapTestCase):
         self.assertTrue(IService.providedBy(server))
         kinds = [type(part) for part in server]
         self.assertEqual(kinds[:2], [TransferService, ChatService])
-        self.assertEqual(kinds[2:], [ListeningService] * 2)
+        self.assertEqual(kinds[2:], [ListeningService] * 2 + [AnnounceService])
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_announced(self) -> None:
+        """A server that only this machine can reach is not announced unless that is wanted."""
+        here = ("--listen", "tcp:2:interface=127.0.0.1")
+        for argv, expected in {
+            (): True,
+            ("--no-announce",): False,
+            here: False,
+            (*here, "--announce", "127.0.0.1"): True,
+            (*here, "--announce", "127.0.0.1", "--no-announce"): False,
+        }.items():
+            server = makeService(self.options(*argv), Reactor())
+            kinds = [type(part) for part in server]
+            self.assertEqual(AnnounceService in kinds, expected, argv)
+        self.assertIn("--announce x: write the IP", self.complaint("--announce", "x"))
 
     def test_downloads(self) -> None:
         """What the options say about downloads reaches the transfers."""

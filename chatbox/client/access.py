@@ -15,7 +15,7 @@ from chatbox.client.exits import Exit, Stop
 if TYPE_CHECKING:
     from chatbox.client.trust import Meeting, Trust
 
-__all__ = ["PLAIN", "Access", "add_access", "meet_new_server"]
+__all__ = ["PLAIN", "Access", "add_access", "ask_line", "interactive", "meet_new_server"]
 
 T = TypeVar("T")
 
@@ -63,10 +63,10 @@ def add_access(parser: ArgumentParser) -> None:
 def meet_new_server(meeting: Meeting) -> bool:
     """Ask whether a new server may be trusted; without a terminal, say that it is."""
     lines = meeting.introduce()
-    if not _interactive():
+    if not interactive():
         lines.append("It is remembered from now on.")
     print("\n".join(lines), file=sys.stderr)
-    return not _interactive() or _ask(_question).strip().casefold() in ("y", "yes")
+    return not interactive() or _ask(_question).strip().casefold() in ("y", "yes")
 
 
 def _question() -> str:
@@ -74,6 +74,20 @@ def _question() -> str:
     sys.stderr.write("Trust it? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline()
+
+
+def ask_line(prompt: str) -> str:
+    """What a person types in answer, with the end of its line. Raises Stop if nobody is there."""
+
+    def read() -> str:
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line
+
+    return _ask(read)
 
 
 def _ask(read: Callable[[], T]) -> T:
@@ -88,7 +102,8 @@ def _ask(read: Callable[[], T]) -> T:
         signal.signal(signal.SIGINT, before)
 
 
-def _interactive() -> bool:
+def interactive() -> bool:
+    """Whether a person can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -25,7 +25,6 @@ from zope.interface import implementer
 
 from chatbox.client import words
 from chatbox.client.access import Access
-from chatbox.client.config import required_host
 from chatbox.client.connection import (
     LEAVE_TIMEOUT,
     ChatConnection,
@@ -38,6 +37,7 @@ from chatbox.client.conversation import Conversation
 from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
+from chatbox.client.find import choose_server
 from chatbox.client.lines import LineBuffer
 from chatbox.client.session import State
 from chatbox.client.transfers import Download, Fetch, Stage
@@ -335,8 +335,8 @@ class Console(Protocol):
 
 async def join(reactor: Any, options: Namespace) -> Exit:
     """``chatbox join``: talk until the person leaves."""
+    host = await choose_server(reactor, options)
     access = Access.from_options(options)
-    host = required_host(options.host)
     connection = await join_server(reactor, host, options.name or options.settings.name, access)
     endpoint, _ = endpoint_for(reactor, host, access)
     reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)

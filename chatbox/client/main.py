@@ -50,6 +50,7 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
     "files": "chatbox.client.oneshots",
     "say": "chatbox.client.oneshots",
     "history": "chatbox.client.oneshots",
+    "find": "chatbox.client.find",
     "demo": "chatbox.client.demo",
 }
 """The module of each subcommand; in it, a function of the same name."""
@@ -206,6 +207,16 @@ def arguments() -> argparse.ArgumentParser:
         "--after", metavar="NUMBER", type=_count, help="only what follows the message NUMBER"
     )
 
+    find = add("find", "Print the servers nearby: HOST, room, tls or plain, version; TAB between")
+    for one in (join, find):
+        one.add_argument(
+            "--on",
+            metavar="ADDRESS",
+            type=_ip_address,
+            default="",
+            help="look for servers on the network of this address only [default: on all]",
+        )
+
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
     demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")
     return parser
@@ -244,6 +255,13 @@ def _count(argument: str) -> int:
     if not (argument.isascii() and argument.isdigit() and len(argument) < 19):
         raise argparse.ArgumentTypeError(f"{argument!r} is not a number")
     return int(argument)
+
+
+def _ip_address(argument: str) -> str:
+    try:
+        return str(ipaddress.ip_address(argument)) if argument else ""
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{argument!r} is no IP address") from None
 
 
 def _relay(argument: str) -> tuple[str, int]:

@@ -1,0 +1,210 @@
+"""The client's side: hear which servers are on the local network.
+
+As in `announce`, all that blocks happens in a thread of ours, which ends with the `Browser`. What
+zeroconf hears goes into a mailbox of bounded size; the thread takes one name after the other from
+it, asks for its particulars, and tells the reactor. What does not fit is not asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from chatbox.lan import MAX_SERVERS, SERVICE_TYPE, Server, Servers, server_from
+from chatbox.lan.multicast import open_zeroconf, own_networks
+from chatbox.text import printable
+
+__all__ = ["FIND_SECONDS", "Browser", "CannotBrowse", "find_servers"]
+
+FIND_SECONDS: Final = 1.5
+"""How long to listen for answers: a query leaves within 0.12 s (RFC 6762 section 5.2), answers come
+within 0.5 s (section 6), and a lost packet is asked for again after a second."""
+
+RESOLVE_MS: Final = 1000
+"""Milliseconds that a server may take to tell its particulars, which most send along unasked."""
+
+STOP_TIMEOUT: Final = 3.0
+"""Seconds after which a thread that does not end is left to itself."""
+
+_log = Logger()
+
+
+class CannotBrowse(Exception):
+    """There is no way to listen; the argument says why, in a sentence."""
+
+
+class _Mailbox:
+    """Names that changed, for the thread that asks for them. At most `MAX_SERVERS` wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._names: deque[tuple[str, bool]] = deque()
+        self._closed = False
+
+    def put(self, name: str, here: bool) -> None:
+        """Somebody came or went; may be called from any thread."""
+        with self._changed:
+            if len(self._names) < MAX_SERVERS:
+                self._names.append((name, here))
+                self._changed.notify()
+
+    def take(self) -> tuple[str, bool] | None:
+        """Wait for the next; None when it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._names or self._closed)
+            return None if self._closed else self._names.popleft()
+
+    def close(self) -> None:
+        """Let no one wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+
+class Browser:
+    """Knows the servers that are there, from `start` to `stop`.
+
+    `changed` is called in the reactor's turn with all of them whenever that has changed, and
+    `failed` once if there is no way to listen, with a sentence. `interface` is the one address
+    whose network is looked at; "" for all of this machine.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        changed: Callable[[list[Server]], None],
+        failed: Callable[[str], None] = lambda why: None,
+        interface: str = "",
+    ) -> None:
+        self._reactor = reactor
+        self._changed = changed
+        self._failed = failed
+        self._interface = interface
+        self._servers = Servers()
+        self._mailbox = _Mailbox()
+        self._running = False
+        self._stopped: Deferred[None] | None = None
+        self._patience: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._running = True
+        threading.Thread(target=self._live, name="browser", daemon=True).start()
+
+    def stop(self) -> Deferred[None]:
+        """Listen no more, and call nobody. Fires when the thread has ended, or is given up."""
+        self._changed = lambda servers: None
+        self._failed = lambda why: None
+        self._mailbox.close()
+        stopped: Deferred[None] = Deferred()
+        if not self._running:
+            stopped.callback(None)
+            return stopped
+        self._stopped = stopped
+        self._patience = self._reactor.callLater(STOP_TIMEOUT, self._ended)
+        return stopped
+
+    def _live(self) -> None:
+        """The thread."""
+        call = self._reactor.callFromThread
+        try:
+            self._listen()
+        except ImportError:
+            call(self._fail, "It takes the package zeroconf: pip install 'chatbox[lan]'.")
+        except Exception as error:  # zeroconf has many, and sockets more
+            call(self._fail, f"{printable(str(error)) or type(error).__name__}.")
+        finally:
+            call(self._ended)
+
+    def _listen(self) -> None:
+        zeroconf = open_zeroconf(self._interface)
+        try:
+            zeroconf.add_service_listener(SERVICE_TYPE, _Listener(self._mailbox))
+            while (news := self._mailbox.take()) is not None:
+                name, here = news
+                server = _ask(zeroconf, name) if here else None
+                self._reactor.callFromThread(self._hear, name, server)
+        finally:
+            zeroconf.close()
+
+    def _hear(self, name: str, server: Server | None) -> None:
+        new = self._servers.drop(name) if server is None else self._servers.put(name, server)
+        if new:
+            self._changed(self._servers.listed())
+
+    def _fail(self, why: str) -> None:
+        self._failed(why)
+
+    def _ended(self) -> None:
+        self._running = False
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+        self._patience = None
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.callback(None)
+
+
+class _Listener:
+    """What zeroconf calls, in its own thread."""
+
+    def __init__(self, mailbox: _Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def add_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """Somebody is there."""
+        self._mailbox.put(name, here=True)
+
+    def update_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """Somebody says something else of itself."""
+        self._mailbox.put(name, here=True)
+
+    def remove_service(self, _zeroconf: Any, _kind: str, name: str) -> None:
+        """Somebody is gone."""
+        self._mailbox.put(name, here=False)
+
+
+def _ask(zeroconf: Any, name: str) -> Server | None:
+    """The particulars of a server; None if it does not tell, or they make no sense."""
+    from zeroconf import ServiceInfo
+
+    info = ServiceInfo(SERVICE_TYPE, name)
+    if not info.load_from_cache(zeroconf) and not info.request(zeroconf, RESOLVE_MS):
+        return None
+    return server_from(info.properties, info.parsed_addresses(), info.port, own_networks())
+
+
+async def find_servers(
+    reactor: Any, interface: str = "", wait: float = FIND_SECONDS
+) -> list[Server]:
+    """Listen for `wait` seconds. Raises `CannotBrowse`."""
+    found: list[Server] = []
+    problems: list[str] = []
+    heard: Deferred[None] = Deferred()
+
+    def changed(servers: list[Server]) -> None:
+        found[:] = servers
+
+    def failed(why: str) -> None:
+        problems.append(why)
+        if not heard.called:
+            heard.callback(None)
+
+    browser = Browser(reactor, changed, failed, interface)
+    timer = reactor.callLater(wait, heard.callback, None)
+    try:
+        browser.start()
+        await heard
+    finally:
+        if timer.active():
+            timer.cancel()
+        await browser.stop()
+    if problems:
+        raise CannotBrowse(problems[0])
+    return found
