@@ -9,15 +9,15 @@ and jumps from deadline to deadline until nothing is left to do. No time passes 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux
+from chatbox.rdt.demux import Admissions, Allowance, Demux
 from chatbox.rdt.ends import End
-from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Receiver, Verdict
 from chatbox.rdt.ticket import Ticket
@@ -219,7 +219,7 @@ class Transfer:
         rtt: float = 0.0,
         auto_proceed: bool = True,
         timer_slack: float = 0.0,
-        cap: Pacer | None = None,
+        max_rate: float = math.inf,
     ) -> None:
         self.seed = seed
         self.network = Network(seed)
@@ -231,7 +231,9 @@ class Transfer:
         self.timer_slack = timer_slack
         now = self.network.now
         self.started_at = now
-        self.demux = Demux(make_controller, Admissions(), self.random.randbytes, cap)
+        self.demux = Demux(
+            make_controller, Admissions(), self.random.randbytes, Allowance(max_rate), now
+        )
         self.ticket: Ticket = self.demux.admit("alice", self.source, now)
         self.served = self.demux._transfers[self.ticket.connection_id]
         self.sender = self.served.sender

@@ -376,27 +376,29 @@ class EvictionTests(DemuxTestCase):
         self.assertEqual(client.state, State.PAUSED)
         return client
 
-    def test_silent_ones_make_room(self) -> None:
-        """When a user wants one more, the silent paused ones end, and there is room at once."""
+    def test_who_is_silent(self) -> None:
+        """Only what is paused, and whose client has not been heard for long, may have to go."""
+        alice, bob, busy = self.paused("alice"), self.paused("bob"), self.admit("alice").open()
+        self.assertEqual(self.demux.silent(None, self.now), [])
+        self.now += SILENCE_TIMEOUT + 1
+        self.assertEqual(len(self.demux.silent(None, self.now)), 2)
+        [transfer] = self.demux.silent("alice", self.now)
+        self.assertEqual(transfer.sender.connection_id, alice.ticket.connection_id)
+        bob.say()
+        self.assertEqual(self.demux.silent("bob", self.now), [])
+        self.assertEqual(busy.state, State.SENDING)
+
+    def test_evicted(self) -> None:
+        """Whoever has to go is told, and makes room at once."""
         clients = [self.paused("alice") for _ in range(MAX_TRANSFERS_PER_USER)]
         self.refused("alice")
         self.wait(SILENCE_TIMEOUT + 1)
-        for client in clients[2:]:
-            client.say()
+        self.demux.evict(self.demux.silent("alice", self.now)[0], self.now)
         self.admit("alice")
         self.serve()
-        self.assertEqual(self.ended(), [("alice", End.PEER_SILENT)] * 2)
-        self.assertEqual([client.source.closed for client in clients], [True] * 2 + [False] * 6)
+        self.assertEqual(self.ended(), [("alice", End.PEER_SILENT)])
+        self.assertEqual([client.source.closed for client in clients], [True] + [False] * 7)
         self.assertEqual(clients[0].ends[-1], End.PEER_SILENT)
-        self.assertEqual(clients[2].state, State.PAUSED)
-
-    def test_others_are_left_alone(self) -> None:
-        """What is silent and paused but somebody else's is not touched."""
-        bob = self.paused("bob")
-        self.wait(SILENCE_TIMEOUT + 1)
-        self.admit("alice")
-        self.serve()
-        self.assertEqual((bob.state, self.ended()), (State.PAUSED, []))
 
     def test_silence_while_paused(self) -> None:
         """A client may be silent for two hours while paused, and no longer."""
@@ -454,6 +456,29 @@ class TurnTests(DemuxTestCase):
         due = self.demux.next_timer()
         assert due is not None
         self.assertTrue(self.now < due < self.now + math.inf)
+
+
+class LengthTests(DemuxTestCase):
+    """Turns are counted in bytes."""
+
+    def test_long_trains_get_no_more(self) -> None:
+        """Whoever sends ten times as much at a time has its turn a tenth as often."""
+        made: list[Small] = []
+
+        def make(datagram: int, now: float) -> Small:
+            controller = Small()
+            controller.quantum *= 10 if made else 1
+            made.append(controller)
+            return controller
+
+        self.demux = Demux(make, self.admissions, self.random.randbytes)
+        short, long = self.admit("alice", DATA[:120_000]), self.admit("bob")
+        for client in (short, long):
+            client.say(Kind.OPEN)
+        while short.bytes < 100_000:
+            self.serve(most=1)
+        self.assertLess(abs(long.bytes - short.bytes), 25_000)
+        self.assertGreater(self.turns.count("alice 0"), 5 * self.turns.count("bob 1"))
 
 
 class ClosingTests(DemuxTestCase):

@@ -16,7 +16,6 @@ from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.ends import End
-from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import HEADER, NO_LIMIT, Kind, Train
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 
@@ -207,13 +206,22 @@ class ShapeTests(SynchronousTestCase):
 
     def test_capped_by_the_server(self) -> None:
         """A server that may send so much a second in all takes so long."""
-        cap = Pacer(1200, 1000.0)
-        cap.set_rate(100_000.0, 1200, 1000.0)
-        transfer = Transfer(DATA, down=LINK, cap=cap)
+        transfer = Transfer(DATA, down=LINK, max_rate=100_000)
         transfer.run()
         transfer.check()
         self.assertGreater(transfer.duration, len(DATA) / 100_000 * 0.9)
         self.assertLess(transfer.duration, len(DATA) / 100_000 * 1.2)
+
+    def test_words_are_not_capped(self) -> None:
+        """However little the server may send, what it has to say is said at once."""
+        transfer = Transfer(DATA, down=LINK, max_rate=1000, auto_proceed=False)
+        transfer.run(until=5)
+        transfer.call(lambda r, now: r.pause(now))
+        transfer.run(until=5.1)
+        self.assertEqual(transfer.events[-1], Paused(half_way=False))
+        transfer.call(lambda r, now: r.cancel(now))
+        transfer.run(until=5.3)
+        transfer.check(End.CANCELLED)
 
     def test_limited_by_the_client(self) -> None:
         """A client that wants so much a second gets it, from the moment that it says so."""

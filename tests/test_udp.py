@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.download import PartFile
@@ -113,6 +113,45 @@ async def test_empty_file(tmp_path: Path, shelf: Shelf) -> None:
     assert (await download.ended).end is End.DONE
     assert (tmp_path / "out").read_bytes() == b""
     await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_silent_ones_make_room(tmp_path: Path, shelf: Shelf) -> None:
+    """One more download of a user ends the one that is paused and was silent for longest, at
+    whatever port; if the server is full, that of anybody.
+    """
+    service = started(3, admissions=Admissions(most=4, most_per_user=3))
+    downloads = [
+        Download(service, shelf, tmp_path / str(index), user=user, proceed=False)
+        for index, user in enumerate(["alice", "alice", "alice", "bob"])
+    ]
+    for download in downloads:
+        await download.stands
+    demuxes = [port.demux for port in service._ports]
+    while any(one.sender.in_flight for demux in demuxes for one in demux._transfers.values()):
+        await deferLater(reactor, 0)  # until the last acknowledgement has come
+    with pytest.raises(RemoteError, match="too-many-downloads"):
+        service.offer("alice", shelf.open("a.bin"))
+
+    def fall_silent(download: Download, seconds: float) -> None:
+        for demux in demuxes:
+            transfer = demux._transfers.get(download.fetch._receiver.connection_id)
+            if transfer is not None:
+                transfer.sender.heard_at -= seconds
+
+    fall_silent(downloads[1], 100)
+    fall_silent(downloads[2], 200)
+    fall_silent(downloads[3], 300)
+    more = Download(service, shelf, tmp_path / "more", user="carol")  # the server is full
+    assert (await downloads[3].ended).end is End.PEER_SILENT
+    assert (await more.ended).end is End.DONE
+    more = Download(service, shelf, tmp_path / "more of alice", user="alice")
+    assert (await downloads[2].ended).end is End.PEER_SILENT
+    assert (await more.ended).end is End.DONE
+    for download in downloads[:2]:
+        download.fetch.cancel()
+    await gatherResults([one.fetch.closed for one in [*downloads, more]])
     await service.stopService()
 
 

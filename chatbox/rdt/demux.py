@@ -6,21 +6,28 @@ is never answered: whoever has no ticket cannot make this port send anything, to
 victim whose address it borrows.
 
 Only transfers that something happened to are looked at: those that got a datagram, and those whose
-deadline came. They take turns, one train each, so that a fast receiver does not keep the others
-waiting.
+deadline came. Each first says what it has to say. Then they take turns to send of their files, by
+start-time fair queueing (Goyal, Vin and Cheng, 1996): the turn is always that of the transfer that
+has sent the fewest bytes, counted from when it last had nothing to send. So it does not matter how
+long a transfer's trains are, and a fast receiver does not keep the others waiting.
+
+What the operator allows in all is divided among the ports by how many transfers wait at each.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
+from itertools import count
 from typing import Protocol
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
-from chatbox.rdt.packet import HEADER, MIN_DATAGRAM, Kind, Train
+from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, MIN_DATAGRAM, Kind, Train
 from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
 from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, Source, State
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
@@ -52,18 +59,27 @@ class Admissions:
         self._most_per_user = most_per_user
         self._users: Counter[str] = Counter()
 
+    @property
+    def full(self) -> bool:
+        """Whether nobody may have one more."""
+        return self._users.total() >= self._most
+
+    def full_for(self, user: str) -> bool:
+        """Whether `user` has as many as one may have."""
+        return self._users[user] >= self._most_per_user
+
     def check(self, user: str) -> None:
         """
         See whether `user` may have one more.
 
         :raises RemoteError: ``too-many-downloads``.
         """
-        if self._users[user] >= self._most_per_user:
+        if self.full_for(user):
             raise RemoteError(
                 "too-many-downloads",
                 f"You have {self._users[user]} downloads already; wait for one or cancel it.",
             )
-        if self._users.total() >= self._most:
+        if self.full:
             raise RemoteError("too-many-downloads", "The server is busy; try again in a while.")
 
     def enter(self, user: str) -> None:
@@ -80,15 +96,30 @@ class Admissions:
         return self._users.total()
 
 
+class Allowance:
+    """What a server may send: so many bytes per second over all its ports."""
+
+    def __init__(self, rate: float = math.inf) -> None:
+        self.rate = rate
+        self.waiting = 0
+        """Transfers that have something to send, at all ports."""
+
+
 class Transfer:
     """A sender, the file that it sends, and for whom."""
 
-    __slots__ = ("file", "sender", "user")
+    __slots__ = ("file", "sender", "served", "touched", "user", "waits")
 
     def __init__(self, user: str, file: File, sender: Sender) -> None:
         self.user = user
         self.file = file
         self.sender = sender
+        self.served = 0
+        """Bytes on the clock of its port when it may send next."""
+        self.touched = False
+        """Whether something has happened to it that it may want to speak of."""
+        self.waits = False
+        """Whether it is among those that take turns."""
 
 
 class Demux:
@@ -101,21 +132,28 @@ class Demux:
         make_controller: ControllerFactory,
         admissions: Admissions,
         random_bytes: Callable[[int], bytes],
-        cap: Pacer | None = None,
+        allowance: Allowance | None = None,
+        now: float = 0.0,
     ) -> None:
         self.dropped = 0
         """Datagrams that were for nobody here."""
         self._make_controller = make_controller
         self._admissions = admissions
         self._random_bytes = random_bytes
-        self._cap = cap
-        self._now = 0.0
+        self._allowance = allowance if allowance is not None else Allowance()
+        self._pacer = Pacer(BASE_DATAGRAM, now)
+        self._now = now
         self._sealer = TrainSealer()
         self.buffer = memoryview(bytearray(RECEIVE_BYTES))
         """Where to receive what `receive` is given."""
         self._transfers: dict[int, Transfer] = {}
         self._deadlines: dict[int, float] = {}
-        self._ready: deque[int] = deque()
+        self._touched: deque[Transfer] = deque()
+        self._turns: list[tuple[int, int, Transfer]] = []
+        """A heap of (served, running number, transfer)."""
+        self._turn_numbers = count()
+        self._clock = 0
+        """What the transfer whose turn it was last had been served."""
         self._events: deque[tuple[Transfer, Opened | Ended]] = deque()
 
     def __len__(self) -> int:
@@ -128,20 +166,16 @@ class Demux:
 
         :raises RemoteError: ``too-many-downloads``; the file is still the caller's then.
         """
-        try:
-            self._admissions.check(user)
-        except RemoteError:
-            self._evict_silent(user, now)
-            self._admissions.check(user)
+        self._admissions.check(user)
         while True:
             connection_id = int.from_bytes(self._random_bytes(4), "big")
             if connection_id not in self._transfers:
                 break
         ticket = Ticket(connection_id, self._random_bytes(SECRET_BYTES))
         sender = Sender(ticket, file, self._make_controller, self._sealer, now)
-        self._transfers[connection_id] = Transfer(user, file, sender)
+        transfer = self._transfers[connection_id] = Transfer(user, file, sender)
         self._admissions.enter(user)
-        self._touch(connection_id)
+        self._touch(transfer)
         return ticket
 
     def receive(self, train: Train, address: Hashable, now: float) -> None:
@@ -156,32 +190,54 @@ class Demux:
                 self.dropped += 1
                 continue
             transfer.sender.receive(Train(datagram, len(datagram)), address, now)
-            self._touch(connection_id)
+            self._touch(transfer)
 
     def digest_ready(self, transfer: Transfer, now: float) -> None:
         """The file of `transfer` knows its digest, or that it never will."""
         transfer.sender.digest_ready(now)
-        self._touch(transfer.sender.connection_id)
+        self._touch(transfer)
 
     def abort_all(self, end: End, now: float) -> None:
         """End every transfer."""
-        for connection_id, transfer in self._transfers.items():
+        for transfer in self._transfers.values():
             transfer.sender.abort(end, now)
-            self._touch(connection_id)
+            self._touch(transfer)
+
+    def silent(self, user: str | None, now: float) -> list[Transfer]:
+        """
+        The paused transfers of `user`, or of anybody, whose client has been silent for long: one of
+        them may have to make room for another.
+        """
+        return [
+            transfer
+            for transfer in self._transfers.values()
+            if user in (None, transfer.user)
+            and transfer.sender.state is State.PAUSED
+            and now - transfer.sender.heard_at > SILENCE_TIMEOUT
+        ]
+
+    def evict(self, transfer: Transfer, now: float) -> None:
+        """End a transfer whose client is silent; there is room for another at once."""
+        transfer.sender.abort(End.PEER_SILENT, now)
+        self._collect_events(transfer)
+        self._touch(transfer)
 
     def on_timer(self, now: float) -> None:
         """Tell those whose deadline has come."""
         for connection_id, deadline in list(self._deadlines.items()):
             if deadline <= now:
-                self._transfers[connection_id].sender.on_timer(now)
-                self._touch(connection_id)
+                transfer = self._transfers[connection_id]
+                transfer.sender.on_timer(now)
+                self._touch(transfer)
 
     def next_timer(self) -> float | None:
         """The earliest deadline; the past while somebody has not had its turn yet."""
         deadline = min(self._deadlines.values(), default=None)
-        if not self._ready:
+        if self._touched:
+            return 0.0
+        if not self._turns:
             return deadline
-        turn = self._cap.ready_at(self._now) if self._cap is not None else 0.0
+        turn = self._turn_at(self._now)
         return turn if deadline is None else min(turn, deadline)
 
     def next_event(self) -> tuple[Transfer, Opened | Ended] | None:
@@ -190,41 +246,83 @@ class Demux:
 
     def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
         """
-        What may leave now, everybody in turn. Whoever stops asking half way finds the rest there
-        next time.
+        What may leave now: what is to be said, then files, everybody in turn. Whoever stops asking
+        half way finds the rest there next time.
         """
-        ready, cap = self._ready, self._cap
         self._now = now
-        while ready and (cap is None or cap.ready_at(now) <= now):
-            connection_id = ready[0]
-            transfer = self._transfers.get(connection_id)
-            sent = next(transfer.sender.trains_to_send(now), None) if transfer is not None else None
-            if sent is not None:
-                ready.rotate(-1)
-                data = sent[0].data
-                # The rest is little, and most PROBEs are refused before they leave.
-                if cap is not None and data[0] == Kind.DATA:
-                    cap.spend(len(data), now)
-                yield sent
+        touched, turns = self._touched, self._turns
+        while touched:
+            transfer = touched[0]
+            yield from transfer.sender.trains_to_send(now, 0)
+            touched.popleft()
+            transfer.touched = False
+            if transfer.sender.has_data:
+                self._line_up(transfer)
+            else:
+                if transfer.waits:
+                    turns[:] = [turn for turn in turns if turn[2] is not transfer]
+                    heapq.heapify(turns)
+                    self._step_out(transfer)
+                self._settle(transfer)
+        while turns and self._turn_at(now) <= now:
+            self._clock, _, transfer = turns[0]
+            most = max(self._pacer.budget(now), 1)
+            sent = next(transfer.sender.trains_to_send(now, most), None)
+            if sent is None:
+                heapq.heappop(turns)
+                self._step_out(transfer)
+                self._settle(transfer)
                 continue
-            ready.popleft()
-            if transfer is not None:
-                self._settle(connection_id, transfer)
+            data = sent[0].data
+            # The rest is little, and most PROBEs are refused before they leave.
+            size = len(data) if data[0] == Kind.DATA else 0
+            transfer.served = self._clock + size
+            heapq.heapreplace(turns, (transfer.served, next(self._turn_numbers), transfer))
+            self._pacer.spend(size, now)
+            yield sent
 
-    def _touch(self, connection_id: int) -> None:
-        self._deadlines.pop(connection_id, None)
-        if connection_id not in self._ready:
-            self._ready.append(connection_id)
+    def _turn_at(self, now: float) -> float:
+        """When somebody may send of a file."""
+        allowance = self._allowance
+        if math.isinf(allowance.rate):
+            return 0.0
+        share = allowance.rate * len(self._turns) / allowance.waiting
+        self._pacer.set_rate(share, BASE_DATAGRAM, now)
+        return self._pacer.ready_at(now)
 
-    def _settle(self, connection_id: int, transfer: Transfer) -> None:
-        """A transfer has had its turn: note what happened and when it wants to be called."""
+    def _touch(self, transfer: Transfer) -> None:
+        """Something has happened to a transfer."""
+        self._deadlines.pop(transfer.sender.connection_id, None)
+        if not transfer.touched:
+            transfer.touched = True
+            self._touched.append(transfer)
+
+    def _line_up(self, transfer: Transfer) -> None:
+        """A transfer has something to send: it waits for its turn, if it does not do so already."""
+        if not transfer.waits:
+            transfer.waits = True
+            self._allowance.waiting += 1
+            transfer.served = max(transfer.served, self._clock)
+            heapq.heappush(self._turns, (transfer.served, next(self._turn_numbers), transfer))
+        if not math.isinf(self._allowance.rate):
+            # Its turn may be far away.
+            sender = transfer.sender
+            self._deadlines[sender.connection_id] = sender.next_deadline()
+
+    def _step_out(self, transfer: Transfer) -> None:
+        """A transfer no longer takes turns."""
+        transfer.waits = False
+        self._allowance.waiting -= 1
+
+    def _settle(self, transfer: Transfer) -> None:
+        """A transfer has nothing to send: note what happened and when it wants to be called."""
         self._collect_events(transfer)
         sender = transfer.sender
         deadline = sender.next_timer()
         if deadline is not None:
-            self._deadlines[connection_id] = deadline
-        else:
-            del self._transfers[connection_id]
+            self._deadlines[sender.connection_id] = deadline
+        elif self._transfers.get(sender.connection_id) is transfer:
+            del self._transfers[sender.connection_id]
             self.dropped += sender.dropped
 
     def _collect_events(self, transfer: Transfer) -> None:
@@ -233,15 +331,3 @@ class Demux:
             if isinstance(event, Ended):
                 self._admissions.leave(transfer.user)
                 transfer.file.close()
-
-    def _evict_silent(self, user: str, now: float) -> None:
-        """Paused transfers whose client has been silent for long make room for the same user's next
-        one.
-        """
-        for connection_id, transfer in self._transfers.items():
-            sender = transfer.sender
-            silent = now - sender.heard_at > SILENCE_TIMEOUT
-            if transfer.user == user and sender.state is State.PAUSED and silent:
-                sender.abort(End.PEER_SILENT, now)
-                self._collect_events(transfer)
-                self._touch(connection_id)

@@ -278,16 +278,29 @@ class Sender:
         """When to call `on_timer`, or to ask for trains again, at the latest."""
         if self.state is State.CLOSED:
             return None
-        deadline = self._closes_at
-        instants = [self._path.recovery.next_timer()]
-        if self._backlog.first_below(self._limit()) is not None:
-            instants.append(self._path.ready_at(self._now))
-        return min([deadline, *(instant for instant in instants if instant is not None)])
+        deadline = self.next_deadline()
+        turn = self._path.ready_at(self._now) if self.has_data else None
+        return deadline if turn is None else min(deadline, turn)
+
+    def next_deadline(self) -> float:
+        """When to call `on_timer` at the latest, whatever may be sent until then."""
+        due = self._path.recovery.next_timer()
+        return self._closes_at if due is None else min(due, self._closes_at)
 
     # ---- what leaves
 
-    def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
-        """All that may leave now, train by train: each is sent before the next is asked for."""
+    @property
+    def has_data(self) -> bool:
+        """Whether some of the file waits to leave, and the client would take it."""
+        return self._backlog.first_below(self._limit()) is not None
+
+    def trains_to_send(
+        self, now: float, most: int | None = None
+    ) -> Iterator[tuple[Train, Hashable]]:
+        """
+        All that may leave now, train by train: each is sent before the next is asked for. A train
+        of the file has at most `most` bytes, though always one packet; with 0 there is none.
+        """
         self._now = now
         while self.state in _PHASES:
             if self._challenge_due and self._candidate is not None:
@@ -299,7 +312,7 @@ class Sender:
                 self._probes_due -= 1
                 yield self._probe_train(now), self.address
             else:
-                train = self._data_train(now)
+                train = self._data_train(now, most)
                 if train is None:
                     return
                 yield train, self.address
@@ -489,10 +502,12 @@ class Sender:
             return 0
         return min(control.pause_at, control.window_end)
 
-    def _data_train(self, now: float) -> Train | None:
+    def _data_train(self, now: float, most: int | None) -> Train | None:
         unsent = self._backlog.first_below(self._limit())
         if unsent is None:
             self._path.nothing_to_send()
+            return None
+        if most == 0:
             return None
         packets = self._path.packets(now)
         if not packets:
@@ -500,6 +515,10 @@ class Sender:
         size = self._path.probe_size(now)
         if size is not None:
             return self._filler_train(size, now)
+        if most is not None and packets > (allowed := max(1, most // self._path.datagram)):
+            # It is the server that cannot send more: what is measured now is not the path.
+            self._path.nothing_to_send()
+            packets = allowed
         return self._seal_data(*unsent, packets, self._path.datagram, now)
 
     def _seal_data(self, start: int, stop: int, packets: int, datagram: int, now: float) -> Train:
@@ -545,6 +564,9 @@ class Sender:
 
     def _status_train(self, now: float, challenge: int = 0) -> Train:
         self._status_due = False
+        if not self.in_flight:
+            # How fast so little travels, before the server finds the time for more, says nothing.
+            self._path.nothing_to_send()
         number = self._path.recovery.next_number
         status = Status(
             phase=_PHASES[self.state],

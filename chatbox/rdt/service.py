@@ -18,10 +18,8 @@ from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux, File, Transfer
+from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Transfer
 from chatbox.rdt.ends import End
-from chatbox.rdt.pacing import Pacer
-from chatbox.rdt.packet import BASE_DATAGRAM
 from chatbox.rdt.sender import Opened
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
@@ -93,10 +91,7 @@ class TransferService(Service):
         self._random_bytes = random_bytes
         self._admissions = admissions if admissions is not None else Admissions()
         self._gso = gso
-        self._cap: Pacer | None = None
-        if not math.isinf(max_rate):
-            self._cap = Pacer(BASE_DATAGRAM, reactor.seconds())
-            self._cap.set_rate(max_rate, BASE_DATAGRAM, reactor.seconds())
+        self._allowance = Allowance(max_rate)
         self._ports: list[_ServedPort] = []
 
     @property
@@ -113,7 +108,13 @@ class TransferService(Service):
         super().startService()
         failure: CannotListenError | None = None
         for number in self._wanted:
-            demux = Demux(self._make_controller, self._admissions, self._random_bytes, self._cap)
+            demux = Demux(
+                self._make_controller,
+                self._admissions,
+                self._random_bytes,
+                self._allowance,
+                self._reactor.seconds(),
+            )
             port = _ServedPort(self._reactor, demux)
             try:
                 port.number = port.pump.listen(number, self._interface, gso=self._gso)
@@ -144,6 +145,7 @@ class TransferService(Service):
         try:
             if not self._ports:
                 raise RemoteError("unavailable", "The server does not send files at the moment.")
+            self._make_room(user)
             port = min(self._ports, key=lambda port: len(port.demux))
             ticket = port.demux.admit(user, file, port.pump.now())
         except RemoteError:
@@ -151,3 +153,22 @@ class TransferService(Service):
             raise
         port.pump.pump()
         return port.number, ticket
+
+    def _make_room(self, user: str) -> None:
+        """
+        If there are as many transfers as there may be, end the one that is paused and whose client
+        has been silent for longest: of those of `user`, or if the server is full, of all.
+        """
+        full = self._admissions.full
+        if not full and not self._admissions.full_for(user):
+            return
+        silent = [
+            (transfer.sender.heard_at, index, transfer)
+            for index, port in enumerate(self._ports)
+            for transfer in port.demux.silent(None if full else user, port.pump.now())
+        ]
+        if silent:
+            _, index, transfer = min(silent, key=lambda one: one[0])
+            port = self._ports[index]
+            port.demux.evict(transfer, port.pump.now())
+            port.pump.pump()
