@@ -25,7 +25,6 @@ while longer, because the answer may be lost (the same reason why TCP has TIME-W
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -65,6 +64,7 @@ from chatbox.rdt.seal import (
     server_keys,
 )
 from chatbox.rdt.ticket import Ticket
+from chatbox.rdt.whereabouts import Whereabouts
 
 OPEN_TIMEOUT = 30.0
 """Seconds that a ticket waits to be used."""
@@ -179,8 +179,6 @@ class Sender:
         now: float,
     ) -> None:
         self.connection_id = ticket.connection_id
-        self.address: Hashable = None
-        """Where the client is; None before it has come."""
         self.state = State.WAITING
         self.heard_at = now
         """When the client last said something genuine."""
@@ -194,12 +192,8 @@ class Sender:
         self._backlog = Backlog(source.size)
         self._control: Control | None = None
         self._heard = 0
-        self._secret = ticket.secret
+        self._whereabouts = Whereabouts(ticket.secret)
         self._make_controller = make_controller
-        self._candidate: Hashable = None
-        """Another address that the client seems to have moved to."""
-        self._challenges = 0
-        self._challenge_due = False
         self._end = End.NONE
         self._events: deque[Opened | Ended] = deque()
         self._status_due = False
@@ -209,6 +203,11 @@ class Sender:
         self._now = now
 
     # ---- what others may look at
+
+    @property
+    def address(self) -> Hashable:
+        """Where the client is; None before it has come."""
+        return self._whereabouts.address
 
     @property
     def closed(self) -> bool:
@@ -303,9 +302,8 @@ class Sender:
         """
         self._now = now
         while self.state in _PHASES:
-            if self._challenge_due and self._candidate is not None:
-                self._challenge_due = False
-                yield self._status_train(now, self._challenge), self._candidate
+            if (challenge := self._whereabouts.take_challenge()) is not None:
+                yield self._status_train(now, challenge[0]), challenge[1]
             elif self._status_due:
                 yield self._status_train(now), self.address
             elif self._probes_due:
@@ -329,7 +327,7 @@ class Sender:
             if kind == Kind.OPEN:
                 opening = unpack_open(open_packet(self._opener_keys, datagram))
                 if self.state is State.WAITING:
-                    self.address = address
+                    self._whereabouts.address = address
                     self._open(opening, now)
                 control = opening.control
             elif kind == Kind.CONTROL and self.state is not State.WAITING:
@@ -338,7 +336,9 @@ class Sender:
                 return False
             self._heard = number + 1
             self.heard_at = now
-            self._follow_client(address, control, now)
+            if self._whereabouts.follow(address, control.challenge):
+                self._take(self._path.migrate(self._make_controller, now), now)
+                self._status_due = True
             self._obey(control, now)
         except RemoteError as error:
             # A packet that the client's own keys sealed and that makes no sense is the client's
@@ -359,34 +359,6 @@ class Sender:
         self._become(State.SENDING)
         self._status_due = True
         self._events.append(Opened())
-
-    def _follow_client(self, address: Hashable, control: Control, now: float) -> None:
-        """
-        The client's newest packet may come from another address than before: new Wi-Fi, a router
-        that forgot (RFC 9000 section 9). The seal says that it is the client's. It does not say
-        that the client is *there*: somebody may have copied the packet and sent it from elsewhere.
-        So before anything but a STATUS goes to the new address, a challenge must come back from it.
-        """
-        if address == self.address:
-            self._candidate = None
-        elif self._candidate == address and control.challenge == self._challenge:
-            self.address, self._candidate = address, None
-            self._take(self._path.migrate(self._make_controller, now), now)
-            self._status_due = True
-        else:
-            if self._candidate != address:
-                self._candidate = address
-                self._challenges += 1
-            self._challenge_due = True
-
-    @property
-    def _challenge(self) -> int:
-        """
-        What proves that one can read what goes to the candidate. It follows from the secret, so
-        nobody guesses it; it changes with the candidate, and is told to no other address.
-        """
-        challenge = hashlib.sha256(self._secret + self._challenges.to_bytes(8, "big")).digest()
-        return int.from_bytes(challenge[:8], "big")
 
     def _obey(self, control: Control, now: float) -> None:
         """Make the client's newest wish ours."""
