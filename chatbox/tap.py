@@ -22,16 +22,21 @@ from typing import Any, Final
 
 from platformdirs import user_state_dir
 from twisted.application import service
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet import task
 from twisted.python import usage
 
 from chatbox import __version__
+from chatbox.chat.accounts import AccountGate
 from chatbox.chat.cluster import SharedNames
+from chatbox.chat.gate import Gate, OpenGate
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
+from chatbox.checkers import checking
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
 from chatbox.log import MessageLog, open_log
@@ -54,7 +59,7 @@ plenty; the usual limit of open files is 1024."""
 _INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
 
 
-class Options(usage.Options):
+class Options(usage.Options, AuthOptionMixin):
     """What can be said after ``twistd chatbox``."""
 
     synopsis = "[options]"
@@ -110,11 +115,19 @@ class Options(usage.Options):
             None,
             f"Speak TLS too, on port {DEFAULT_TLS_PORT}, with a certificate that the server makes.",
         ],
+        [
+            "allow-plain-auth",
+            None,
+            "Take passwords over connections without TLS, where others can read them.",
+        ],
     ]
+
+    supportedInterfaces = (IUsernamePassword,)
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["credCheckers"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen for chat here; may be given several times. A port such as tcp:50000 or
@@ -123,6 +136,17 @@ class Options(usage.Options):
         that the server makes. [default: tcp:50000]
         """
         self["listen"].append(endpoint)
+
+    def opt_auth(self, description: str) -> None:
+        """Let people in with a password only, as the checker KIND:ARGUMENT says, such as
+        argon2:FILE for a file of `chatbox passwd`. May be given several times: who satisfies one
+        may come in. --help-auth lists the kinds.
+        """
+        try:
+            super().opt_auth(description)
+        except usage.UsageError as error:
+            reason = str(error).removeprefix("Unexpected error: ")
+            raise usage.UsageError(f"--auth {description}: {reason}") from error
 
     def parseArgs(self, *rest: str) -> None:
         """Refuse what is not an option."""
@@ -215,7 +239,9 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         keep=options["keep"],
     )
     room = _make_room(log, Turn(partial(reactor.callLater, 0)))
-    factory = ChatFactory(room, shelf, ShelfDownloads(shelf, transfers), reactor)
+    factory = ChatFactory(
+        room, shelf, ShelfDownloads(shelf, transfers), reactor, _make_gate(options, reactor)
+    )
 
     server = service.MultiService()
     transfers.setServiceParent(server)
@@ -230,6 +256,18 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
     if said is not None and not options["no-announce"]:
         AnnounceService(reactor, said).setServiceParent(server)
     return server
+
+
+def _make_gate(options: Options, reactor: Any) -> Gate:
+    """Make the gate: open, or for those who have a password."""
+    if not options["credCheckers"]:
+        return OpenGate()
+    return AccountGate(
+        checking(options["credCheckers"]),
+        options["state-dir"],
+        reactor.seconds,
+        allow_plain=bool(options["allow-plain-auth"]),
+    )
 
 
 def _make_room(log: MessageLog, turn: Turn) -> Room:

@@ -20,6 +20,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 ADAPTERS = {
     "tap.py",
     "tls.py",
+    "checkers.py",
     "chat/server.py",
     "chat/transport.py",
     "lan/announce.py",

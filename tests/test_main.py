@@ -144,6 +144,8 @@ class ArgumentTests(SynchronousTestCase):
             quiet=True,
             tls=False,
             fingerprint=None,
+            password_file=None,
+            allow_plain_auth=False,
             udp_via=("127.0.0.1", 9),
         )
         self.assertEqual(options, expected)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
+from chatbox.chat.gate import Gate, Origin
 from chatbox.chat.history import DEFAULT_HISTORY, MAX_HISTORY, MAX_HISTORY_BYTES
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Outbox, Turn
@@ -27,7 +28,9 @@ SERVER = "server:192.0.2.1"
 class Client:
     """The other end of a session."""
 
-    def __init__(self, tests: SessionTests) -> None:
+    def __init__(
+        self, tests: SessionTests, gate: Gate | None = None, origin: Origin | None = None
+    ) -> None:
         self.tests = tests
         self.wire = Wire()
         self.hung_up = 0
@@ -41,6 +44,8 @@ class Client:
             tests.shelf,
             tests.shelf,
             self.outbox,
+            gate=gate,
+            origin=origin,
             server=SERVER,
             peer="192.0.2.7",
             hang_up=self.on_hang_up,

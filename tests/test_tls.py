@@ -159,8 +159,8 @@ def _place(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(place: Path, *listen: str) -> Iterator[Running]:
-    """A server in `place` that listens as told."""
+def serving(place: Path, *listen: str, auth: str = "") -> Iterator[Running]:
+    """A server in `place` that listens as told, with or without accounts."""
     command = [
         *script("twistd"),
         "-n",
@@ -172,6 +172,7 @@ def serving(place: Path, *listen: str) -> Iterator[Running]:
         "memory:",
     ]
     command += ["--state-dir", str(place / "server")]
+    command += ["--auth", auth] if auth else []
     for description in listen:
         command += ["--listen", description]
     with Running(command, cwd=place) as server:

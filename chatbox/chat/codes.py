@@ -48,6 +48,16 @@ class Code(str, Enum):
     NAME_TAKEN = "name-taken", "Somebody here already has this name, or one that looks the same."
     BAD_TOKEN = "bad-token", "The resume token is not one that this server gave."
 
+    # About a password.
+    TLS_NEEDED = "tls-needed", "This server takes passwords over TLS only. Connect with TLS."
+    PASSWORD_NEEDED = "password-needed", "This name needs its password."
+    WRONG_PASSWORD = "wrong-password", "The password is wrong, or there is no such account."
+    TRY_LATER = "try-later", "There were too many wrong passwords. Try again later."
+    ACCOUNTS_UNAVAILABLE = (
+        "accounts-unavailable",
+        "Passwords cannot be checked at the moment. Try again later.",
+    )
+
     # About a message.
     NO_SUCH_USER = "no-such-user", "Nobody here has that name."
     TEXT_EMPTY = "text-empty", "The message has no text."

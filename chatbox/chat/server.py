@@ -28,6 +28,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
@@ -36,6 +37,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.chat.codes import Code
+from chatbox.chat.gate import Gate, OpenGate, Origin
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session
@@ -64,16 +66,24 @@ _log = Logger()
 class ChatFactory(Factory):
     """Makes the server's end of each connection to one room.
 
-    `clock` is the reactor, or whatever runs delayed calls.
+    `clock` is the reactor, or whatever runs delayed calls; `gate` says who may come in.
     """
 
     noisy = False
 
-    def __init__(self, room: Room, files: Files, downloads: Downloads, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        room: Room,
+        files: Files,
+        downloads: Downloads,
+        clock: IReactorTime,
+        gate: Gate | None = None,
+    ) -> None:
         self.room = room
         self.files = files
         self.downloads = downloads
         self.clock = clock
+        self.gate = gate or OpenGate()
         self.complaints = _Complaints(clock)
         self._connections: set[ChatProtocol] = set()
         self._stopped: Deferred[None] | None = None
@@ -123,8 +133,12 @@ class ChatService(Service):
         self._log = log
 
     def startService(self) -> None:
-        """Start the log. Ends the program, in words, if the log cannot work."""
+        """Start the gate and the log. Ends the program, in words, if they cannot work."""
         super().startService()
+        try:
+            self._factory.gate.start()
+        except (LocalError, OSError) as error:
+            raise SystemExit(f"chatbox cannot let people in: {error}.") from error
         try:
             self._log.start()
         except (LocalError, OSError) as error:
@@ -173,6 +187,8 @@ class ChatProtocol(LineReceiver):
             self._factory.files,
             self._factory.downloads,
             self._outbox,
+            gate=self._factory.gate,
+            origin=_origin(transport),
             server=f"server:{host_of(transport.getHost())}",
             peer=self._peer,
             hang_up=self._hang_up,
@@ -293,3 +309,9 @@ class _Complaints:
         self._noted += 1
         if self._noted <= MAX_COMPLAINTS:
             _log.warn("bad peer {peer}: {error}", peer=peer, error=printable(str(error)))
+
+
+def _origin(transport: Any) -> Origin:
+    """Return where a connection comes from; a UNIX socket has no host."""
+    host = getattr(transport.getPeer(), "host", None)
+    return Origin(host if isinstance(host, str) else "", ISSLTransport.providedBy(transport))

@@ -8,7 +8,7 @@ table `REQUESTS`; how far a conversation has come is the table `TRANSITIONS`.
   the valid name that it last asked for, or nothing.
 - The number of a request (``q``) comes back in its answer, a refusal included.
 - Once named, a client may leave its name out of its requests. If it is there it must be its own.
-- A password in a connect (``m``) is not looked at: there are no accounts yet.
+- A password in a connect (``m``) goes to the gate, which may let somebody in or not.
 - A refusal costs nothing but the answer: the connection stays, and so do all others.
 """
 
@@ -23,8 +23,9 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from chatbox.chat.codes import Code, sentence
+from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal
 from chatbox.chat.history import page, wanted
-from chatbox.chat.names import parse_name
+from chatbox.chat.names import Name, parse_name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import Job, Pipeline
 from chatbox.chat.room import Person, Room, Seat, heard
@@ -70,10 +71,11 @@ TRANSITIONS: Final = {
 class Session:
     """One client's conversation.
 
-    `server` is the name that the server goes by, such as ``server:192.0.2.1``, and `peer` what the
-    client is called in the operator's log. `hang_up` closes the connection after what is in the
-    outbox; `on_change` is called when `busy` may have changed; `complain` hears of lines that a
-    well-behaved client would not send.
+    `gate` says who may come in (without one everybody may), and `origin` where the client comes
+    from. `server` is the name that the server goes by, such as ``server:192.0.2.1``, and `peer`
+    what the client is called in the operator's log. `hang_up` closes the connection after what is
+    in the outbox; `on_change` is called when `busy` may have changed; `complain` hears of lines
+    that a well-behaved client would not send.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class Session:
         downloads: Downloads,
         outbox: Outbox,
         *,
+        gate: Gate | None = None,
+        origin: Origin | None = None,
         server: str,
         peer: str,
         hang_up: Callable[[], None],
@@ -93,6 +97,8 @@ class Session:
         self._files = files
         self._downloads = downloads
         self._outbox = outbox
+        self._gate = gate or OpenGate()
+        self._origin = origin or Origin("")
         self._server = server
         self._peer = peer
         self._hang_up = hang_up
@@ -190,23 +196,39 @@ class Session:
         name = parse_name(asked.message.sender or "")
         self._called = name.text
         self._become(State.JOINING)
+        answer = partial(self._admitted, asked, name)
+        self._gate.admit(name, asked.message.key, asked.message.text, self._origin, answer)
+
+    def _admitted(self, asked: Asked, name: Name, outcome: Admission | Refusal) -> None:
+        if self._state is not State.JOINING:
+            return  # The client did not wait.
+        if isinstance(outcome, Refusal):
+            if outcome.code is Code.WRONG_PASSWORD:
+                self._complain(RemoteError(outcome.code))
+            self._turn_away(asked, outcome)
+            return
         self._seat = Seat(
             self._outbox,
-            answer=partial(self._joined, asked),
+            answer=partial(self._joined, asked, outcome),
             replaced=partial(self.dismiss, Code.REPLACED),
             expelled=partial(self.dismiss, Code.LOG_UNAVAILABLE),
         )
-        self._room.join(name, asked.message.key, self._seat)
+        self._room.join(name, outcome.token, self._seat)
 
-    def _joined(self, asked: Asked, outcome: Person | Code) -> None:
+    def _turn_away(self, asked: Asked, refusal: Refusal) -> None:
+        self._become(State.NAMELESS)
+        self._answer(
+            asked, text=asked.request.refused, error=refusal.code.value, count=refusal.wait
+        )
+
+    def _joined(self, asked: Asked, admission: Admission, outcome: Person | Code) -> None:
         if isinstance(outcome, Code):
-            self._become(State.NAMELESS)
-            self._refuse(asked, RemoteError(outcome))
+            self._turn_away(asked, Refusal(outcome))
             return
         self._become(State.HERE)
         self._called = outcome.name.text
         _log.info("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
-        self._answer(asked, text="True", key=outcome.claim.token)
+        self._answer(asked, text="True", key=admission.key or outcome.claim.token)
 
     def disconnect(self, asked: Asked) -> None:
         """Say goodbye."""

@@ -30,6 +30,7 @@ from chatbox.chat.codes import Code
 from chatbox.errors import LocalError, RemoteError
 
 __all__ = [
+    "ACCOUNT_SEPARATOR",
     "EVERYBODY",
     "MAX_ANSWER_BYTES",
     "MAX_NUMBER",
@@ -46,6 +47,9 @@ __all__ = [
 
 EVERYBODY: Final = "all"
 """The recipient of what everybody hears."""
+
+ACCOUNT_SEPARATOR: Final = "+"
+"""Where there are accounts, what follows it in a name is not the account's: see `chat.accounts`."""
 
 MAX_TEXT_BYTES: Final = 4096
 """The longest text of one message, in UTF-8: a page of prose, or a long traceback."""

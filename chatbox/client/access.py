@@ -1,7 +1,12 @@
-"""How one server is reached, and what a person is asked on the way, in a terminal."""
+"""How one server is reached, and what a person is asked on the way, in a terminal.
+
+A password comes from a file or from the keyboard, never from the command line, which every user of
+a machine can read. It is kept in memory, to come back with, and is shown nowhere.
+"""
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -11,13 +16,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from chatbox.client.exits import Exit, Stop
+from chatbox.text import printable
 
 if TYPE_CHECKING:
     from chatbox.client.trust import Meeting, Trust
 
-__all__ = ["PLAIN", "Access", "add_access", "ask_line", "interactive", "meet_new_server"]
+__all__ = [
+    "PLAIN",
+    "Access",
+    "add_access",
+    "ask_line",
+    "ask_password",
+    "interactive",
+    "meet_new_server",
+]
 
 T = TypeVar("T")
+
+_MAX_PASSWORD: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,12 @@ class Access:
     """Whether a mere host means TLS."""
     fingerprint: str | None = None
     """Which key the server must have; None if that is to be found out."""
+    password_file: str | None = None
+    """The file with the password; None if there is none, or the person is to be asked for it."""
+    allow_plain_auth: bool = False
+    """Whether to send a password where others can read it."""
+    ask_password: Callable[[str], str | None] = lambda _: None
+    """Asks for the password of an account; None if there is nobody to ask."""
 
     @cached_property
     def trust(self) -> Trust:
@@ -40,7 +62,28 @@ class Access:
     @classmethod
     def from_options(cls, options: Namespace) -> Access:
         """Make it of what `add_access` has added."""
-        return cls(tls=options.tls, fingerprint=options.fingerprint)
+        return cls(
+            tls=options.tls,
+            fingerprint=options.fingerprint,
+            password_file=options.password_file,
+            allow_plain_auth=options.allow_plain_auth,
+            ask_password=ask_password,
+        )
+
+    def read_password(self) -> str:
+        """Return the first line of the file; "" without one. Raises Stop if it cannot be read."""
+        if self.password_file is None:
+            return ""
+        where = printable(self.password_file)
+        try:
+            with open(self.password_file, encoding="utf-8", newline="\n") as file:
+                password = file.readline(_MAX_PASSWORD + 1).rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise Stop(Exit.USAGE, f"The password file {where}: {reason}.") from None
+        if not password or len(password) > _MAX_PASSWORD:
+            raise Stop(Exit.USAGE, f"The password file {where} has no password in its first line.")
+        return password
 
 
 PLAIN: Final = Access()
@@ -58,6 +101,29 @@ def add_access(parser: ArgumentParser) -> None:
         type=_fingerprint,
         help="with TLS: the fingerprint that the server's key must have",
     )
+    parser.add_argument(
+        "--password-file",
+        metavar="PATH",
+        help="the file whose first line is your password [default: you are asked, in a terminal]",
+    )
+    parser.add_argument(
+        "--allow-plain-auth",
+        action="store_true",
+        help="send your password without TLS too, where others can read it",
+    )
+
+
+def ask_password(account: str, *, again: bool = False) -> str | None:
+    """Ask for a password, without showing it; None if nobody is there to ask."""
+    if not interactive():
+        return None
+    prompt = f"{'Once more, the password' if again else 'Password'} of {printable(account)}: "
+    password = _ask(lambda: getpass.getpass(prompt, sys.stderr))
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        raise Stop(Exit.USAGE, "That password is not text in UTF-8.") from None
+    return password
 
 
 def meet_new_server(meeting: Meeting) -> bool:

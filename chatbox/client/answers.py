@@ -65,7 +65,7 @@ def is_refusal(kind: Kind, message: Message) -> bool:
 def problem(message: Message) -> Problem:
     """Why something was refused; the text of an answer such as "False" is no reason."""
     detail = "" if message.text in _NO_REASON else message.text
-    return Problem(message.error or "", (detail or "")[:MAX_DETAIL])
+    return Problem(message.error or "", (detail or "")[:MAX_DETAIL], message.count)
 
 
 def said(message: Message) -> Said:

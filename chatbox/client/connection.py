@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,10 +18,17 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet import error
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    ISSLTransport,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from chatbox.chat.codes import Code
+from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
 from chatbox.client.access import PLAIN, Access, meet_new_server
 from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer, Problem
@@ -52,6 +59,8 @@ CONNECT_TIMEOUT: Final = 20.0
 """Seconds for name, route and handshake: a server on the far side of the world answers in one."""
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds that a server may take to answer, as much as one that waits for a slow disk."""
+MAX_PASSWORDS_TYPED: Final = 3
+"""How often a person may mistype a password before the command ends."""
 LEAVE_TIMEOUT: Final = 2.0
 """Seconds that a goodbye may take: nobody wants to wait for it."""
 
@@ -134,6 +143,8 @@ class ChatConnection(Protocol):
         self.session = session
         self.handler: Callable[[Event], None] | None = None
         self.why_lost: Failure | None = None
+        self.password = ""
+        """What we came in with, to come back with; empty if there are no accounts."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the connection is lost, after the session has been told."""
         self._flushing = False
@@ -143,6 +154,14 @@ class ChatConnection(Protocol):
         """The server's IP address as we reached it; this machine's own for a Unix socket."""
         host = getattr(self._transport.getPeer(), "host", None)
         return host if isinstance(host, str) else "127.0.0.1"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else can listen: it is encrypted, or does not leave this machine."""
+        return (
+            ISSLTransport.providedBy(self.transport)
+            or ipaddress.ip_address(self.peer.partition("%")[0]).is_loopback
+        )
 
     def listen(self, handler: Callable[[Event], None]) -> None:
         """Give events to `handler` from now on, first of all those that wait."""
@@ -252,11 +271,42 @@ async def join_server(
 ) -> ChatConnection:
     """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do.
 
-    `rename` is what to do if the server does not want us under this name.
+    Asks for the password if the server wants one that was not given. `rename` is what to do if the
+    server does not want us under this name.
     """
     endpoint, place = endpoint_for(reactor, host, access)
-    connection = await _connect(endpoint, place)
-    outcome: Deferred[Event] = Deferred()
+    password = access.read_password()
+    for attempt in range(1 + MAX_PASSWORDS_TYPED):
+        connection = await _connect(endpoint, place)
+        event = await _ask_to_join(reactor, connection, place, name, password, access)
+        if isinstance(event, Joined):
+            connection.password = password
+            return connection
+        # A person may take longer to type than the server waits.
+        connection.drop()
+        if isinstance(event, Lost):
+            break
+        code = event.problem.code
+        wanted = code == Code.PASSWORD_NEEDED or (code == Code.WRONG_PASSWORD and attempt > 0)
+        typed = access.ask_password(name.partition(ACCOUNT_SEPARATOR)[0]) if wanted else None
+        if typed is None or attempt == MAX_PASSWORDS_TYPED:
+            why = f"You cannot join as {printable(name)}: {words.explain(event.problem)}"
+            raise Stop(Exit.NOT_LET_IN, f"{why} {_ADVICE.get(code, rename)}".rstrip())
+        password = typed
+    is_tls = access.tls or host.startswith("tls:")
+    hint = "" if is_tls else " Is this a port for TLS? Then add --tls."
+    raise Stop(
+        Exit.NO_CONNECTION,
+        f"{place}: the connection was closed before the server let us in"
+        f"{_reason(connection.why_lost)}.{hint}",
+    )
+
+
+async def _ask_to_join(
+    reactor: Any, connection: ChatConnection, place: str, name: str, password: str, access: Access
+) -> Joined | JoinRefused | Lost:
+    """Ask once, and wait for the answer. Raises Stop if none comes."""
+    outcome: Deferred[Joined | JoinRefused | Lost] = Deferred()
 
     def hear(event: Event) -> None:
         if isinstance(event, Joined | JoinRefused | Lost):
@@ -264,9 +314,15 @@ async def join_server(
             outcome.callback(event)
 
     try:
-        connection.session.join(name, connection.peer)
+        if password and not (access.allow_plain_auth or connection.is_private):
+            raise Stop(
+                Exit.USAGE,
+                f"{place}: your password was not sent, for others could read it. Connect with"
+                " --tls; or, if you must, add --allow-plain-auth.",
+            )
+        connection.session.join(name, connection.peer, password=password)
         connection.listen(hear)
-        event = await outcome.addTimeout(ANSWER_TIMEOUT, reactor)
+        return await outcome.addTimeout(ANSWER_TIMEOUT, reactor)
     except TimeoutError:
         connection.drop()
         raise Stop(
@@ -277,21 +333,18 @@ async def join_server(
     except BaseException:
         connection.drop()
         raise
-    if isinstance(event, Joined):
-        return connection
-    connection.drop()
-    if isinstance(event, JoinRefused):
-        raise Stop(
-            Exit.NOT_LET_IN,
-            f"You cannot join as {printable(name)}: {words.explain(event.problem)} {rename}",
-        )
-    is_tls = access.tls or host.startswith("tls:")
-    hint = "" if is_tls else " Is this a port for TLS? Then add --tls."
-    raise Stop(
-        Exit.NO_CONNECTION,
-        f"{place}: the connection was closed before the server let us in"
-        f"{_reason(connection.why_lost)}.{hint}",
-    )
+
+
+_ADVICE: Final[Mapping[str, str]] = {
+    Code.TLS_NEEDED: "Add --tls.",
+    Code.PASSWORD_NEEDED: "Give it with --password-file.",
+    Code.WRONG_PASSWORD: "Is the name the one of your account? It is given with --name.",
+    Code.TRY_LATER: "",
+    Code.BUSY: "",
+    Code.ACCOUNTS_UNAVAILABLE: "",
+    Code.LOG_UNAVAILABLE: "",
+}
+"""What to do about a refusal; for every other one, take another name."""
 
 
 def _reason(why_lost: Failure | None) -> str:
@@ -379,7 +432,7 @@ class Reconnector:
         if self._stopped or self._session.state is not State.AWAY:
             connection.drop()
             return
-        self._session.rejoin(connection.peer)
+        self._session.rejoin(connection.peer, connection.password)
         connection.flush()
         self._call = self._reactor.callLater(ANSWER_TIMEOUT, self._check)
 

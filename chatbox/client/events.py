@@ -74,6 +74,8 @@ class Problem:
 
     code: str
     detail: str = ""
+    wait: int | None = None
+    """After how many seconds it is worth trying again, if the server says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
     "history": "chatbox.client.oneshots",
     "find": "chatbox.client.find",
     "demo": "chatbox.client.demo",
+    "passwd": "chatbox.client.passwd",
 }
 """The module of each subcommand; in it, a function of the same name."""
 
@@ -161,7 +162,7 @@ def arguments() -> argparse.ArgumentParser:
             add_access(made)
         return made
 
-    visitor = "the name to go by [default: your name with a random ending]"
+    visitor = "the name to go by [default: yours, a plus sign and some random letters]"
 
     join = add("join", "Talk, in a terminal or through a pipe", "your name [default: see --help]")
     join.add_argument(
@@ -216,6 +217,17 @@ def arguments() -> argparse.ArgumentParser:
             default="",
             help="look for servers on the network of this address only [default: on all]",
         )
+    passwd = add("passwd", "Edit a file of accounts, for twistd chatbox --auth argon2:FILE")
+    passwd.add_argument("file", metavar="FILE", help="the file; it is made if there is none")
+    passwd.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        type=_text,
+        help="whose password to set; you are asked for it twice, or it is read from stdin",
+    )
+    passwd.add_argument("--delete", action="store_true", help="delete the account")
+    passwd.add_argument("--list", action="store_true", help="print the names, one a line")
 
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
     demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")

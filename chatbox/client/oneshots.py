@@ -1,7 +1,8 @@
 """Single errands for scripts: one request, its result on standard output, an exit status.
 
 Everything else, such as progress and complaints, goes to standard error. Whoever runs an errand is
-in the room for that moment, so it goes under a name that nobody else has.
+in the room for that moment, so it goes under a name that nobody else has, and that belongs to the
+person's account if there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
+from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
 from chatbox.client.access import Access
 from chatbox.client.commands import Steering
@@ -117,7 +119,7 @@ class Visit:
 async def visit(reactor: Any, options: Namespace) -> AsyncIterator[Visit]:
     """Join for one errand, and leave whatever happens."""
     host = required_host(options.host)
-    name = options.name or f"{options.settings.name}-{secrets.token_hex(2)}"
+    name = options.name or f"{options.settings.name}{ACCOUNT_SEPARATOR}{secrets.token_hex(2)}"
     access = Access.from_options(options)
     visitor = Visit(reactor, await join_server(reactor, host, name, access))
     try:

@@ -117,7 +117,14 @@ _NOTHING: Final = Message()
 
 # Refusals that may be over by the next attempt.
 _PASSING: Final = frozenset(
-    {Code.LOG_UNAVAILABLE, Code.BUSY, Code.INTERNAL_ERROR, Code.SERVER_STOPPING}
+    {
+        Code.LOG_UNAVAILABLE,
+        Code.BUSY,
+        Code.INTERNAL_ERROR,
+        Code.SERVER_STOPPING,
+        Code.TRY_LATER,
+        Code.ACCOUNTS_UNAVAILABLE,
+    }
 )
 
 
@@ -168,12 +175,20 @@ class ClientSession:
         """From now on, wait for another connection when this one is cut."""
         self.survives = True
 
-    def rejoin(self, server: str) -> None:
-        """There is a connection again: take our name over, and ask what was missed."""
+    def rejoin(self, server: str, password: str = "") -> None:
+        """There is a connection again: take our name over, and ask what was missed.
+
+        The password, if we came in with one, is for a server that does not take the key any more.
+        """
         self._move(Cause.REJOIN)
         self._ask(
             Kind.CONNECT,
-            Message(sender=self.name, recipient=f"server:{server}", key=self.key or None),
+            Message(
+                sender=self.name,
+                recipient=f"server:{server}",
+                text=password or None,
+                key=self.key or None,
+            ),
             text=self.name,
         )
 

@@ -127,7 +127,8 @@ def explain(problem: Problem) -> str:
     """Say why something was refused, in a sentence."""
     if problem.detail and problem.code not in _CODES:
         return printable(problem.detail)
-    return printable(sentence(problem.code)) if problem.code else "The server refused."
+    text = printable(sentence(problem.code)) if problem.code else "The server refused."
+    return text if problem.wait is None else f"{text} (In {duration_text(problem.wait)}.)"
 
 
 def os_error_text(error: OSError) -> str:

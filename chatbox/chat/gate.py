@@ -1,0 +1,109 @@
+"""Who may come in: what a session asks before it asks the room for a name.
+
+A gate answers with an `Admission` or with a `Refusal`, at once or later. Without accounts the gate
+is open: whoever comes has the name that is free, or whose token they show.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from chatbox.chat.codes import Code
+from chatbox.chat.names import Name
+
+__all__ = ["Admission", "Gate", "OpenGate", "Origin", "Refusal", "network_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection comes from."""
+
+    host: str
+    """The peer's IP address; empty for a Unix socket."""
+    encrypted: bool = False
+    """Whether it is TLS."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it comes from this machine, where nobody listens in."""
+        if not self.host:
+            return True
+        address = _address(self.host)
+        return address is not None and address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Somebody may come in, if the name is free or theirs."""
+
+    token: str | None
+    """The token to claim the name with."""
+    key: str | None = None
+    """What the client is given to come back with; None if that is the token of the claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Somebody may not come in."""
+
+    code: Code
+    wait: int | None = None
+    """After how many seconds it is worth trying again, if that is known."""
+
+
+class Gate(Protocol):
+    """Lets people in, or not."""
+
+    def start(self) -> None:
+        """Begin to work. Raises OSError or LocalError, in words, if that is impossible."""
+
+    def admit(
+        self,
+        name: Name,
+        key: str | None,
+        password: str | None,
+        origin: Origin,
+        answer: Callable[[Admission | Refusal], None],
+    ) -> None:
+        """Decide whether somebody may have `name`, who shows a token or a password or neither."""
+
+
+class OpenGate:
+    """A gate for everybody."""
+
+    def start(self) -> None:
+        """There is nothing to do."""
+
+    def admit(
+        self,
+        name: Name,
+        key: str | None,
+        password: str | None,
+        origin: Origin,
+        answer: Callable[[Admission | Refusal], None],
+    ) -> None:
+        """Let everybody in; there are no accounts, and so no passwords."""
+        answer(Admission(key))
+
+
+def network_of(host: str) -> str:
+    """What counts as one address: an address of IPv4, or a network /64 of IPv6.
+
+    Whoever has one address of IPv6 has all of its network (RFC 6177).
+    """
+    address = _address(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return host if address is None else str(address)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address; one of IPv4 may come in the clothes of IPv6 (RFC 4291 section 2.5.5.2)."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

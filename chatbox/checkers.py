@@ -1,0 +1,90 @@
+"""Checking passwords with the checkers of twisted.cred, and our own kind of checker among them.
+
+``--auth KIND:ARGUMENT`` names a checker; Twisted finds it by its plugin. Stock ones are ``file:``,
+``memory:`` and ``unix:``. Ours is ``argon2:FILE``, for the files of ``chatbox passwd``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.cred.checkers import (
+    ANONYMOUS,
+    ICredentialsChecker,
+    InMemoryUsernamePasswordDatabaseDontUse,
+)
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chatbox.errors import LocalError
+from chatbox.passwords import Accounts
+
+__all__ = ["Argon2Checker", "checking"]
+
+_log = Logger()
+
+
+@implementer(ICredentialsChecker)
+class Argon2Checker:
+    """Knows the accounts of a file. It works in the reactor's threads."""
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
+        """Fire with the name if the password is right; else fail with UnauthorizedLogin."""
+        name: bytes = credentials.username
+
+        def verdict(right: bool) -> bytes | tuple[()]:
+            if not right:
+                raise UnauthorizedLogin
+            return name
+
+        password = credentials.password.decode()
+        checked = deferToThread(self._accounts.check, name.decode(), password)
+        return checked.addCallback(verdict)
+
+
+def checking(checkers: Sequence[Any]) -> Callable[[str, str, Callable[[bool | None], None]], None]:
+    """Return what finds out whether any of these checkers knows a name and its password."""
+
+    for checker in checkers:
+        if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+            # memory: keeps text, where all credentials and all other checkers have bytes.
+            checker.users = {_bytes(name): _bytes(word) for name, word in checker.users.items()}
+
+    async def ask(name: str, password: str) -> bool | None:
+        answer: bool | None = False
+        for checker in checkers:
+            credentials = UsernamePassword(name.encode(), password.encode())
+            try:
+                avatar = await maybeDeferred(checker.requestAvatarId, credentials)
+            except UnauthorizedLogin:
+                continue
+            except (LocalError, OSError) as error:
+                _log.error("a password could not be checked: {error}", error=error)
+                answer = None
+            except Exception:
+                _log.failure("a password could not be checked")
+                answer = None
+            else:
+                if avatar is not ANONYMOUS:
+                    return True
+        return answer
+
+    def check(name: str, password: str, answer: Callable[[bool | None], None]) -> None:
+        asked = Deferred.fromCoroutine(ask(name, password)).addCallback(answer)
+        asked.addErrback(lambda failure: _log.failure("a login failed", failure))
+
+    return check
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
