@@ -16,12 +16,12 @@ import math
 import os
 import re
 import secrets
+import socket
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from platformdirs import user_state_dir
-from twisted.application import service
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet import task
@@ -33,18 +33,22 @@ from chatbox.chat.cluster import SharedNames
 from chatbox.chat.gate import Gate, OpenGate
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
+from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
 from chatbox.checkers import checking
+from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
 from chatbox.log import MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
+from chatbox.log.sqlite import SqliteLog
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
+from chatbox.stopping import DEFAULT_GRACE, Server
 from chatbox.tls import DEFAULT_TLS_PORT, SELF_SIGNED, ListeningService, check_endpoint
 from chatbox.units import parse_rate
 
@@ -55,6 +59,9 @@ DEFAULT_LISTEN: Final = "tcp:50000"
 MAX_UDP_PORTS: Final = 1000
 """Each port is a socket for as long as the server runs. One carries many downloads, so a few are
 plenty; the usual limit of open files is 1024."""
+
+MAX_GRACE: Final = 86_400.0
+"""Seconds: whoever wants to wait for longer than a day need not restart at all."""
 
 _INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
 
@@ -69,7 +76,12 @@ class Options(usage.Options, AuthOptionMixin):
     )
     optParameters: list[list[object]] = [
         ["files", None, "files", "The folder whose files are shared."],
-        ["udp-ports", None, "55000-55019", "The UDP ports for downloads: one, or FIRST-LAST."],
+        [
+            "udp-ports",
+            None,
+            "55000-55019",
+            "The UDP ports for downloads: one, FIRST-LAST, or systemd.",
+        ],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
         [
             "max-rate",
@@ -105,6 +117,12 @@ class Options(usage.Options, AuthOptionMixin):
             None,
             "Where the server's own files are [default: as the system has it].",
         ],
+        [
+            "grace",
+            None,
+            DEFAULT_GRACE,
+            "How many seconds downloads have to end when the server stops.",
+        ],
     ]
 
     optFlags: list[list[object]] = [
@@ -133,7 +151,7 @@ class Options(usage.Options, AuthOptionMixin):
         """Listen for chat here; may be given several times. A port such as tcp:50000 or
         tcp:50000:interface=127.0.0.1, or any other Twisted server endpoint (tls:FOLDER:port=50001,
         ssl:, systemd:, unix:...); with tls-self-signed: in front it speaks TLS with a certificate
-        that the server makes. [default: tcp:50000]
+        that the server makes; systemd alone means all sockets that it passes. [default: tcp:50000]
         """
         self["listen"].append(endpoint)
 
@@ -155,7 +173,11 @@ class Options(usage.Options, AuthOptionMixin):
 
     def postOptions(self) -> None:
         """Check and convert everything, the defaults too."""
-        self["listen"] = [_endpoint(text) for text in self["listen"] or [DEFAULT_LISTEN]]
+        self["listen"] = [
+            _endpoint(text)
+            for texts in map(_expand, self["listen"] or [DEFAULT_LISTEN])
+            for text in texts
+        ]
         if self["tls-self-signed"]:
             # Where nobody listens for the chat, nobody expects its twin to listen.
             interface = common_interface(self["listen"]).replace(":", r"\:")
@@ -163,6 +185,7 @@ class Options(usage.Options, AuthOptionMixin):
             self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
         self["files"] = _folder(self["files"])
         self["udp-ports"] = _ports(self["udp-ports"])
+        self["grace"] = _grace(self["grace"])
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
         self._check_downloads()
@@ -215,7 +238,7 @@ class ShelfDownloads:
         return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
 
 
-def makeService(options: Options, reactor: Any = None) -> service.MultiService:
+def makeService(options: Options, reactor: Any = None) -> Server:
     """Build the server that `options` describe.
 
     Its parts start in the order in which they need each other and stop in the opposite one.
@@ -226,7 +249,7 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
     transfers = TransferService(
         reactor,
         options["udp-interface"],
-        options["udp-ports"],
+        _adopted(options["udp-ports"]),
         make_controller=CONTROLLERS[options["cc"]],
         admissions=Admissions(options["downloads"], options["downloads-per-user"]),
         max_rate=options["max-rate"],
@@ -238,14 +261,24 @@ def makeService(options: Options, reactor: Any = None) -> service.MultiService:
         state_dir=options["state-dir"],
         keep=options["keep"],
     )
-    room = _make_room(log, Turn(partial(reactor.callLater, 0)))
+    names = LocalNames(secrets.token_urlsafe)
+    room = _make_room(log, names, Turn(partial(reactor.callLater, 0)))
     factory = ChatFactory(
         room, shelf, ShelfDownloads(shelf, transfers), reactor, _make_gate(options, reactor)
     )
+    register = None
+    if isinstance(log, SqliteLog):
+        # Only who comes back to the same log can have missed nothing.
+        register = Register(f"{log.path}-people", names.reserve, reactor.seconds)
 
-    server = service.MultiService()
-    transfers.setServiceParent(server)
-    ChatService(factory, log).setServiceParent(server)
+    server = Server(
+        reactor,
+        transfers,
+        ChatService(factory, log, register),
+        factory,
+        grace=options["grace"],
+        sockets_stay=any(f"{INHERITED}:" in text for text in options["listen"]),
+    )
     for description in options["listen"]:
         ListeningService(description, factory, reactor, options["state-dir"]).setServiceParent(
             server
@@ -270,10 +303,10 @@ def _make_gate(options: Options, reactor: Any) -> Gate:
     )
 
 
-def _make_room(log: MessageLog, turn: Turn) -> Room:
-    """Make a room; if the log is one for several servers, so are its names."""
+def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
+    """Make a room; if the log is one for several servers, its names are not local."""
     if not isinstance(log, RedisLog):
-        return Room(log, LocalNames(secrets.token_urlsafe), turn)
+        return Room(log, local, turn)
     names = SharedNames(log.lease, secrets.token_urlsafe)
     room = Room(log, names, turn)
 
@@ -348,8 +381,49 @@ def _count(option: str, given: str | int) -> int:
     return int(text)
 
 
-def _ports(text: str) -> range:
-    """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port."""
+def _expand(description: str) -> list[str]:
+    """Return the endpoint that is meant, or all that were passed to us."""
+    if description != INHERITED:
+        return [description]
+    found = stream_endpoints()
+    if not found:
+        raise usage.UsageError(
+            "--listen systemd: no socket was passed to this process. It must be started by a"
+            " socket unit of systemd with ListenStream=, or by something like it."
+        )
+    return found
+
+
+def _adopted(ports: range | str) -> Sequence[int | socket.socket]:
+    """Return the ports to listen on, or the sockets that were passed to us."""
+    if isinstance(ports, range):
+        return ports
+    return [socket.socket(fileno=descriptor) for descriptor in datagram_sockets()]
+
+
+def _grace(text: object) -> float:
+    """Read a number of seconds."""
+    try:
+        seconds = float(str(text))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_GRACE:
+        raise usage.UsageError(f"--grace {text}: write a number of seconds, such as 30; 0 is none.")
+    return seconds
+
+
+def _ports(text: str) -> range | str:
+    """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port.
+
+    ``systemd`` means all sockets of this kind that were passed to us.
+    """
+    if text == INHERITED:
+        if not datagram_sockets():
+            raise usage.UsageError(
+                "--udp-ports systemd: no UDP socket was passed to this process. It must be started"
+                " by a socket unit of systemd with ListenDatagram=, or by something like it."
+            )
+        return text
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
     if not match:
         raise usage.UsageError(

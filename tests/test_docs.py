@@ -43,7 +43,9 @@ from tests.link import MemorySource
 
 TEXT = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
-CHAT_MODULES = ["wire", "names", "history", "pipeline", "outbox", "server", "transport"]
+CHAT_MODULES = [
+    *("wire", "names", "history", "pipeline", "outbox", "register", "server", "transport")
+]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),
     *("path", "recovery", "rtt", "pmtu"),

@@ -21,6 +21,8 @@ ADAPTERS = {
     "tap.py",
     "tls.py",
     "checkers.py",
+    "stopping.py",
+    "inherited.py",
     "chat/server.py",
     "chat/transport.py",
     "lan/announce.py",

@@ -90,7 +90,7 @@ class PlaceTests(SynchronousTestCase):
         """Every way in the table can be gone, and no other."""
         claim = Claim(parse_name("alice"), "x" * 22)
         for start, goal in product(Place, Place):
-            person = Person(claim, None)  # type: ignore[arg-type]  # nobody looks at the seat
+            person = Person(claim, None)
             person.place = start
             if goal in PLACES[start]:
                 person.become(goal)
@@ -100,7 +100,7 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(set(PLACES), set(Place))
 
 
-class RoomTests(SynchronousTestCase):
+class RoomTestCase(SynchronousTestCase):
     """One room."""
 
     def setUp(self) -> None:
@@ -125,6 +125,10 @@ class RoomTests(SynchronousTestCase):
             self.settle()
             assert isinstance(guest.outcomes[-1], Person)
         return guest
+
+
+class RoomTests(RoomTestCase):
+    """Joining, leaving, speaking."""
 
     # Joining.
 
@@ -508,6 +512,89 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(self.history(eve), ["open"])
         bob.leave()
         self.assertEqual(self.history(self.guest("robert", bob.token)), ["open", "secret"])
+
+
+class RestartTests(RoomTestCase):
+    """People who were here before the server started again."""
+
+    def expect(self, *names: str) -> None:
+        """Expect people whose tokens are their names, often enough."""
+        claims = [Claim(parse_name(name), token_of(name)) for name in names]
+        self.room.expect([self.names.reserve(one.name, one.identity) for one in claims])
+
+    def test_back_unnoticed(self) -> None:
+        """They are here all the time, and nobody hears that they come back."""
+        self.expect("alice", "bob")
+        alice = self.guest("alice", token_of("alice"))
+        self.assertEqual(self.room.names(), ["alice", "bob"])
+        self.assertEqual((alice.heard(), alice.token), ([], token_of("alice")))
+        bob = self.guest("bob", token_of("bob"))
+        bob.say("hi")
+        self.settle()
+        self.assertEqual(alice.heard(), ["bob hi"])
+
+    def test_not_back(self) -> None:
+        """Who does not come in time has left, and the name is free."""
+        self.expect("alice", "bob")
+        alice = self.guest("alice", token_of("alice"))
+        self.room.stop_expecting()
+        self.settle()
+        self.assertEqual((alice.heard(), self.room.names()), (["bob left"], ["alice"]))
+        self.guest("bob")
+
+    def test_leaving_again(self) -> None:
+        """Who has come back can leave like anybody."""
+        self.expect("alice", "bob")
+        alice = self.guest("alice", token_of("alice"))
+        self.guest("bob", token_of("bob")).leave()
+        self.settle()
+        self.assertEqual(alice.heard(), ["bob left"])
+        self.room.stop_expecting()
+        self.settle()
+        self.assertEqual(self.room.names(), ["alice"])
+
+    def test_private_message_waits(self) -> None:
+        """What is said to somebody who is expected is theirs to read when they are back."""
+        self.expect("bob")
+        alice = self.guest("alice")
+        alice.say("psst", "bob")
+        self.settle()
+        self.assertEqual(alice.said, [None])
+        bob = self.guest("bob", token_of("bob"))
+        found: list[str] = []
+        self.room.history(
+            bob.seat, 0, 10, lambda records: found.extend(r.text for r in records or ())
+        )
+        self.settle()
+        self.log.settle()
+        self.assertEqual(found, ["psst"])
+
+    def test_nobody_leaves_a_closed_room(self) -> None:
+        """When the server stops, connections end one by one, and nobody is said to have left."""
+        alice, bob = self.guest("alice"), self.guest("bob")
+        bob.heard()
+        people = [(name.text, identity) for name, identity in self.room.close()]
+        assert isinstance(alice.outcomes[0], Person)
+        self.assertEqual(people[0], ("alice", alice.outcomes[0].identity))
+        alice.leave()
+        self.settle()
+        self.assertEqual((bob.heard(), self.room.names()), ([], ["alice", "bob"]))
+
+    def test_half_in_when_it_closes(self) -> None:
+        """Who was about to come in when the room closed, and has gone, is not let in any more."""
+        alice, bob = self.guest("alice"), self.guest()
+        bob.join("bob")
+        self.turns.end()
+        alice.heard()
+        self.room.close()
+        bob.leave()
+        self.settle()
+        self.assertEqual((alice.heard(), self.room.names()), ([], ["alice"]))
+
+
+def token_of(name: str) -> str:
+    """Return a token that is well formed."""
+    return (name * 22)[:22]
 
 
 class HeardTests(SynchronousTestCase):

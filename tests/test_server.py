@@ -25,11 +25,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from chatbox.chat import server
+from chatbox.chat.codes import Code
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import MAX_QUEUED_BYTES, Turn
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.server import (
+    ANSWER_SECONDS,
+    LAST_LINGER_SECONDS,
     LINGER_SECONDS,
     MAX_COMPLAINTS,
     MAX_SKIPPED_BYTES,
@@ -390,6 +393,7 @@ class ServerTests(SynchronousTestCase):
             connection.read()
         stopped = self.factory.stop()
         self.assertIsNone(self.factory.buildProtocol(None))
+        self.turn()
         for connection in connections:
             self.assertEqual([m.error for m in connection.messages()], ["server-stopping"])
             self.assertTrue(connection.transport.disconnecting)
@@ -402,7 +406,73 @@ class ServerTests(SynchronousTestCase):
 
     def test_stop_with_nobody_there(self) -> None:
         """An empty server stops at once."""
-        self.successResultOf(self.factory.stop())
+        stopped = self.factory.stop()
+        self.turn()
+        self.successResultOf(stopped)
+
+    def test_stop_answers_first(self) -> None:
+        """What was asked is answered, and heard by all, before anybody is sent away."""
+        log = DelayedLog()
+        self.factory = make_factory(self.clock, log)
+        alice, bob = Connection(self.factory), Connection(self.factory)
+        alice.send("<s:alice><t:connect>")
+        bob.send("<s:bob><t:connect>")
+        self.turn()
+        log.settle()
+        self.turn()
+        alice.send("<r:all><t:message_request><m:one><q:1>")
+        for one in (alice, bob):
+            one.read()
+        self.factory.stop(Code.RESTARTING)
+        self.turn()
+        self.assertTrue(alice.protocol.paused)
+        alice.send("<r:all><t:message_request><m:two><q:2>")  # it was on its way: too late
+        self.clock.advance(ANSWER_SECONDS / 2)
+        self.assertEqual((alice.read(), bob.read()), (b"", b""))
+        log.settle()
+        self.turn()
+        self.assertEqual(
+            [(m.response, m.text, m.error) for m in alice.messages()],
+            [
+                ("message_received", "one", None),
+                ("message_response", "True", None),
+                ("error", Code.RESTARTING.sentence, "restarting"),
+            ],
+        )
+        self.assertEqual([m.text or m.error for m in bob.messages()][:1], ["one"])
+        alice.lose()
+        bob.lose()
+        self.turn()
+        self.assertEqual(list(log.appended), [], "nobody has left")
+
+    def test_stop_has_limits(self) -> None:
+        """A log that stands still does not keep the server from stopping, nor does a client."""
+        log = DelayedLog()
+        self.factory = make_factory(self.clock, log)
+        alice = Connection(self.factory)
+        alice.send("<s:alice><t:connect>")
+        self.turn()
+        stopped = self.factory.stop()
+        self.clock.advance(ANSWER_SECONDS)
+        self.assertEqual([m.error for m in alice.messages()], ["server-stopping"])
+        self.assertFalse(alice.transport.disconnected)
+        self.clock.advance(LAST_LINGER_SECONDS)
+        self.assertTrue(alice.transport.disconnected)
+        alice.lose()
+        self.successResultOf(stopped)
+
+    def test_cut(self) -> None:
+        """Who has no patience gets everything closed at once, and the register all the same."""
+        alice = self.connect("alice")
+        noted: list[str] = []
+        stopped = self.factory.stop(note=lambda people: noted.extend(n.text for n, _ in people))
+        self.factory.cut()
+        self.assertTrue(alice.transport.disconnected)
+        alice.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(noted, ["alice"])
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_service(self) -> None:
         """The service ends when everybody has gone and the log has let go."""
@@ -414,6 +484,8 @@ class ServerTests(SynchronousTestCase):
         connection.send("<s:a><t:connect>")
         self.turn()
         stopped = service.stopService()
+        log.settle()
+        self.turn()
         self.assertNoResult(stopped)
         connection.lose()
         self.successResultOf(stopped)

@@ -77,6 +77,7 @@ class Code(str, Enum):
     TOO_SLOW = "too-slow", "This connection reads too slowly and is closed. Come back."
     REPLACED = "replaced", "Another connection of yours has taken over your name."
     SERVER_STOPPING = "server-stopping", "The server is shutting down."
+    RESTARTING = "restarting", "The server restarts. Come back in a moment."
 
     # About us.
     INTERNAL_ERROR = "internal-error", "The server made a mistake; it has been logged."

@@ -37,6 +37,7 @@ __all__ = [
     "LocalNames",
     "Name",
     "Names",
+    "Reservation",
     "is_token",
     "parse_name",
 ]
@@ -110,7 +111,23 @@ class Claim:
     @property
     def identity(self) -> str:
         """Who this is, whatever the name: a hash, since logs are no place for tokens."""
-        return hashlib.sha256(b"chatbox identity " + self.token.encode()).hexdigest()[:32]
+        return _identity_of(self.token)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation(Claim):
+    """A name that is held for its owner, who is not here and whose token is not known."""
+
+    owner: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Who this is."""
+        return self.owner
+
+
+def _identity_of(token: str) -> str:
+    return hashlib.sha256(b"chatbox identity " + token.encode()).hexdigest()[:32]
 
 
 class Names(Protocol):
@@ -147,13 +164,19 @@ class LocalNames:
         held = self._claims.get(name.key)
         if held is None:
             claim = Claim(name, token or self._make_token())
-        elif token is not None and hmac.compare_digest(held.token, token):
+        elif token is not None and hmac.compare_digest(held.identity, _identity_of(token)):
             claim = Claim(held.name, token, resumed=True)
         else:
             answer(Code.NAME_TAKEN)
             return
         self._claims[name.key] = claim
         answer(claim)
+
+    def reserve(self, name: Name, identity: str) -> Reservation:
+        """Hold a free name for somebody who had it, and may come back with their token."""
+        reservation = Reservation(name, "", owner=identity)
+        self._claims[name.key] = reservation
+        return reservation
 
     def release(self, claim: Claim) -> None:
         """Make the name free, if this claim is the one that holds it."""

@@ -15,11 +15,15 @@ lies a `Place`, and a connection may be gone before its answer comes:
 
 A person who leaves is gone at once and the name is free at once. The others may hear of it later,
 but always before they hear of somebody new under that name.
+
+When a server stops nobody leaves. The next one is told who was here (`Room.expect`) and takes them
+for here until they have come back with their tokens, which nobody notices, or until it is told to
+expect them no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -107,12 +111,15 @@ class Seat:
 
 
 class Person:
-    """Somebody who holds a name; `seat` speaks for them, None once that connection is gone."""
+    """Somebody who holds a name.
 
-    def __init__(self, claim: Claim, seat: Seat) -> None:
+    `seat` speaks for them; None once that connection is gone, or while they are expected back.
+    """
+
+    def __init__(self, claim: Claim, seat: Seat | None) -> None:
         self.claim = claim
         self.identity = claim.identity
-        self.seat: Seat | None = seat
+        self.seat = seat
         self.place = Place.COMING
 
     @property
@@ -151,6 +158,7 @@ class Room:
         self._unheard: list[Entry] = []
         """Departures that the log did not take; they go ahead of what comes next."""
         self._uncommitted_bytes = 0
+        self._closed = False
         log.subscribe(self._committed, self._failed)
 
     def names(self) -> list[str]:
@@ -176,7 +184,7 @@ class Room:
             return
         seat.outbox.stop_listening()
         person.seat = None
-        if person.place is Place.HERE:
+        if person.place is Place.HERE and not self._closed:
             self._depart(person)
 
     def say(
@@ -222,6 +230,27 @@ class Room:
         if seat.person is None:
             raise LocalError("Only somebody who is here can read the log")
         self._log.history(after, count, seat.person.identity, answer)
+
+    def expect(self, claims: Iterable[Claim]) -> None:
+        """Take those who hold these names for here: they were, and are expected back."""
+        for claim in claims:
+            person = self._people[claim.name.key] = Person(claim, None)
+            person.become(Place.HERE)
+
+    def stop_expecting(self) -> None:
+        """Whoever has not come back has left."""
+        for person in list(self._people.values()):
+            if person.seat is None and person.place is Place.HERE:
+                self._depart(person)
+
+    def close(self) -> list[tuple[Name, str]]:
+        """From now on nobody leaves, though connections may end: they are all expected back.
+
+        Return the names and identities of those who are here.
+        """
+        self._closed = True
+        here = [person for person in self._people.values() if person.place is Place.HERE]
+        return [(person.name, person.identity) for person in here]
 
     def expel_all(self) -> None:
         """No name could be kept: everybody here must come again. Others tell that they are gone."""
@@ -308,10 +337,10 @@ class Room:
 
     def _arrive(self, person: Person, record: Record) -> None:
         self._elsewhere.pop(person.name.key, None)
-        if person.seat is None:
+        if person.seat is None and not self._closed:
             self.fanout.share(heard(record))
             self._depart(person)
-        else:
+        elif person.seat is not None:
             person.become(Place.HERE)
             self._seated(person, person.seat)
             self.fanout.share(heard(record))

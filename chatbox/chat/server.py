@@ -18,6 +18,7 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -38,7 +39,9 @@ from zope.interface import implementer
 
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
+from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
+from chatbox.chat.register import RETURN_SECONDS, Register
 from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
@@ -56,11 +59,26 @@ pasted into netcat, ends within it; what does not is cut off."""
 LINGER_SECONDS: Final = 10.0
 """How long a client may take to read the last words before the connection is cut."""
 
+ANSWER_SECONDS: Final = 5.0
+"""How long a server that stops waits for the answers that it owes. They wait for the log, which may
+have a slow disk."""
+
+LAST_LINGER_SECONDS: Final = 3.0
+"""`LINGER_SECONDS` when the server stops: everybody else is waiting for it to be back."""
+
 COMPLAINT_SECONDS: Final = 10.0
 MAX_COMPLAINTS: Final = 20
 """Warnings about bad peers in that time, all peers together: a flood must not fill the disk."""
 
 _log = Logger()
+
+
+Note = Callable[[list[tuple[Name, str]]], None]
+"""Is told who is here, by name and identity, when the server stops."""
+
+
+def _forget(_: list[tuple[Name, str]]) -> None:
+    """Let them come again as strangers."""
 
 
 class ChatFactory(Factory):
@@ -85,8 +103,15 @@ class ChatFactory(Factory):
         self.clock = clock
         self.gate = gate or OpenGate()
         self.complaints = _Complaints(clock)
+        self.linger_seconds = LINGER_SECONDS
+        """How long a client may take to read the last words."""
         self._connections: set[ChatProtocol] = set()
         self._stopped: Deferred[None] | None = None
+        self._unanswered: set[ChatProtocol] = set()
+        self._farewell = Code.SERVER_STOPPING
+        self._note: Note = _forget
+        self._dismissal: IDelayedCall | None = None
+        """There while a server that stops owes answers."""
 
     def logPrefix(self) -> str:
         """What Twisted calls us when it says that a port starts."""
@@ -96,17 +121,50 @@ class ChatFactory(Factory):
         """Make the protocol for a new connection, unless the server is stopping."""
         return None if self._stopped is not None else ChatProtocol(self)
 
-    def stop(self) -> Deferred[None]:
-        """Tell everybody that the server stops, and hang up. Fires when all connections are gone.
+    def stop(
+        self,
+        code: Code = Code.SERVER_STOPPING,
+        note: Note = _forget,
+    ) -> Deferred[None]:
+        """Answer what was asked, tell everybody why the server stops, and hang up.
 
-        That takes `LINGER_SECONDS` at most. Stop listening first.
+        `note` is told who is here when it comes to that. It fires when all connections are gone,
+        which takes `ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
         """
         if self._stopped is None:
             self._stopped = Deferred()
+            self.linger_seconds = LAST_LINGER_SECONDS
+            self._unanswered = set(self._connections)
+            self._farewell, self._note = code, note
+            self._dismissal = self.clock.callLater(ANSWER_SECONDS, self._dismiss)
             for connection in list(self._connections):
-                connection.session.dismiss(Code.SERVER_STOPPING)
-            self._check_stopped()
+                connection.session.finish(partial(self._answered, connection))
+            self._check_answered()
         return self._stopped
+
+    def cut(self) -> None:
+        """Wait for nothing more, once the server stops."""
+        if self._dismissal is not None:
+            self._dismissal.cancel()
+            self._dismiss()
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _answered(self, connection: ChatProtocol) -> None:
+        self._unanswered.discard(connection)
+        self._check_answered()
+
+    def _check_answered(self) -> None:
+        if not self._unanswered and self._dismissal is not None:
+            self._dismissal.reset(0)  # what was committed with the last answer has yet to be heard
+
+    def _dismiss(self) -> None:
+        """Everybody at once, after the last answer: so all hear all that was said."""
+        self._dismissal = None
+        self._note(self.room.close())
+        for connection in list(self._connections):
+            connection.session.dismiss(self._farewell)
+        self._check_stopped()
 
     def connected(self, connection: ChatProtocol) -> None:
         """Count a connection in."""
@@ -115,22 +173,34 @@ class ChatFactory(Factory):
     def disconnected(self, connection: ChatProtocol) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
-        self._check_stopped()
+        if self._stopped is not None:
+            self._answered(connection)
+            self._check_stopped()
 
     def _check_stopped(self) -> None:
-        if self._stopped is not None and not self._stopped.called and not self._connections:
-            self._stopped.callback(None)
+        stopped = self._stopped
+        if stopped is None or stopped.called or self._dismissal is not None:
+            return
+        if not self._connections:
+            stopped.callback(None)
 
 
 class ChatService(Service):
     """The log and the room as one service. It stops when everybody has gone and all is stored.
 
-    Put it before the services that listen, so that it starts first and stops with them.
+    Put it before the services that listen, so that it starts first and stops with them. With a
+    `register`, people are still here after a restart.
     """
 
-    def __init__(self, factory: ChatFactory, log: MessageLog) -> None:
+    def __init__(
+        self, factory: ChatFactory, log: MessageLog, register: Register | None = None
+    ) -> None:
+        self.farewell = Code.SERVER_STOPPING
+        """What everybody is told when the service stops."""
         self._factory = factory
         self._log = log
+        self._register = register
+        self._expecting: IDelayedCall | None = None
 
     def startService(self) -> None:
         """Start the gate and the log. Ends the program, in words, if they cannot work."""
@@ -143,12 +213,22 @@ class ChatService(Service):
             self._log.start()
         except (LocalError, OSError) as error:
             raise SystemExit(f"chatbox cannot keep messages: {error}. See --log.") from error
+        claims = self._register.recall() if self._register is not None else []
+        if claims:
+            room = self._factory.room
+            room.expect(claims)
+            self._expecting = self._factory.clock.callLater(RETURN_SECONDS, room.stop_expecting)
+            _log.info("{count} people are expected back", count=len(claims))
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to everybody, then stop the log."""
         super().stopService()
+        if self._expecting is not None and self._expecting.active():
+            self._expecting.cancel()
+        note = self._register.note if self._register is not None else _forget
         done: Deferred[None] = Deferred()
-        self._factory.stop().addCallback(lambda _: self._log.stop(partial(done.callback, None)))
+        gone = self._factory.stop(self.farewell, note)
+        gone.addCallback(lambda _: self._log.stop(partial(done.callback, None)))
         return done
 
 
@@ -256,6 +336,11 @@ class ChatProtocol(LineReceiver):
         self._factory.disconnected(self)
         _log.debug("{peer} disconnected: {reason}", peer=self._peer, reason=reason.value)
 
+    def abort(self) -> None:
+        """End it now, whatever was still to be said."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
     # What the session and the outbox call.
 
     def _reconsider_reading(self) -> None:
@@ -283,7 +368,8 @@ class ChatProtocol(LineReceiver):
         self._hung_up = True
         transport: Any = self.transport
         self._outbox.close()
-        self._cut = self._factory.clock.callLater(LINGER_SECONDS, transport.abortConnection)
+        linger_seconds = self._factory.linger_seconds
+        self._cut = self._factory.clock.callLater(linger_seconds, transport.abortConnection)
         transport.loseConnection()
 
     def _complain(self, error: RemoteError) -> None:

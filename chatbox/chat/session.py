@@ -108,6 +108,7 @@ class Session:
         self._called = ""
         self._seat: Seat | None = None
         self._input_ended = False
+        self._on_answered: Callable[[], None] | None = None
         self._pipeline = Pipeline(outbox.put, self._progress)
 
     @property
@@ -117,8 +118,8 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether so much is in progress that no more should be read."""
-        return self._pipeline.full
+        """Whether no more should be read: too much is in progress, or the end has come."""
+        return self._pipeline.full or self._on_answered is not None
 
     # What the owner tells.
 
@@ -138,12 +139,20 @@ class Session:
         self._ask(Asked(self, _STRANGE, Message(), error))
 
     def _ask(self, asked: Asked) -> None:
-        if self._state is not State.GONE and not self._input_ended:
+        if self._state is not State.GONE and not self._input_ended and not self._on_answered:
             self._pipeline.add(asked)
 
     def input_ended(self) -> None:
         """The client sends no more, but may still read: answer what it asked, then hang up."""
         self._input_ended = True
+        self._progress()
+
+    def finish(self, on_answered: Callable[[], None]) -> None:
+        """Take no more requests; `on_answered` is called when all that were made are answered.
+
+        A request that comes now has no answer, so a client that comes back makes it again.
+        """
+        self._on_answered = on_answered
         self._progress()
 
     def connection_lost(self) -> None:
@@ -337,7 +346,9 @@ class Session:
 
     def _progress(self) -> None:
         """Answers have left, or no more requests come."""
-        if self._input_ended and self._pipeline.idle:
+        if self._on_answered is not None and self._pipeline.idle:
+            self._on_answered()
+        elif self._input_ended and self._pipeline.idle:
             self._bow_out()
         else:
             self._on_change()

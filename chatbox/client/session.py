@@ -124,6 +124,7 @@ _PASSING: Final = frozenset(
         Code.SERVER_STOPPING,
         Code.TRY_LATER,
         Code.ACCOUNTS_UNAVAILABLE,
+        Code.RESTARTING,
     }
 )
 

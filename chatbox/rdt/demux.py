@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
 from typing import Protocol
 
@@ -159,6 +159,11 @@ class Demux:
     def __len__(self) -> int:
         return len(self._transfers)
 
+    @property
+    def transfers(self) -> Iterable[Transfer]:
+        """Those that have not closed."""
+        return self._transfers.values()
+
     def admit(self, user: str, file: File, now: float) -> Ticket:
         """
         Make a transfer of `file` for `user`, who gets the ticket. The file is ours to close from
@@ -190,6 +195,8 @@ class Demux:
                 self.dropped += 1
                 continue
             transfer.sender.receive(Train(datagram, len(datagram)), address, now)
+            # At once: where the rate of all is limited it may have things to send for long.
+            self._collect_events(transfer)
             self._touch(transfer)
 
     def digest_ready(self, transfer: Transfer, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,9 +21,13 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Transfer
 from chatbox.rdt.ends import End
-from chatbox.rdt.sender import Opened
+from chatbox.rdt.sender import Opened, State
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
+
+CLOSE_SECONDS = 1.0
+"""How long the clients may take to hear that the server stops: a few round trips. One that does not
+hear it finds out by the silence."""
 
 _log = Logger()
 
@@ -36,14 +41,18 @@ CONTROLLERS: dict[str, ControllerFactory] = {"bbr": _bbr, "cubic": Cubic}
 """The congestion controllers by the names that `--cc` takes; bbr is the default."""
 
 
+_UNDER_WAY = frozenset({State.WAITING, State.SENDING, State.SENT})
+
+
 class _ServedPort:
     """One UDP port of a server and its transfers."""
 
-    def __init__(self, reactor: Any, demux: Demux) -> None:
+    def __init__(self, reactor: Any, demux: Demux, on_events: Callable[[], None]) -> None:
         self.demux = demux
         self.pump = Pump(reactor, demux, self._deliver)
         self.number = 0
         self._reactor = reactor
+        self._on_events = on_events
 
     def _deliver(self) -> None:
         while (happened := self.demux.next_event()) is not None:
@@ -59,6 +68,7 @@ class _ServedPort:
                     end=event.end.name,
                     sent=event.sent,
                 )
+        self._on_events()
 
     def _wake(self, transfer: Transfer) -> None:
         self._reactor.callFromThread(self._digest_ready, transfer)
@@ -75,7 +85,7 @@ class TransferService(Service):
         self,
         reactor: Any,
         interface: str,
-        ports: Sequence[int],
+        ports: Sequence[int | socket.socket],
         *,
         make_controller: ControllerFactory | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
@@ -83,7 +93,10 @@ class TransferService(Service):
         max_rate: float = math.inf,
         gso: bool = True,
     ) -> None:
-        """`max_rate` is for all transfers together, in bytes per second."""
+        """
+        Each of the `ports` is a number to listen on at `interface`, or a socket that is bound
+        already. `max_rate` is for all transfers together, in bytes per second.
+        """
         self._reactor = reactor
         self._interface = interface
         self._wanted = tuple(ports)
@@ -93,11 +106,22 @@ class TransferService(Service):
         self._gso = gso
         self._allowance = Allowance(max_rate)
         self._ports: list[_ServedPort] = []
+        self._refusal: RemoteError | None = None
+        self._closing: Deferred[None] | None = None
 
     @property
     def ports(self) -> list[int]:
         """The port numbers that are listened on."""
         return [port.number for port in self._ports]
+
+    @property
+    def under_way(self) -> int:
+        """How many transfers send, or may begin to. Those that pause may do so for ever."""
+        return sum(
+            transfer.sender.state in _UNDER_WAY
+            for port in self._ports
+            for transfer in port.demux.transfers
+        )
 
     def startService(self) -> None:
         """
@@ -107,7 +131,7 @@ class TransferService(Service):
         """
         super().startService()
         failure: CannotListenError | None = None
-        for number in self._wanted:
+        for wanted in self._wanted:
             demux = Demux(
                 self._make_controller,
                 self._admissions,
@@ -115,34 +139,63 @@ class TransferService(Service):
                 self._allowance,
                 self._reactor.seconds(),
             )
-            port = _ServedPort(self._reactor, demux)
+            port = _ServedPort(self._reactor, demux, self._check_closed)
             try:
-                port.number = port.pump.listen(number, self._interface, gso=self._gso)
+                port.number = port.pump.listen(wanted, self._interface, gso=self._gso)
             except CannotListenError as error:
                 failure = error
-                _log.warn("UDP port {port} is taken: going on without it", port=number)
+                _log.warn("UDP port {port} is taken: going on without it", port=wanted)
             else:
                 self._ports.append(port)
         if not self._ports and failure is not None:
             raise failure
 
+    def refuse(self, code: str, sentence: str) -> None:
+        """From now on begin no transfer; say why. Those under way go on."""
+        self._refusal = RemoteError(code, sentence)
+
     def stopService(self) -> Deferred[list[None]]:
-        """Tell every client that this is the end, once, and close the ports."""
+        """Tell every client that this is the end, and close the ports when all have heard it.
+
+        That takes `CLOSE_SECONDS` at most.
+        """
         super().stopService()
-        ports, self._ports = self._ports, []
-        for port in ports:
+        self.refuse("unavailable", "The server does not send files at the moment.")
+        self._closing = Deferred()
+        for port in self._ports:
             port.demux.abort_all(End.SERVER_STOPPING, port.pump.now())
             port.pump.pump()
-        return gatherResults([port.pump.stop() for port in ports])
+        too_late = self._reactor.callLater(CLOSE_SECONDS, self.cut)
+        self._check_closed()
+
+        def closed(_: None) -> Deferred[list[None]]:
+            if too_late.active():
+                too_late.cancel()
+            ports, self._ports = self._ports, []
+            return gatherResults([port.pump.stop() for port in ports])
+
+        return self._closing.addCallback(closed)
+
+    def cut(self) -> None:
+        """Wait for nobody any more, once the service stops."""
+        if self._closing is not None and not self._closing.called:
+            self._closing.callback(None)
+
+    def _check_closed(self) -> None:
+        if self._closing is not None and not any(len(port.demux) for port in self._ports):
+            self.cut()
 
     def offer(self, user: str, file: File) -> tuple[int, Ticket]:
         """
         Make ready to send `file` to `user`: the port and the ticket that `user` needs. The file is
         ours to close.
 
-        :raises RemoteError: ``too-many-downloads``, or ``unavailable`` while no port is open.
+        :raises RemoteError: ``too-many-downloads``, ``unavailable`` while no port is open, or what
+            `refuse` was told.
         """
         try:
+            if self._refusal is not None:
+                raise self._refusal
             if not self._ports:
                 raise RemoteError("unavailable", "The server does not send files at the moment.")
             self._make_room(user)

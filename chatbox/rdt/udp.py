@@ -105,8 +105,19 @@ class TrainPort(udp.Port):
         self._left: tuple[Train, Any] | None = None
 
     def createInternetSocket(self) -> socket.socket:
-        """Twisted makes the socket here: large buffers, and joined trains where the kernel can."""
+        """Twisted makes the socket here."""
         made: socket.socket = super().createInternetSocket()
+        self._set_up(made)
+        return made
+
+    def adopt(self, bound: socket.socket) -> None:
+        """Use this socket, which somebody else has bound, in place of one of our own."""
+        bound.setblocking(False)
+        self._set_up(bound)
+        self._preexistingSocket = bound  # type: ignore[assignment]  # no annotation there
+
+    def _set_up(self, made: socket.socket) -> None:
+        """Large buffers, and joined trains where the kernel can."""
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
         # Never cut a packet into fragments: the sender finds out itself how long they may be.
@@ -125,7 +136,6 @@ class TrainPort(udp.Port):
                 self._gro = True
             except OSError:
                 pass
-        return made
 
     def doRead(self) -> None:
         """
@@ -245,15 +255,21 @@ class Pump(DatagramProtocol):
         self._blocked = False
         self._port: TrainPort | None = None
 
-    def listen(self, port: int, interface: str, *, gso: bool) -> int:
+    def listen(self, port: int | socket.socket, interface: str, *, gso: bool) -> int:
         """
-        Begin; returns the port number.
+        Begin on a port, or on a socket that is bound to one; returns the port number.
 
         :raises twisted.internet.error.CannotListenError: if the port cannot be had.
         """
+        bound = None if isinstance(port, int) else port
+        wanted = port if isinstance(port, int) else port.getsockname()[1]
+        if bound is not None:
+            interface = bound.getsockname()[0]
         self._port = TrainPort(
-            port, self, self._engine.buffer, interface, self._any_reactor, gso=gso
+            wanted, self, self._engine.buffer, interface, self._any_reactor, gso=gso
         )
+        if bound is not None:
+            self._port.adopt(bound)
         self._port.startListening()
         number: int = self._port.getHost().port
         return number

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -58,6 +58,7 @@ class Running:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         patience: float = PATIENCE,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.said: list[str] = []
         self._given_up = False
@@ -70,6 +71,7 @@ class Running:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            pass_fds=pass_fds,
         )
         self._watchdog = threading.Timer(patience, self._give_up)
         self._watchdog.daemon = True
@@ -120,9 +122,13 @@ class Running:
         assert not self._given_up, f"it did not end:\n{''.join(self.said)}"
         return status
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the process to end, and return its exit status."""
-        self._process.send_signal(number)
+        self.send(number)
         return self.wait()
 
     def _give_up(self) -> None:
