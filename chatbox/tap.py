@@ -31,6 +31,7 @@ from chatbox import __version__
 from chatbox.chat.accounts import AccountGate
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.gate import Gate, OpenGate
+from chatbox.chat.limits import Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
@@ -45,6 +46,7 @@ from chatbox.log import MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
+from chatbox.openfiles import OpenFiles
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
@@ -62,6 +64,8 @@ plenty; the usual limit of open files is 1024."""
 
 MAX_GRACE: Final = 86_400.0
 """Seconds: whoever wants to wait for longer than a day need not restart at all."""
+
+_LIMITS: Final = Limits()
 
 _INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
 
@@ -111,6 +115,31 @@ class Options(usage.Options, AuthOptionMixin):
             "What the room is called on the local network [default: the machine].",
         ],
         ["announce", None, "", "Announce the server on the network of this address only."],
+        [
+            "max-connections",
+            None,
+            _LIMITS.connections,
+            "How many clients may be connected at once; 0 for as many as the system lets us have.",
+        ],
+        [
+            "max-connections-per-address",
+            None,
+            _LIMITS.connections_per_address,
+            "How many of them may come from one IP address; 0 for no limit.",
+        ],
+        [
+            "login-timeout",
+            None,
+            _LIMITS.login_timeout,
+            "Seconds in which a client must say who it is; 0 for no limit.",
+        ],
+        [
+            "rate",
+            None,
+            _LIMITS.rate,
+            "Requests a second that are read from one client; 0 for no limit.",
+        ],
+        ["burst", None, _LIMITS.burst, "How many it may send at once before that."],
         [
             "state-dir",
             None,
@@ -190,6 +219,7 @@ class Options(usage.Options, AuthOptionMixin):
             self["udp-interface"] = common_interface(self["listen"])
         self._check_downloads()
         self["announce"] = _address(self["announce"])
+        self._check_limits()
         try:
             self["keep"] = parse_keep(self["keep"])
         except ValueError as error:
@@ -216,6 +246,14 @@ class Options(usage.Options, AuthOptionMixin):
                 f"--cc {self['cc']}: there is no such congestion control. Write one of:"
                 f" {', '.join(CONTROLLERS)}."
             )
+
+    def _check_limits(self) -> None:
+        """Check and convert what is said about clients."""
+        for name in ("max-connections", "max-connections-per-address"):
+            self[name] = _count(name, self[name], 0)
+        self["burst"] = _count("burst", self["burst"])
+        for name in ("login-timeout", "rate"):
+            self[name] = _quantity(name, self[name])
 
 
 class ShelfDownloads:
@@ -263,9 +301,9 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     )
     names = LocalNames(secrets.token_urlsafe)
     room = _make_room(log, names, Turn(partial(reactor.callLater, 0)))
-    factory = ChatFactory(
-        room, shelf, ShelfDownloads(shelf, transfers), reactor, _make_gate(options, reactor)
-    )
+    downloads = ShelfDownloads(shelf, transfers)
+    gate = _make_gate(options, reactor)
+    factory = ChatFactory(room, shelf, downloads, reactor, gate, limits=_make_limits(options))
     register = None
     if isinstance(log, SqliteLog):
         # Only who comes back to the same log can have missed nothing.
@@ -279,6 +317,10 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         grace=options["grace"],
         sockets_stay=any(f"{INHERITED}:" in text for text in options["listen"]),
     )
+    other_files = len(options["udp-ports"]) + options["downloads"]
+    OpenFiles(options["max-connections"], other_files, factory.connections.limit).setServiceParent(
+        server
+    )
     for description in options["listen"]:
         ListeningService(description, factory, reactor, options["state-dir"]).setServiceParent(
             server
@@ -289,6 +331,16 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     if said is not None and not options["no-announce"]:
         AnnounceService(reactor, said).setServiceParent(server)
     return server
+
+
+def _make_limits(options: Options) -> Limits:
+    return Limits(
+        options["max-connections"],
+        options["max-connections-per-address"],
+        options["login-timeout"],
+        options["rate"],
+        options["burst"],
+    )
 
 
 def _make_gate(options: Options, reactor: Any) -> Gate:
@@ -360,6 +412,17 @@ def _address(text: str) -> str:
         ) from None
 
 
+def _quantity(name: str, text: object) -> float:
+    """Read a number of seconds or the like: 0 or more."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1e6:
+        raise usage.UsageError(f"--{name} {text}: write a number such as 0, 0.5 or 60.")
+    return number
+
+
 def _folder(path: str) -> str:
     """Return the absolute path of a folder that can be shared.
 
@@ -373,11 +436,11 @@ def _folder(path: str) -> str:
         ) from error
 
 
-def _count(option: str, given: str | int) -> int:
-    """Read how many there may be, which is some."""
+def _count(option: str, given: str | int, least: int = 1) -> int:
+    """Read how many there may be, which is some, or at least so many."""
     text = str(given)
-    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text)):
-        raise usage.UsageError(f"--{option} {text}: write a number from 1 to 999999.")
+    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text) >= least):
+        raise usage.UsageError(f"--{option} {text}: write a number from {least} to 999999.")
     return int(text)
 
 

@@ -105,9 +105,17 @@ class JoiningTests(SynchronousTestCase):
         self.assertEqual(session.state, State.JOINING)
         happened = receive(
             session,
-            answer("connect_response", number, text="True", recipient="Alice", key="token"),
+            answer(
+                "connect_response",
+                number,
+                text="True",
+                recipient="Alice",
+                key="token",
+                limits="rate=50 what burst=x text=4096 =1 a=1=2 line=9216",
+            ),
         )
-        self.assertEqual(happened, [Joined("Alice", "token")])
+        limits = {"rate": 50, "text": 4096, "line": 9216}
+        self.assertEqual(happened, [Joined("Alice", "token", limits)])
         self.assertEqual(
             (session.state, session.name, session.key), (State.JOINED, "Alice", "token")
         )

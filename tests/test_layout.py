@@ -19,6 +19,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 
 ADAPTERS = {
     "tap.py",
+    "openfiles.py",
     "tls.py",
     "checkers.py",
     "stopping.py",

@@ -16,10 +16,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.chat.limits import Limits
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
 from chatbox.lan.announce import AnnounceService
 from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.openfiles import OpenFiles
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
 from chatbox.rdt.service import TransferService
@@ -177,6 +179,17 @@ class OptionsTests(TapTestCase):
                 self.assertIn("from 1 to 999999", self.complaint(f"{option}={text}"), text)
         self.assertIn("one of: bbr, cubic", self.complaint("--cc", "reno"))
 
+    def test_bad_limits_are_refused(self) -> None:
+        """Nonsense about clients is refused with words that say what to write."""
+        for option in ("--max-connections", "--max-connections-per-address"):
+            self.assertEqual(self.options(f"{option}=0")[option[2:]], 0)
+            self.assertIn("from 0 to 999999", self.complaint(f"{option}=-1"))
+        self.assertIn("--burst 0: write a number from 1", self.complaint("--burst", "0"))
+        for option in ("--rate", "--login-timeout"):
+            self.assertEqual(self.options(f"{option}=0.5")[option[2:]], 0.5)
+            for text in ("-1", "nan", "inf", "fast", ""):
+                self.assertIn(f"{option} {text}: write", self.complaint(f"{option}={text}"))
+
     def test_bad_log_is_refused(self) -> None:
         """A kind of log that is not there is a mistake of the user, not a traceback."""
         for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path", "sqlite:x?sync=off"):
@@ -260,14 +273,14 @@ class MakeServiceTests(TapTestCase):
     """The service is whole, and building it touches no network."""
 
     def test_services(self) -> None:
-        """The transfers and the chat are there before the places to listen."""
+        """Transfers and chat are there, and files may be opened, before the places to listen."""
         reactor = Reactor()
         options = self.options("--listen", "tcp:1", "--listen", "tcp:2:interface=127.0.0.1")
         server = makeService(options, reactor)
         self.assertTrue(IService.providedBy(server))
         kinds = [type(part) for part in server]
-        self.assertEqual(kinds[:2], [TransferService, ChatService])
-        self.assertEqual(kinds[2:], [ListeningService] * 2 + [AnnounceService])
+        self.assertEqual(kinds[:3], [TransferService, ChatService, OpenFiles])
+        self.assertEqual(kinds[3:], [ListeningService] * 2 + [AnnounceService])
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
 
@@ -299,6 +312,21 @@ class MakeServiceTests(TapTestCase):
             said["admissions"].enter(user)
         for user in ("alice", "carol"):
             self.assertRaises(RemoteError, said["admissions"].check, user)
+
+    def test_limits(self) -> None:
+        """What the options say about clients reaches the chat."""
+        given = [
+            "--max-connections",
+            "7",
+            "--max-connections-per-address",
+            "0",
+            "--login-timeout",
+            "1.5",
+        ]
+        given += ["--rate", "10", "--burst", "20"]
+        with mock.patch("chatbox.tap.ChatFactory", wraps=ChatFactory) as made:
+            makeService(self.options(*given), Reactor())
+        self.assertEqual(made.call_args.kwargs["limits"], Limits(7, 0, 1.5, 10, 20))
 
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""

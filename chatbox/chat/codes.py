@@ -74,6 +74,12 @@ class Code(str, Enum):
     UNAVAILABLE = "unavailable", "This server offers no downloads at the moment."
 
     # About the connection, and the last thing said on it.
+    TOO_MANY_CONNECTIONS = "too-many-connections", "The server is full. Try again later."
+    TOO_MANY_FROM_ADDRESS = (
+        "too-many-from-address",
+        "There are too many connections from your address.",
+    )
+    LOGIN_TIMEOUT = "login-timeout", "You did not say who you are. Connect again."
     TOO_SLOW = "too-slow", "This connection reads too slowly and is closed. Come back."
     REPLACED = "replaced", "Another connection of yours has taken over your name."
     SERVER_STOPPING = "server-stopping", "The server is shutting down."

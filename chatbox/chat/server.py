@@ -3,9 +3,10 @@
 Each connection is a `ChatProtocol`. Incoming bytes become lines, which go to a `Session`; outgoing
 ones come from an `Outbox`. What is left for this module is what only a transport has:
 
-- *Reading* stops while the session is busy, or while the client does not read its answers. That is
-  how a client is slowed: by not being read from, never by a queue that grows. There is one place
-  where this is decided, `ChatProtocol._reconsider_reading`.
+- *Reading* stops while the session is busy, while the client does not read its answers, or when it
+  asks too much at once. That is how a client is slowed: by not being read from, never by a queue
+  that grows. There is one place where this is decided, `ChatProtocol._reconsider_reading`.
+- *Who has no name yet* has it in time, or is sent away. One timer sees to all of them.
 - *Writing*, and what it waits for, is the business of `chatbox.chat.transport`.
 - *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
   is no idle timer: whoever listens quietly may stay for ever.
@@ -39,11 +40,12 @@ from zope.interface import implementer
 
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
+from chatbox.chat.limits import NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.register import RETURN_SECONDS, Register
 from chatbox.chat.room import Room
-from chatbox.chat.session import Downloads, Files, Session
+from chatbox.chat.session import Downloads, Files, Session, State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.wire import MAX_REQUEST_BYTES
 from chatbox.errors import LocalError, RemoteError
@@ -96,12 +98,17 @@ class ChatFactory(Factory):
         downloads: Downloads,
         clock: IReactorTime,
         gate: Gate | None = None,
+        *,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.room = room
         self.files = files
         self.downloads = downloads
         self.clock = clock
         self.gate = gate or OpenGate()
+        self.limits = limits
+        self.connections = ConnectionCount(limits)
+        self.logins = _Logins(clock, limits.login_timeout)
         self.complaints = _Complaints(clock)
         self.linger_seconds = LINGER_SECONDS
         """How long a client may take to read the last words."""
@@ -169,10 +176,12 @@ class ChatFactory(Factory):
     def connected(self, connection: ChatProtocol) -> None:
         """Count a connection in."""
         self._connections.add(connection)
+        self.logins.begin(connection)
 
     def disconnected(self, connection: ChatProtocol) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
+        self.logins.end(connection)
         if self._stopped is not None:
             self._answered(connection)
             self._check_stopped()
@@ -247,6 +256,12 @@ class ChatProtocol(LineReceiver):
         self._input_ended = False
         self._hung_up = False
         self._cut: IDelayedCall | None = None
+        self._pause: IDelayedCall | None = None
+        """There while the client has to wait because it asked too much."""
+        limits = factory.limits
+        self._bucket = (
+            Bucket(limits.rate, limits.burst, factory.clock.seconds()) if limits.rate else None
+        )
 
     # What the transport calls.
 
@@ -255,6 +270,7 @@ class ChatProtocol(LineReceiver):
         transport: Any = self.transport
         find_dead_peers(transport)
         self._peer = address_of(transport.getPeer())
+        self._address = getattr(transport.getPeer(), "host", None) or ""
         way_out = writer(transport)
         self._outbox = Outbox(
             self._factory.room.fanout,
@@ -274,10 +290,15 @@ class ChatProtocol(LineReceiver):
             hang_up=self._hang_up,
             on_change=self._reconsider_reading,
             complain=self._complain,
+            limits=self._factory.limits.told(),
         )
         way_out.start(self._outbox)
         self._factory.connected(self)
         _log.debug("{peer} connected", peer=self._peer)
+        refusal = self._factory.connections.enter(self._address)
+        if refusal is not None:
+            self._complain(RemoteError(refusal))
+            self.session.dismiss(refusal)
 
     def dataReceived(self, data: bytes) -> None:
         """Take in bytes; a line that is too long is one of those that they may hold."""
@@ -288,6 +309,8 @@ class ChatProtocol(LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         """A line has come; it may still have a CR at its end."""
+        if self._bucket is not None:
+            self._pace(self._bucket)
         self.session.receive(line)
         self._reconsider_reading()
 
@@ -330,9 +353,12 @@ class ChatProtocol(LineReceiver):
         """The client is gone; its name is free."""
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
+        if self._pause is not None:
+            self._pause.cancel()
         self._hung_up = True
         self._outbox.discard()
         self.session.connection_lost()
+        self._factory.connections.leave(self._address)
         self._factory.disconnected(self)
         _log.debug("{peer} disconnected: {reason}", peer=self._peer, reason=reason.value)
 
@@ -344,18 +370,25 @@ class ChatProtocol(LineReceiver):
     # What the session and the outbox call.
 
     def _reconsider_reading(self) -> None:
-        """Read on, or wait until the client has its answers.
-
-        A limit on the rate of requests (a token bucket) has its place in the condition here.
-        """
+        """Read on, or wait: until the client has its answers, or may ask again."""
         if self._hung_up or self._input_ended:
             return
-        wait = self.session.busy or self._outbox.congested
+        wait = self._pause is not None or self.session.busy or self._outbox.congested
         if wait != self.paused:
             if wait:
                 self.pauseProducing()
             else:
                 self.resumeProducing()
+
+    def _pace(self, bucket: Bucket) -> None:
+        """Another request is taken: see when the next one may be."""
+        delay = bucket.take(self._factory.clock.seconds())
+        if delay and self._pause is None:
+            self._pause = self._factory.clock.callLater(delay, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._reconsider_reading()
 
     def _overflow(self) -> None:
         self._complain(RemoteError(Code.TOO_SLOW))
@@ -374,6 +407,50 @@ class ChatProtocol(LineReceiver):
 
     def _complain(self, error: RemoteError) -> None:
         self._factory.complaints.note(self._peer, error)
+
+
+class _Logins:
+    """Sends away whoever has no name in time; they are all in the order in which they came."""
+
+    def __init__(self, clock: IReactorTime, timeout: float) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._due: dict[ChatProtocol, float] = {}
+        self._timer: IDelayedCall | None = None
+
+    def begin(self, connection: ChatProtocol) -> None:
+        """Wait for this connection to have a name."""
+        if self._timeout:
+            self._due[connection] = self._clock.seconds() + self._timeout
+            self._arm()
+
+    def end(self, connection: ChatProtocol) -> None:
+        """Wait no more."""
+        self._due.pop(connection, None)
+        if not self._due and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if self._timer is None and self._due:
+            # A clock that was set back must not make anybody wait for ever.
+            delay = next(iter(self._due.values())) - self._clock.seconds()
+            self._timer = self._clock.callLater(min(max(delay, 0), self._timeout), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._due:
+            connection, due = next(iter(self._due.items()))
+            if due > now:
+                break
+            del self._due[connection]
+            match connection.session.state:
+                case State.NAMELESS:
+                    connection.session.dismiss(Code.LOGIN_TIMEOUT)
+                case State.JOINING:
+                    self._due[connection] = now + self._timeout  # it is we who take so long
+        self._arm()
 
 
 class _Complaints:

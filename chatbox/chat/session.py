@@ -75,7 +75,7 @@ class Session:
     from. `server` is the name that the server goes by, such as ``server:192.0.2.1``, and `peer`
     what the client is called in the operator's log. `hang_up` closes the connection after what is
     in the outbox; `on_change` is called when `busy` may have changed; `complain` hears of lines
-    that a well-behaved client would not send.
+    that a well-behaved client would not send. `limits` is what a client is told of its limits.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Session:
         hang_up: Callable[[], None],
         on_change: Callable[[], None],
         complain: Callable[[RemoteError], None],
+        limits: str = "",
     ) -> None:
         self._room = room
         self._files = files
@@ -104,6 +105,7 @@ class Session:
         self._hang_up = hang_up
         self._on_change = on_change
         self._complain = complain
+        self._limits = limits or None
         self._state = State.NAMELESS
         self._called = ""
         self._seat: Seat | None = None
@@ -237,7 +239,8 @@ class Session:
         self._become(State.HERE)
         self._called = outcome.name.text
         _log.info("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
-        self._answer(asked, text="True", key=admission.key or outcome.claim.token)
+        key = admission.key or outcome.claim.token
+        self._answer(asked, text="True", key=key, limits=self._limits)
 
     def disconnect(self, asked: Asked) -> None:
         """Say goodbye."""

@@ -94,6 +94,8 @@ class Message:
     """``a``: the place in the log after which history is wanted."""
     count: int | None = None
     """``n``: how many."""
+    limits: str | None = None
+    """``l``: what a client should keep to, words like ``rate=50``."""
 
 
 _ATTRIBUTES: Final = {
@@ -110,6 +112,7 @@ _ATTRIBUTES: Final = {
     "h": "digest",
     "a": "after",
     "n": "count",
+    "l": "limits",
 }
 """Key to attribute, in the order in which fields are written."""
 

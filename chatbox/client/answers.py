@@ -5,6 +5,7 @@ They keep no state, and raise RemoteError if a line lacks what it should say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -29,6 +30,7 @@ __all__ = [
     "files",
     "history_count",
     "is_refusal",
+    "limits",
     "offer",
     "presence",
     "problem",
@@ -47,6 +49,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "ping_response": Kind.PING,
 }
 """The response that answers each kind of request."""
+
+MAX_LIMITS: Final = 100
+"""Limits that a server can tell; a server of ours knows fewer than ten."""
 
 MAX_DETAIL: Final = 500
 """Characters of a reason: a sentence, not a book."""
@@ -86,6 +91,12 @@ def presence(message: Message) -> Presence:
     if message.sender is None or message.text not in ("joined", "left"):
         raise RemoteError(Code.BAD_FIELD, "A presence line does not say who came or went.")
     return Presence(message.sender, message.text == "joined", message.time)
+
+
+def limits(message: Message) -> dict[str, int]:
+    """What a connect_response tells of limits. Words that we do not understand are skipped."""
+    found = re.findall(r"(?:^|(?<= ))([a-z-]{1,32})=([0-9]{1,18})(?= |$)", message.limits or "")
+    return {name: int(number) for name, number in found[:MAX_LIMITS]}
 
 
 def users(request: Request, message: Message) -> UserList:

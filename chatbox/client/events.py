@@ -5,7 +5,8 @@ Text in them is as the server sent it. Whoever shows it passes it through `chatb
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -80,10 +81,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """We are in, as `name`; `key` takes this name over again after a cut connection."""
+    """We are in, as `name`; `key` takes this name over again after a cut connection.
+
+    `limits` is what the server would have us keep to, such as ``{"rate": 50}``.
+    """
 
     name: str
     key: str
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

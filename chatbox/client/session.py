@@ -490,7 +490,7 @@ class ClientSession:
         self._move(Cause.ACCEPTED)
         self.name = message.recipient or request.text
         self.key = message.key or ""
-        return Joined(self.name, self.key)
+        return Joined(self.name, self.key, answers.limits(message))
 
     def _history(self, request: Request, message: Message) -> HistoryPage:
         """Of what was held, the end is the history that was asked for."""

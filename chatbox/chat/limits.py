@@ -1,0 +1,114 @@
+"""How much one client, one address and all clients together may take.
+
+A limit that a peer meets has a code in `chatbox.chat.codes`, and what a client can keep to is told
+to it when it joins (`Limits.told`). Whoever sends faster than its `Bucket` fills is not refused
+anything: it is not read from until it may go on, so nothing is lost and its answers stay in order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from chatbox.chat.codes import Code
+from chatbox.chat.names import MAX_NAME_CHARACTERS
+from chatbox.chat.pipeline import MAX_IN_PROGRESS
+from chatbox.chat.wire import MAX_REQUEST_BYTES, MAX_TEXT_BYTES
+
+__all__ = ["NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows. 0 means that there is no such limit."""
+
+    connections: int = 10_000
+    """Clients connected at once: some 120 MB of memory."""
+    connections_per_address: int = 200
+    """Of those, how many may come from one IP address: a school behind one router, but not all."""
+    login_timeout: float = 60.0
+    """Seconds from connecting to having a name. Enough to type a connect request into netcat."""
+    rate: float = 50.0
+    """Requests a second of one client, in the long run: more than anybody types or reads."""
+    burst: int = 500
+    """How many may come at once: a paste, or what a client says again when it comes back."""
+
+    def told(self) -> str:
+        """What a client is told: words ``name=number``."""
+        facts = {
+            "line": MAX_REQUEST_BYTES,
+            "text": MAX_TEXT_BYTES,
+            "name": MAX_NAME_CHARACTERS,
+            "open": MAX_IN_PROGRESS,
+        }
+        if self.rate:
+            facts |= {"rate": round(self.rate) or 1, "burst": self.burst}
+        return " ".join(f"{name}={number}" for name, number in facts.items())
+
+
+NO_LIMITS = Limits(0, 0, 0, 0, 0)
+
+
+class ConnectionCount:
+    """Counts connections, in all and by address."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._by_address: Counter[str] = Counter()
+
+    def limit(self, connections: int) -> None:
+        """Have no more connections in all than this, if that is less than the limit."""
+        if not 0 < self._limits.connections <= connections:
+            self._limits = replace(self._limits, connections=connections)
+
+    def enter(self, address: str) -> Code | None:
+        """Count a connection in; answer why it has to go again at once, if it has to.
+
+        `address` is "" for what has none, such as a UNIX socket; those are not counted by address.
+        """
+        self._total += 1
+        if address:
+            self._by_address[address] += 1
+        limits = self._limits
+        if limits.connections and self._total > limits.connections:
+            return Code.TOO_MANY_CONNECTIONS
+        most = limits.connections_per_address
+        if most and self._by_address[address] > most:
+            return Code.TOO_MANY_FROM_ADDRESS
+        return None
+
+    def leave(self, address: str) -> None:
+        """Count a connection out."""
+        self._total -= 1
+        if address:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+
+
+class Bucket:
+    """A token bucket: holds up to `burst`, and fills by `rate` a second."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = max(burst, 1)
+        self._tokens = float(self._burst)
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take one. Answers the seconds until the next one may be taken; 0 if that is now."""
+        # A clock that was set back fills nothing.
+        self._tokens = min(self._tokens + max(now - self._at, 0.0) * self._rate, self._burst)
+        self._at = now
+        self._tokens -= 1
+        return self.wait(now)
+
+    def wait(self, now: float) -> float:
+        """Seconds from `now` until one may be taken."""
+        missing = 1 - self._tokens
+        if missing <= 0:
+            return 0.0
+        return max(missing / self._rate - max(now - self._at, 0.0), 0.0)

@@ -1,0 +1,329 @@
+"""Limits: what one client, one address and all together may take, and what they hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import UNIXAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.codes import Code
+from chatbox.chat.limits import NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.names import LocalNames
+from chatbox.chat.outbox import Turn
+from chatbox.chat.room import Room
+from chatbox.chat.server import ChatFactory
+from chatbox.openfiles import OTHER_FILES, OpenFiles, allow_open_files
+from tests.helpers.chat import DelayedLog, FakeShelf, tokens
+from tests.helpers.processes import Running, script
+from tests.helpers.server import free_port
+from tests.test_server import Connection, producer_of
+
+JOIN = "<s:{}><t:connect>"
+
+
+class BucketTests(SynchronousTestCase):
+    """How fast is fast."""
+
+    def test_burst_then_rate(self) -> None:
+        """So many at once, then one whenever there is one."""
+        bucket = Bucket(rate=4, burst=3, now=100.0)
+        self.assertEqual([bucket.take(100.0) for _ in range(3)], [0, 0, 0.25])
+        self.assertEqual(bucket.wait(100.125), 0.125)
+        self.assertEqual(bucket.take(100.25), 0.25)
+        self.assertEqual([bucket.take(200.0) for _ in range(3)], [0, 0, 0.25])
+
+    def test_a_clock_that_is_set_back(self) -> None:
+        """It neither fills the bucket nor makes anybody wait longer."""
+        bucket = Bucket(rate=1, burst=1, now=100.0)
+        self.assertEqual(bucket.take(100.0), 1.0)
+        self.assertEqual(bucket.wait(50.0), 1.0)
+        self.assertEqual(bucket.wait(101.0), 0.0)
+
+    @given(
+        st.floats(0.1, 1000),
+        st.integers(1, 1000),
+        st.lists(st.floats(0, 10), min_size=1, max_size=200),
+    )
+    def test_never_more_than_that(self, rate: float, burst: int, gaps: list[float]) -> None:
+        """Whoever takes one whenever that is allowed gets the burst and the rate, no more."""
+        now = start = 1_000_000.0
+        bucket = Bucket(rate, burst, now)
+        for taken, gap in enumerate(gaps, 1):
+            delay = bucket.take(now)
+            self.assertLessEqual(taken, burst + (now - start) * rate + 1e-3)
+            now += delay + gap
+
+
+class ConnectionCountTests(SynchronousTestCase):
+    """Who may be connected."""
+
+    def test_in_all_and_by_address(self) -> None:
+        """Each limit has its word; who goes makes room."""
+        count = ConnectionCount(Limits(connections=4, connections_per_address=2))
+        self.assertEqual([count.enter("a"), count.enter("a")], [None, None])
+        self.assertIs(count.enter("a"), Code.TOO_MANY_FROM_ADDRESS)
+        count.leave("a")
+        self.assertEqual([count.enter("b"), count.enter("")], [None, None])
+        self.assertIs(count.enter("c"), Code.TOO_MANY_CONNECTIONS)
+        for address in ("c", "a", "b", ""):
+            count.leave(address)
+        self.assertIsNone(count.enter("a"))
+        self.assertEqual(dict(count._by_address), {"a": 2})
+
+    def test_no_limits(self) -> None:
+        """0 is no limit; but there are never more than files may be open."""
+        count = ConnectionCount(NO_LIMITS)
+        self.assertEqual([count.enter("a") for _ in range(50)], [None] * 50)
+        count.limit(50)
+        self.assertIs(count.enter("a"), Code.TOO_MANY_CONNECTIONS)
+        count = ConnectionCount(Limits(connections=2))
+        count.limit(50)
+        self.assertEqual([count.enter("a") for _ in range(2)], [None, None])
+        self.assertIs(count.enter("a"), Code.TOO_MANY_CONNECTIONS)
+
+
+class ServerLimitTests(SynchronousTestCase):
+    """The server keeps to its limits, and clients hear of them."""
+
+    def start(self, log: Any = None, **limits: Any) -> None:
+        """Start a server; what is not named has no limit."""
+        self.clock = Clock()
+        self.log = log or DelayedLog()
+        room = Room(
+            self.log, LocalNames(tokens()), Turn(lambda work: self.clock.callLater(0, work))
+        )
+        every = dict.fromkeys(Limits.__slots__, 0) | limits
+        shelf = FakeShelf()
+        self.factory = ChatFactory(room, shelf, shelf, self.clock, limits=Limits(**every))
+
+    def connect(self, *lines: str) -> Connection:
+        """Come, and say something."""
+        connection = Connection(self.factory)
+        connection.send(*lines)
+        self.settle()
+        return connection
+
+    def settle(self, seconds: float = 0) -> None:
+        """Let some time pass, and everything happen."""
+        self.clock.advance(seconds)
+        self.log.settle()
+        self.clock.advance(0)
+
+    def test_told(self) -> None:
+        """Whoever joins hears the limits."""
+        self.start(rate=2.5, burst=10)
+        answer, _ = self.connect(JOIN.format("alice")).messages()
+        self.assertEqual(answer.limits, "line=9216 text=4096 name=32 open=64 rate=2 burst=10")
+        self.start()
+        answer, _ = self.connect(JOIN.format("alice")).messages()
+        self.assertEqual(answer.limits, "line=9216 text=4096 name=32 open=64")
+
+    def test_flood(self) -> None:
+        """A flooder is not read from; all its requests are answered in order, at the rate."""
+        self.start(rate=10, burst=5)
+        flooder = self.connect(JOIN.format("eve"), *(f"<t:ping><q:{n}>" for n in range(30)))
+        bystander = self.connect(JOIN.format("bob"))
+        bystander.read()
+        answers: list[int | None] = []
+        for tenth in range(27):
+            answers += [
+                one.sequence for one in flooder.messages() if one.response == "ping_response"
+            ]
+            # The first of the burst was the connect, and the last sets the time of the next.
+            self.assertEqual(answers, list(range(4 + tenth)))
+            self.assertEqual(flooder.transport.producerState, "paused")
+            self.settle(0.1 + 1e-9)
+        self.assertEqual(flooder.transport.producerState, "producing")
+        bystander.send("<t:ping>")
+        self.settle()
+        self.assertEqual(bystander.messages()[-1].response, "ping_response")
+
+    def test_flooder_goes(self) -> None:
+        """Nothing is left of a flooder whose connection is lost, or who hung up."""
+        self.start(rate=1, burst=1)
+        flooder = self.connect(JOIN.format("eve"), "<t:ping>")
+        flooder.lose()
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_bad_lines_count(self) -> None:
+        """Garbage is no way around the limit."""
+        self.start(rate=1, burst=3)
+        eve = self.connect(*["garbage"] * 10)
+        self.assertEqual(len(eve.messages()), 3)
+
+    def test_too_many(self) -> None:
+        """Whoever is too much hears why and is closed; those who are here stay."""
+        self.start(connections=3, connections_per_address=2)
+        alice, bob = (self.connect(JOIN.format(name)) for name in ("alice", "bob"))
+        for connection in (alice, bob):
+            self.assertEqual(connection.messages()[0].text, "True")
+        eve = self.connect(JOIN.format("eve"))
+        [refusal] = eve.messages()
+        self.assertEqual((refusal.response, refusal.error), ("error", "too-many-from-address"))
+        self.assertTrue(eve.transport.disconnecting)
+        self.assertFalse(alice.transport.disconnecting)
+        eve.lose()
+        bob.lose()
+        self.assertEqual(self.connect(JOIN.format("bob")).messages()[0].text, "True")
+
+    def test_unix_sockets_have_no_address(self) -> None:
+        """They are counted in all, but not against each other."""
+        self.start(connections_per_address=1)
+        for _ in range(3):
+            transport = StringTransport(UNIXAddress("/tmp/x"), UNIXAddress(None))
+            protocol = self.factory.buildProtocol(None)
+            assert protocol is not None
+            protocol.makeConnection(transport)
+            self.assertFalse(transport.disconnecting)
+
+    def test_login_timeout(self) -> None:
+        """Who has no name in time is sent away, whatever else they say."""
+        self.start(login_timeout=30)
+        early = self.connect()
+        self.settle(10)
+        late = self.connect()
+        alice = self.connect(JOIN.format("alice"))
+        self.settle(19)
+        early.send("<t:ping>", "<s:all><t:connect>")
+        self.settle(0)
+        self.assertEqual(len(early.messages()), 2)
+        self.settle(1)
+        [farewell] = early.messages()
+        self.assertEqual((farewell.response, farewell.error), ("error", "login-timeout"))
+        self.assertTrue(early.transport.disconnecting)
+        self.assertFalse(late.transport.disconnecting)
+        self.settle(10)
+        self.assertEqual(late.messages()[-1].error, "login-timeout")
+        self.settle(1000)
+        self.assertFalse(alice.transport.disconnecting)
+        for connection in (early, late, alice):
+            connection.lose()
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_login_timeout_while_the_log_is_slow(self) -> None:
+        """Who waits for us is not sent away, but gets no second chance for nothing."""
+        self.start(login_timeout=30)
+        alice = Connection(self.factory)
+        alice.send(JOIN.format("alice"))
+        self.clock.advance(31)
+        self.assertFalse(alice.transport.disconnecting)
+        self.log.fail()
+        self.clock.advance(0)
+        self.assertEqual(alice.messages()[-1].error, "log-unavailable")
+        self.clock.advance(30)
+        self.assertEqual(alice.messages()[-1].error, "login-timeout")
+
+    def test_never_reads(self) -> None:
+        """Whoever asks and never reads costs one transport buffer and one answer."""
+        self.start()
+        for number in range(200):
+            self.connect(JOIN.format(f"{number}-{'x' * 20}")).read()
+        eve = self.connect(JOIN.format("eve"))
+        eve.read()
+        many = ["<t:get_user_list>"] * 1000
+        eve.protocol.dataReceived("".join(f"{line}\n" for line in many).encode())
+        waiting = eve.protocol._outbox._own_bytes
+        self.assertEqual(eve.transport.producerState, "paused")
+        self.settle()
+        producer_of(eve).pauseProducing()
+        self.assertEqual(eve.transport.producerState, "paused")
+        self.assertLess(waiting, (64 << 10) + 10_000)
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """As many files as may be open."""
+
+    def setUp(self) -> None:
+        """Leave the limit as it was."""
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.limits)
+
+    def test_raised(self) -> None:
+        """The soft limit goes up as far as needed, and never down."""
+        hard = self.limits[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        self.assertEqual(allow_open_files(100), 200)
+        self.assertEqual(allow_open_files(300), 300)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (300, hard))
+        told: list[int] = []
+        OpenFiles(300, 10, told.append).privilegedStartService()
+        self.assertEqual(told, [300])
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 310 + OTHER_FILES)
+
+    def test_what_cannot_be(self) -> None:
+        """If the limit cannot be raised so far, fewer clients fit, and the operator hears why."""
+        hard = self.limits[1]
+        told: list[int] = []
+        with capturedLogs() as logs:
+            OpenFiles(hard + 1, 10, told.append).privilegedStartService()
+        self.assertEqual(told, [hard - 10 - OTHER_FILES])
+        self.assertIn("LimitNOFILE", logs[0]["log_format"])
+
+
+def test_out_of_descriptors(tmp_path: Path) -> None:
+    """A server that runs out of descriptors goes on, and lets people in again when some are free.
+
+    Files that others of its parts have open can make its own estimate wrong; here nearly all are.
+    """
+    (tmp_path / "files").mkdir()
+    port = free_port(socket.SOCK_STREAM)
+    limit = OTHER_FILES + 3
+    command = [
+        *("sh", "-c", f'ulimit -n {limit}; exec "$0" "$@"', *script("twistd")),
+        *("-n", "--pidfile=", "chatbox", "--log", "memory:", "--udp-ports", "0"),
+        *("--downloads", "1", "--max-connections-per-address", "0"),
+        *("--listen", f"tcp:{port}:interface=127.0.0.1"),
+    ]
+    with Running(command, cwd=tmp_path) as server, contextlib.ExitStack() as stack:
+        server.read_until("only 1 of 10000 clients fit")
+        server.read_until(f"starting on {port}")
+
+        def join(name: str) -> tuple[Any, bytes]:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.settimeout(30)
+            stream = stack.enter_context(connection.makefile("rwb"))
+            with contextlib.suppress(ConnectionError):
+                stream.write(b"<s:%b><t:connect>\n" % name.encode())
+                stream.flush()
+                return stream, stream.readline()
+            return stream, b""
+
+        first, answer = join("first")
+        assert b"<m:True><p:connect_response>" in answer
+        first.readline()
+        _, answer = join("second")
+        assert b"<e:too-many-connections>" in answer or not answer
+        # Nobody reads the refusals, and more connections come than there are descriptors.
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for _ in range(2 * limit)
+        ]
+        first.write(b"<r:all><t:message_request><m:still here><q:1>\n")
+        first.flush()
+        assert b"<m:still here>" in first.readline()
+        assert b"<m:True>" in first.readline()
+        for connection in crowd:
+            connection.close()
+        first.write(b"<t:disconnect>\n")
+        first.flush()
+        assert b"disconnect_response" in first.readline()
+        assert first.readline() == b""
+        # Those who were turned away may still be on their way out.
+        for attempt in range(100):
+            _, answer = join(f"again{attempt}")
+            if b"<m:True><p:connect_response>" in answer:
+                break
+        else:
+            raise AssertionError("nobody is let in any more")
