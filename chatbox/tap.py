@@ -38,6 +38,7 @@ from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
+from chatbox.chat.sharing import Probe
 from chatbox.checkers import checking
 from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints
 from chatbox.lan import announcement_for
@@ -48,6 +49,7 @@ from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
 from chatbox.openfiles import OpenFiles
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
+from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.stopping import DEFAULT_GRACE, Server
@@ -274,6 +276,12 @@ class ShelfDownloads:
             file.close()
             raise
         return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
+
+    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
+        """Make a look at the path ready for `user`. Raises RemoteError."""
+        file = ProbeFile(PROBE_BYTES if size is None else size)
+        port, ticket = self._transfers.offer(user, file, which)
+        return Probe(port, str(ticket), file.size, len(self._transfers.ports))
 
 
 def makeService(options: Options, reactor: Any = None) -> Server:

@@ -210,6 +210,7 @@ class SessionTests(SynchronousTestCase):
             "get_file": (Code.NOT_CONNECTED.sentence, "error"),
             "message_request": ("False", "message_response"),
             "download": ("ERR", "download_response"),
+            "probe": ("ERR", "probe_response"),
             "history": (Code.NOT_CONNECTED.sentence, "error"),
         }.items():
             answer = client.ask(f"<s:alice><r:all><t:{request}><m:x><q:9>")
@@ -508,6 +509,35 @@ class SessionTests(SynchronousTestCase):
         with mock.patch.object(self.shelf, "offer", lambda *_: offer):
             answer = self.client("alice").ask("<t:download><m:a.txt><q:1>")
         self.assertEqual((answer.time, answer.size, answer.digest), (1234, 5, "ab" * 32))
+
+    def test_probe(self) -> None:
+        """A look at the path is offered like a file, with how many ports there are."""
+        alice = self.client("alice")
+        answer = alice.ask("<t:probe><z:5000><n:3><q:1>")
+        expected = Message(
+            SERVER,
+            "alice",
+            text="55003",
+            response="probe_response",
+            sequence=1,
+            key="TICKET",
+            size=5000,
+            count=20,
+        )
+        self.assertEqual(answer, expected)
+        self.assertEqual(alice.ask("<t:probe>").size, 7)
+        self.assertEqual(self.shelf.offered, [("alice", "probe 3"), ("alice", "probe None")])
+
+    def test_refused_probes(self) -> None:
+        """Several sizes are none, and whatever the transfers say goes back as a code."""
+        alice = self.client("alice")
+        self.assertEqual(alice.ask("<t:probe><z:[1,2]>").error, "bad-field")
+        self.shelf.error = RemoteError("too-many-downloads")
+        answer = alice.ask("<t:probe>")
+        self.assertEqual(
+            (answer.text, answer.error, answer.response),
+            ("ERR", "too-many-downloads", "probe_response"),
+        )
 
     def test_refused_downloads(self) -> None:
         """Whatever the shelf says of a name goes back as a code."""

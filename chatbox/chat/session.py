@@ -295,6 +295,16 @@ class Session:
             digest=offer.digest,
         )
 
+    def probe(self, asked: Asked) -> None:
+        """Make a look at the path ready to be fetched."""
+        size = asked.message.size
+        if isinstance(size, tuple):
+            raise RemoteError(Code.BAD_FIELD, "A probe has one size, z.")
+        probe = self._downloads.probe(self._called, size, asked.message.count)
+        self._answer(
+            asked, text=str(probe.port), key=probe.ticket, size=probe.size, count=probe.ports
+        )
+
     def history(self, asked: Asked) -> None:
         """Show what was said."""
         after = asked.message.after
@@ -434,6 +444,7 @@ REQUESTS: Final = {
     "get_file": Request(Session.list_files, _HERE, "file_list"),
     "message_request": Request(Session.say, _HERE, "message_response", "False"),
     "download": Request(Session.download, _HERE, "download_response", "ERR"),
+    "probe": Request(Session.probe, _HERE, "probe_response", "ERR"),
     "history": Request(Session.history, _HERE, "history_response", alone=True),
     "ping": Request(Session.ping, _ANY, "ping_response"),
 }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Downloads", "Files", "Listed", "Offer"]
+__all__ = ["Downloads", "Files", "Listed", "Offer", "Probe"]
 
 
 class Listed(Protocol):
@@ -41,8 +41,25 @@ class Offer:
     """Its sha-256 in hexadecimal digits, if that is known already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A download of nothing in particular, which shows what the path is like."""
+
+    port: int
+    ticket: str
+    size: int
+    ports: int
+    """How many UDP ports there are."""
+
+
 class Downloads(Protocol):
     """What makes files ready to be sent."""
+
+    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
+        """Make a probe of `size` bytes ready for `user`, at the UDP port `which`, from 1 on.
+
+        None is for a usual size, and for any port. Raises RemoteError.
+        """
 
     def offer(self, user: str, name: str) -> Offer:
         """Make the file called `name` ready for `user`. Raises RemoteError or OSError."""

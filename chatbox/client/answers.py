@@ -47,6 +47,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "download_response": Kind.DOWNLOAD,
     "history_response": Kind.HISTORY,
     "ping_response": Kind.PING,
+    "probe_response": Kind.PROBE,
 }
 """The response that answers each kind of request."""
 
@@ -121,7 +122,7 @@ def offer(request: Request, message: Message) -> Offer:
     if message.key is None or not isinstance(message.size, int):
         raise RemoteError(Code.MISSING_FIELD, "The server's answer lacks the ticket or the size.")
     digest = bytes.fromhex(message.digest) if message.digest is not None else None
-    return Offer(request, port, message.key, message.size, message.time, digest)
+    return Offer(request, port, message.key, message.size, message.time, digest, message.count)
 
 
 def history_count(message: Message) -> int:

@@ -50,6 +50,7 @@ class Kind(Enum):
     DOWNLOAD = "download"
     HISTORY = "history"
     PING = "ping"
+    PROBE = "probe"
     CATCH_UP = "catch up"
     """History again, that we ask for ourselves after a cut."""
 
@@ -178,6 +179,8 @@ class Offer:
     size: int
     mtime_ms: int | None = None
     digest: bytes | None = None
+    ports: int | None = None
+    """How many UDP ports the server has; only of a PROBE."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,6 +270,10 @@ class ClientSession:
         """Ask for a file's port and ticket."""
         return self._ask(Kind.DOWNLOAD, Message(text=name), text=name)
 
+    def probe(self, size: int, which: int) -> int:
+        """Ask for `size` bytes from the server's UDP port number `which`, from 1 on."""
+        return self._ask(Kind.PROBE, Message(size=size, count=which))
+
     def ping(self) -> int:
         """Ask whether the server is there."""
         return self._ask(Kind.PING)
@@ -476,7 +480,7 @@ class ClientSession:
                 return answers.users(request, message)
             case Kind.FILES:
                 return answers.files(request, message)
-            case Kind.DOWNLOAD:
+            case Kind.DOWNLOAD | Kind.PROBE:
                 return answers.offer(request, message)
             case Kind.HISTORY:
                 return self._history(request, message)

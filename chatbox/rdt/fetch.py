@@ -28,8 +28,11 @@ class Target(Sink, Protocol):
 class _OneReceiver:
     """A receiver as an engine: it has one peer."""
 
-    def __init__(self, receiver: Receiver, address: Any) -> None:
+    def __init__(
+        self, receiver: Receiver, address: Any, watch: Callable[[Train], None] | None
+    ) -> None:
         self._receiver = receiver
+        self._watch = watch
         self._address = address
         self.buffer = receiver.buffer
         self.on_timer = receiver.on_timer
@@ -37,6 +40,8 @@ class _OneReceiver:
 
     def receive(self, train: Train, address: Hashable, now: float) -> None:
         """Whoever it comes from: the seal says whether it is from the server."""
+        if self._watch is not None:
+            self._watch(train)
         self._receiver.receive(train, now)
 
     def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
@@ -49,7 +54,12 @@ class Fetch:
     """The client's side of one transfer; made by `fetch`."""
 
     def __init__(
-        self, reactor: Any, receiver: Receiver, address: Any, listener: Callable[[Event], None]
+        self,
+        reactor: Any,
+        receiver: Receiver,
+        address: Any,
+        listener: Callable[[Event], None],
+        watch: Callable[[Train], None] | None = None,
     ) -> None:
         self.closed: Deferred[None] = Deferred()
         """Fires when the server knows of the end too, or was told often enough; soon after `Ended`.
@@ -57,7 +67,7 @@ class Fetch:
         self._reactor = reactor
         self._receiver = receiver
         self._listener = listener
-        self._pump = Pump(reactor, _OneReceiver(receiver, address), self._deliver)
+        self._pump = Pump(reactor, _OneReceiver(receiver, address, watch), self._deliver)
         self._stopped = False
 
     def start(self, interface: str, *, gso: bool) -> None:
@@ -122,6 +132,7 @@ def fetch(
     rtt: float = 0.0,
     rate_limit: int | None = None,
     gso: bool = True,
+    watch: Callable[[Train], None] | None = None,
 ) -> Fetch:
     """
     Get the file of `ticket`, `size` bytes, from `address` (a numeric IP and a UDP port) into
@@ -129,6 +140,8 @@ def fetch(
 
     `listener` hears of what happens, at the end of `Ended`. `rtt` is the round trip of the chat
     connection in seconds, if known; `rate_limit` as for `Fetch.set_rate_limit`.
+
+    `watch` is shown what arrives, as it arrives; that memory is used again when it returns.
 
     :raises OSError: if `target` cannot be begun.
     """
@@ -144,7 +157,7 @@ def fetch(
         rtt=rtt,
         rate_limit=NO_LIMIT if rate_limit is None else rate_limit,
     )
-    made = Fetch(reactor, receiver, address, listener)
+    made = Fetch(reactor, receiver, address, listener, watch)
     holder.append(made)
     made.start("::" if ":" in address[0] else "", gso=gso)
     return made

@@ -185,13 +185,13 @@ class TransferService(Service):
         if self._closing is not None and not any(len(port.demux) for port in self._ports):
             self.cut()
 
-    def offer(self, user: str, file: File) -> tuple[int, Ticket]:
+    def offer(self, user: str, file: File, which: int | None = None) -> tuple[int, Ticket]:
         """
         Make ready to send `file` to `user`: the port and the ticket that `user` needs. The file is
-        ours to close.
+        ours to close. `which` of `ports` to use, from 1 on; None for the one with least to do.
 
-        :raises RemoteError: ``too-many-downloads``, ``unavailable`` while no port is open, or what
-            `refuse` was told.
+        :raises RemoteError: ``too-many-downloads``, ``unavailable`` while no port is open,
+            ``bad-field`` if there is no such port, or what `refuse` was told.
         """
         try:
             if self._refusal is not None:
@@ -199,7 +199,12 @@ class TransferService(Service):
             if not self._ports:
                 raise RemoteError("unavailable", "The server does not send files at the moment.")
             self._make_room(user)
-            port = min(self._ports, key=lambda port: len(port.demux))
+            if which is None:
+                port = min(self._ports, key=lambda port: len(port.demux))
+            elif 0 < which <= len(self._ports):
+                port = self._ports[which - 1]
+            else:
+                raise RemoteError("bad-field", f"There are {len(self._ports)} UDP ports.")
             ticket = port.demux.admit(user, file, port.pump.now())
         except RemoteError:
             file.close()

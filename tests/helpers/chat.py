@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from chatbox.chat.sharing import Offer
+from chatbox.chat.sharing import Offer, Probe
 from chatbox.chat.wire import Message, parse_line
 from chatbox.errors import RemoteError
 from chatbox.log import Entry, Record
@@ -176,6 +176,13 @@ class FakeShelf:
                 self.offered.append((user, name))
                 return Offer(port=55000, ticket="TICKET", size=file.size)
         raise RemoteError("no-such-file")
+
+    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
+        """Offer a look at the path."""
+        if self.error is not None:
+            raise self.error
+        self.offered.append((user, f"probe {which}"))
+        return Probe(port=55000 + (which or 1), ticket="TICKET", size=size or 7, ports=20)
 
 
 def tokens() -> Callable[[], str]:

@@ -1,0 +1,83 @@
+"""A look at the path: the file that nobody has, and the port that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatbox.chat.sharing import Probe
+from chatbox.errors import RemoteError
+from chatbox.rdt.demux import File
+from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
+from chatbox.rdt.service import TransferService
+from chatbox.tap import ShelfDownloads
+from tests.test_tap import Reactor, TapTestCase
+
+
+class ProbeFileTests(SynchronousTestCase):
+    """So many zeros."""
+
+    def test_bounds(self) -> None:
+        """At least one byte, and never more than the bound, whatever is asked for."""
+        for asked, size in {0: 1, 1: 1, PROBE_BYTES: PROBE_BYTES, 1 << 62: PROBE_BYTES}.items():
+            self.assertEqual(ProbeFile(asked).size, size)
+
+    def test_contents(self) -> None:
+        """Zeros as far as the file goes."""
+        file: File = ProbeFile(10)
+        buffer = bytearray(b"x" * 8)
+        self.assertEqual(file.read_into(6, memoryview(buffer)), 4)
+        self.assertEqual(buffer, bytes(4) + b"xxxx")
+        self.assertEqual(file.read_into(10, memoryview(buffer)), 0)
+        self.assertFalse(file.changed())
+
+    def test_digest(self) -> None:
+        """It is that of the zeros, and is there when that is said."""
+        for size in (1, 1 << 16, 100_000):
+            file = ProbeFile(size)
+            self.assertIsNone(file.digest())
+            done = threading.Event()
+            file.start_hashing(done.set)
+            self.assertTrue(done.wait(30))
+            self.assertEqual(file.digest(), hashlib.sha256(bytes(size)).digest())
+
+
+class OfferTests(TapTestCase):
+    """The server's side, up to the ticket."""
+
+    def test_ports(self) -> None:
+        """Each port can be asked for by its place; what is offered is bounded."""
+        from chatbox.shelf import Shelf
+
+        transfers = TransferService(Reactor(), "127.0.0.1", [0, 0, 0])
+        downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        refused = self.assertRaises(RemoteError, downloads.probe, "alice", 1, None)
+        self.assertEqual(refused.code, "unavailable")
+        transfers.startService()
+        self.addCleanup(transfers.stopService)
+        found = [downloads.probe("alice", 5, which) for which in (1, 2, 3, None)]
+        self.assertEqual([probe.port for probe in found[:3]], transfers.ports)
+        self.assertEqual({(probe.size, probe.ports) for probe in found}, {(5, 3)})
+        self.assertIsInstance(found[0], Probe)
+        self.assertEqual(downloads.probe("bob", None, 1).size, PROBE_BYTES)
+        for which in (0, 4, 1 << 62):
+            refused = self.assertRaises(RemoteError, downloads.probe, "bob", 1, which)
+            self.assertEqual(refused.code, "bad-field")
+
+    def test_admission(self) -> None:
+        """A probe counts as a download."""
+        from chatbox.rdt.demux import Admissions
+        from chatbox.shelf import Shelf
+
+        transfers = TransferService(
+            Reactor(), "127.0.0.1", [0], admissions=Admissions(most_per_user=2)
+        )
+        transfers.startService()
+        self.addCleanup(transfers.stopService)
+        downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        downloads.probe("alice", 1, 1)
+        downloads.probe("alice", 1, 1)
+        refused = self.assertRaises(RemoteError, downloads.probe, "alice", 1, 1)
+        self.assertEqual(refused.code, "too-many-downloads")
