@@ -242,6 +242,17 @@ class RequestTests(SynchronousTestCase):
         request = Request(number, Kind.DOWNLOAD, text="b.iso")
         self.assertEqual(offer, Offer(request, 55000, "TICKET", 9, 1234, b"\xab" * 32))
 
+    def test_probe(self) -> None:
+        """A probe asks for a size and a port, and is offered like a file, with how many ports."""
+        session = joined()
+        number = session.probe(5000, 3)
+        self.assertIn(b"<t:probe>", sent := session.data_to_send())
+        self.assertTrue(b"<z:5000>" in sent and b"<n:3>" in sent)
+        response = answer("probe_response", number, text="55002", key="TICKET", size=5000, count=20)
+        [offer] = receive(session, response)
+        request = Request(number, Kind.PROBE)
+        self.assertEqual(offer, Offer(request, 55002, "TICKET", 5000, ports=20))
+
     def test_download_refused(self) -> None:
         """A refused download says why."""
         session = joined()

@@ -41,6 +41,7 @@ ADAPTERS = {
     "client/gui.py",
     "client/main.py",
     "client/demo.py",
+    "client/doctor.py",
 }
 """The only modules that may know the reactor. All others are handed bytes and the time."""
 

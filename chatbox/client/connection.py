@@ -51,6 +51,7 @@ __all__ = [
     "endpoint_for",
     "join_server",
     "split_host",
+    "target_of",
 ]
 
 DEFAULT_PORT: Final = 50000
@@ -101,20 +102,23 @@ _match_tls: Final = re.compile(
 ).fullmatch
 
 
+def target_of(text: str, access: Access = PLAIN) -> tuple[str, int] | None:
+    """The host and the TCP port that a person means by `text`; None if it has none. Raises Stop."""
+    tls = _match_tls(text)
+    if tls is not None:
+        return re.sub(r"\\(.)", r"\1", tls[1]), int(tls[2])
+    return split_host(text, DEFAULT_TLS_PORT if access.tls else DEFAULT_PORT)
+
+
 def endpoint_for(
     reactor: Any, text: str, access: Access = PLAIN
 ) -> tuple[IStreamClientEndpoint, str]:
     """The endpoint that a person means by `text`, and what to call it in a sentence."""
-    tls = _match_tls(text)
-    if tls is not None:
-        host_and_port: tuple[str, int] | None = (re.sub(r"\\(.)", r"\1", tls[1]), int(tls[2]))
-    else:
-        usual_port = DEFAULT_TLS_PORT if access.tls else DEFAULT_PORT
-        host_and_port = split_host(text, usual_port)
+    host_and_port = target_of(text, access)
     if host_and_port is not None:
         host, port = host_and_port
         place = f"{printable(host)}, TCP port {port}"
-        if tls is None and not access.tls:
+        if not access.tls and _match_tls(text) is None:
             return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
         # The cryptography is loaded when it is needed.
         from chatbox.client.secure import SecureEndpoint

@@ -51,6 +51,7 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
     "say": "chatbox.client.oneshots",
     "history": "chatbox.client.oneshots",
     "find": "chatbox.client.find",
+    "doctor": "chatbox.client.doctor",
     "demo": "chatbox.client.demo",
     "passwd": "chatbox.client.passwd",
 }
@@ -228,6 +229,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     passwd.add_argument("--delete", action="store_true", help="delete the account")
     passwd.add_argument("--list", action="store_true", help="print the names, one a line")
+
+    examine = add("doctor", "Say what is wrong with the way to a server, a line a check", visitor)
+    _add_relay(examine)
 
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
     demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")

@@ -1,0 +1,188 @@
+"""`chatbox doctor` against real servers, and against what is not there."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import pytest_twisted
+
+from chatbox.client import doctor as doctor_module
+from chatbox.client.config import Settings
+from chatbox.client.exits import Exit
+from chatbox.client.main import apply_settings, arguments
+from chatbox.rdt import fetch as fetch_module
+from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.server import free_port
+
+PORTS = 3
+
+
+def udp_ports() -> int:
+    """The first of `PORTS` UDP ports in a row that nobody uses at the moment."""
+    for _ in range(100):
+        first = free_port(socket.SOCK_DGRAM)
+        held = []
+        try:
+            for port in range(first, first + PORTS):
+                held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                held[-1].bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        else:
+            return first
+        finally:
+            for one in held:
+                one.close()
+    raise AssertionError("no UDP ports in a row are free")
+
+
+@contextmanager
+def serving(folder: Path, *, tls: bool = False) -> Iterator[tuple[str, int]]:
+    """A server with three UDP ports: its HOST, and the first of them."""
+    (folder / "files").mkdir()
+    tcp, udp = free_port(socket.SOCK_STREAM), udp_ports()
+    endpoint = f"tcp:{tcp}:interface=127.0.0.1"
+    command = [
+        *(*script("twistd"), "-n", "--pidfile=", "chatbox", "--log", "memory:"),
+        *("--listen", f"tls-self-signed:{endpoint}" if tls else endpoint),
+        *("--udp-ports", f"{udp}-{udp + PORTS - 1}"),
+    ]
+    with Running(command, cwd=folder) as process:
+        process.read_until(f"starting on {udp + PORTS - 1}")
+        yield f"127.0.0.1:{tcp}", udp
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """One server for all examinations."""
+    with serving(tmp_path_factory.mktemp("doctor")) as served:
+        yield served
+
+
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """A UDP port of this machine that never answers."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        yield silent.getsockname()[1]
+
+
+def examine(*argv: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """The status, and by the name of each check its verdict and the rest of its line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "chatbox.client.main", "doctor", *argv],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(CHATBOX_NAME="zoe"),
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, read(done.stdout)
+
+
+def read(output: str) -> dict[str, tuple[str, str]]:
+    """Take the lines apart."""
+    found = {}
+    for line in output.splitlines():
+        verdict, check, rest = re.split(" +", line, maxsplit=2)
+        assert verdict in ("OK", "WARNING", "PROBLEM"), line
+        found[check] = verdict, rest
+    return found
+
+
+WHOLE = ["buffers", "trains", "name", "TCP", "chat", "clock", "UDP", "rate", "packets"]
+
+
+def test_all_is_well(server: tuple[str, int]) -> None:
+    """A good way has every check, each of them good, and status 0."""
+    host, udp = server
+    status, found = examine(host)
+    assert status == 0
+    assert list(found) == WHOLE
+    assert {verdict for verdict, _ in list(found.values())[2:]} == {"OK"}
+    assert f"UDP ports {udp}-{udp + PORTS - 1}." in found["UDP"][1]
+    assert "16.8 MB" in found["rate"][1]
+    assert int(re.findall(r"up to (\d+) bytes", found["packets"][1])[0]) > 1472
+
+
+def test_udp_blocked(server: tuple[str, int], dead: int) -> None:
+    """No port answers: they are named, the chat is fine, and the status says that it is UDP."""
+    host, udp = server
+    status, found = examine(host, "--udp-via", f"127.0.0.1:{dead}")
+    assert status == Exit.NO_UDP
+    assert found["chat"][0] == "OK"
+    assert found["UDP"][0] == "PROBLEM"
+    assert f"nothing comes back from UDP ports {udp}-{udp + PORTS - 1}." in found["UDP"][1]
+    assert "rate" not in found
+
+
+def test_nobody_listens() -> None:
+    """TCP is refused: nothing after that is tried."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        status, found = examine(f"127.0.0.1:{unused.getsockname()[1]}")
+    assert status == Exit.NO_CONNECTION
+    assert list(found) == ["buffers", "trains", "name", "TCP"]
+    assert found["TCP"][0] == "PROBLEM"
+    assert "nobody listens" in found["TCP"][1]
+
+
+def test_no_such_name() -> None:
+    """A name without an address ends it."""
+    status, found = examine("no-such-host.invalid")
+    assert status == Exit.NO_CONNECTION
+    assert list(found)[-1] == "name"
+    assert found["name"][0] == "PROBLEM"
+
+
+def test_not_let_in(server: tuple[str, int]) -> None:
+    """A server that refuses the name is told in its words."""
+    status, found = examine(server[0], "--name", "all")
+    assert status == Exit.NOT_LET_IN
+    assert found["chat"][0] == "PROBLEM"
+    assert "reserved" in found["chat"][1]
+
+
+def test_tls(tmp_path: Path) -> None:
+    """With TLS there is a line about the certificate."""
+    with serving(tmp_path, tls=True) as (host, _):
+        status, found = examine(host, "--tls")
+    assert status == 0
+    assert found["TLS"][0] == "OK"
+    assert "days" in found["TLS"][1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_port_blocked(
+    server: tuple[str, int], dead: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several ports, the one that a firewall blocks is found."""
+    from twisted.internet import reactor
+
+    host, udp = server
+    fetch = fetch_module.fetch
+
+    def through_a_firewall(reactor: Any, address: tuple[str, int], *rest: Any, **more: Any) -> Any:
+        way = (address[0], dead) if address[1] == udp + 1 else address
+        return fetch(reactor, way, *rest, **more)
+
+    options = arguments().parse_args(["doctor", host])
+    apply_settings(options, Settings())
+    with mock.patch.object(fetch_module, "fetch", through_a_firewall):
+        status = await doctor_module.doctor(reactor, options)
+    found = read(capsys.readouterr().out)
+    assert status is Exit.NO_UDP
+    assert found["UDP"][0] == "PROBLEM"
+    assert f"2 of 3 ports answer; nothing comes back from UDP port {udp + 1}." in found["UDP"][1]
+    assert found["rate"][0] == "OK"
