@@ -1,8 +1,8 @@
 """Three questions that one long file does not answer: ``python benchmarks/rows.py``.
 
 ``small``   a file of 64 KB over a round trip of 200 ms: how long from asking for it until it is
-            there? Ours from typing /download into a console that has joined (which pauses half way
-            and is told to go on at once); ours and the peers also from nothing, connection and all.
+            there? Ours from typing /get into a console that has joined; ours and the peers also
+            from nothing, connection and all.
 ``crowd``   100 downloads at once from one of our servers: how much do all get together beside one
             alone, and how evenly? Clients are loaded and waiting when they are let go together.
 ``memory``  how much a transfer adds on each side, for a small and a large file.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import time
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def _small_row(name: str, times: list[float | None], remark: str = "") -> list[s
 
 
 def typed(sample: Sample, folder: Path) -> float | None:
-    """Seconds from typing /download in a console that has joined until the file is there."""
+    """Seconds from typing /get in a console that has joined until the file is there."""
     with emulated(FAR, folder, 120) as network:
         case = Case(sample, network, folder)
         case.received.parent.mkdir()
@@ -97,17 +96,12 @@ def typed(sample: Sample, folder: Path) -> float | None:
 def _type(console: Process, case: Case) -> float | None:
     assert console.typed is not None
     begun = time.monotonic()
-    console.typed.write(f"/download {case.sample.path.name} {case.received}\n".encode())
+    console.typed.write(f"/get {case.sample.path.name} {case.received}\n".encode())
     console.typed.flush()
-    told = False
     while size_of(case.received) < case.sample.size:
         if time.monotonic() > begun + 20 or console.ended():
             say(f"no file: {console.last_words()}")
             return None
-        if not told and re.search(rb"/proceed", console.log.read_bytes()):
-            told = True
-            console.typed.write(b"/proceed\n")
-            console.typed.flush()
         time.sleep(0.001)
     seconds = time.monotonic() - begun
     return seconds if sha256(case.received) == case.sample.digest else None

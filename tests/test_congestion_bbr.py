@@ -259,7 +259,7 @@ class DraftTests(SynchronousTestCase):
         self.assertLess(path.bdp(), PACKET)
         run = Run(path)
         run.until(State.CRUISE, 60.0)
-        self.assertTrue(MIN_WINDOW_PACKETS * PACKET <= run.bbr.window <= 16 * PACKET)
+        self.assertTrue(MIN_WINDOW_PACKETS * PACKET <= run.bbr.window <= 18 * PACKET)
         self.assertApproximates(run.bbr.pacing_rate, path.rate, 0.1 * path.rate)
         began = path.now
         run.on(10.0)

@@ -7,11 +7,12 @@ import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt.congestion import INITIAL_WINDOW_PACKETS, QUANTUM_MAX_BYTES
+from chatbox.rdt.congestion import QUANTUM_MAX_BYTES
 from chatbox.rdt.congestion.cubic import (
     BETA,
     CONSERVATIVE_ROUNDS,
     CUBIC_C,
+    INITIAL_WINDOW_PACKETS,
     MIN_WINDOW_PACKETS,
     PACING_GAIN,
     SLOW_START_PACING_GAIN,

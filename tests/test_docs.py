@@ -56,6 +56,7 @@ UNSEEN = {
     "outbox.MAX_OWN_BYTES",
     "path.DAMAGED",
     "path.FEWEST_PACKETS",
+    "path.FIRST_SPAN",
     "path.WATCHED_PACKETS",
     "recovery.MAX_LOST_KEPT",
     "seal.MAX_SIZES",

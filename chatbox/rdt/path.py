@@ -7,6 +7,8 @@ when the path does.
 
 from __future__ import annotations
 
+import math
+
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
@@ -25,6 +27,12 @@ MIN_ACK_DELAY = 0.001
 MAX_ACK_DELAY = 0.025
 """Seconds (RFC 9000 section 18.2, max_ack_delay)."""
 
+
+FIRST_SPAN = 0.5
+"""
+Round trips over which the first flight is spread, if the client told how long one is: slow enough
+for the queue of a home router, soon enough for a small file to be there half a round trip later.
+"""
 
 WATCHED_PACKETS = 200
 """
@@ -47,6 +55,7 @@ class Path:
 
     __slots__ = (
         "_damaged",
+        "_first_rate",
         "_limit",
         "_pacer",
         "_pmtu",
@@ -69,6 +78,7 @@ class Path:
         self.bytes_sent = 0
         self.joined = True
         """Whether trains may be handed to the kernel whole."""
+        self._first_rate = math.inf
         self._watched = 0
         self._damaged = 0
         self._pacer = Pacer(self.datagram, now)
@@ -94,6 +104,7 @@ class Path:
 
     def expect_rtt(self, rtt: float) -> None:
         """Begin with a round trip that was measured elsewhere on the same way."""
+        self._first_rate = self.recovery.controller.window / (rtt * FIRST_SPAN)
         self.recovery.rtt.smoothed = rtt
         self.recovery.rtt.variation = rtt / 2
 
@@ -160,6 +171,8 @@ class Path:
         """
         recovery = self.recovery
         rate = min(recovery.controller.pacing_rate, rate_limit)
+        if recovery.rtt.latest is None:
+            rate = min(rate, self._first_rate)
         self._pacer.set_rate(rate, self.datagram, now)
         size = max(MIN_ACK_BYTES, min(recovery.controller.window // 8, MAX_ACK_BYTES))
         delay = max(MIN_ACK_DELAY, min(recovery.rtt.smoothed / 4, MAX_ACK_DELAY))

@@ -19,11 +19,11 @@ from typing import Protocol
 from chatbox.rdt.rate import RateSample
 from chatbox.rdt.rtt import RttEstimator
 
-INITIAL_WINDOW_PACKETS = 32
+INITIAL_WINDOW_PACKETS = 58
 """
 The window before anything is known, in packets. RFC 6928 says ten, for bursts that nothing paces.
-Thirty-two let a file of 64 KB pass in two flights, which on a long path is what a person waits for,
-and fit the queue of any router that carries video; what goes beyond the first flight is paced.
+Fifty-eight let a file of 64 KB pass in one flight, which on a long path is what a person waits for.
+That flight is paced by the round trip that the chat has measured (`chatbox.rdt.path.FIRST_SPAN`).
 """
 
 QUANTUM_SECONDS = 0.001

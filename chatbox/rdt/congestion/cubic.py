@@ -39,7 +39,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from chatbox.rdt.congestion import INITIAL_WINDOW_PACKETS, Acked, Lost, train_size
+from chatbox.rdt.congestion import Acked, Lost, train_size
 from chatbox.rdt.rtt import RttEstimator
 
 CUBIC_C = 0.4
@@ -55,6 +55,10 @@ Segments per round trip by which Reno with our BETA must grow to be as fast as R
 
 MAX_GROWTH = 1.5
 """The window may not aim at more than this times itself within one round trip (section 4.2)."""
+
+INITIAL_WINDOW_PACKETS = 32
+"""Fewer than BBR's: slow start doubles them whatever the first flight met, and HyStart++ finds the
+queue that it looks for only if that flight has not made one."""
 
 MIN_WINDOW_PACKETS = 2
 """The floor of window and threshold (section 4.6; RFC 9002 section 7.2, kMinimumWindow)."""
