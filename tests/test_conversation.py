@@ -8,6 +8,7 @@ import re
 from datetime import timezone
 from unittest import mock
 
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
@@ -15,7 +16,7 @@ from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
 from chatbox.client.download import Beginning, PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
 from chatbox.client.session import MAX_PENDING, State
-from chatbox.client.transfers import TRANSITIONS, Stage, save_path
+from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
@@ -352,6 +353,133 @@ class DownloadTests(ConversationTestCase):
         self.assertEqual(set(TRANSITIONS), set(Stage))
         for stage, ways in TRANSITIONS.items():
             self.assertEqual(Stage.ENDED in ways, stage is not Stage.ENDED)
+
+
+class ReturningTests(ConversationTestCase):
+    """Downloads that outlive the server that they began with."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.connection.session.survive()
+
+    def end(self, transfer: FakeTransfer, end: End) -> list[Message]:
+        """Let a transfer end; return what is asked of the server then."""
+        transfer.listener(Ended(end, "", None, None))
+        return self.server.requests()
+
+    def cut(self) -> None:
+        """The server says that it restarts, and closes."""
+        self.server.send(Message(text="Back soon.", response="error", error="restarting"))
+        self.server.close()
+
+    def come_back(self) -> list[Message]:
+        """The connection is there again; return what is asked then."""
+        self.server.transport = StringTransport()
+        self.server.connection.makeConnection(self.server.transport)
+        self.server.connection.session.rejoin("192.0.2.1")
+        self.server.connection.flush()
+        (connect,) = self.server.requests()
+        self.server.answer(connect.sequence, "connect_response", text="True", key="token")
+        (missed,) = self.server.requests()
+        self.server.answer(missed.sequence, "history_response", text="0")
+        return self.server.requests()
+
+    def offer_again(self, request: Message) -> None:
+        """Offer the file once more, to somebody who has a part of it."""
+        self.assertEqual((request.request, request.text), ("download", "b.iso"))
+        self.server.offer(request.sequence)
+
+    def test_restart(self) -> None:
+        """One line for the restart, one for the download, which goes on when the server is back."""
+        transfer = self.download()
+        self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
+        self.cut()
+        self.assertEqual(self.read(), ["* The server restarts; back in a moment."])
+        (request,) = self.come_back()
+        self.fetch.resumed_from = 430
+        self.offer_again(request)
+        self.assertEqual(self.read(), ["b.iso goes on, at 43 %."])
+        self.assertIsNot(self.fetch.begun[-1].target, transfer.target)
+        self.assertEqual(self.end(self.fetch.begun[-1], End.DONE), [])
+        self.assertEqual(len(self.conversation.saved), 1)
+
+    def test_end_is_heard_late(self) -> None:
+        """If the server is back by then, it is asked at once."""
+        transfer = self.download()
+        self.cut()
+        self.assertEqual(self.come_back(), [])
+        (request,) = self.end(transfer, End.SERVER_STOPPING)
+        self.offer_again(request)
+
+    def test_silence(self) -> None:
+        """A server that has said nothing before it went is asked as soon as there is one."""
+        transfer = self.download()
+        (request,) = self.end(transfer, End.PEER_SILENT)
+        self.offer_again(request)
+        self.assertEqual(self.read()[0], "b.iso waits: nothing comes from the server any more.")
+        # Nothing at all has come this time: that is not the server's doing.
+        self.assertEqual(self.end(self.fetch.begun[-1], End.PEER_SILENT), [])
+        self.assertIn("blocks UDP", self.read()[-1])
+
+    def test_refused_since_the_server_restarts(self) -> None:
+        """Who asks a moment too late gets the file a moment later."""
+        (request,) = self.enter(f'/download b.iso "{self.folder}/"')
+        self.server.answer(request.sequence, "download_response", text="ERR", error="restarting")
+        self.cut()
+        (request,) = self.come_back()
+        self.offer_again(request)
+        self.assertEqual(len(self.fetch.begun), 1)
+
+    def test_asked_and_not_answered(self) -> None:
+        """The same if the answer did not come any more."""
+        self.enter(f'/download b.iso "{self.folder}/"')
+        self.cut()
+        (request,) = self.come_back()
+        self.offer_again(request)
+
+    def test_cancelled_meanwhile(self) -> None:
+        """Who gives it up while the server is away is not asked again."""
+        self.end(self.download(), End.SERVER_STOPPING)
+        self.cut()
+        self.enter("/cancel")
+        self.assertEqual(self.conversation.downloads, [])
+        self.assertEqual(self.come_back(), [])
+
+    def test_too_often(self) -> None:
+        """There is an end to patience."""
+        transfer = self.download()
+        for _ in range(MAX_RETURNS):
+            self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
+            self.cut()
+            self.offer_again(*self.come_back())
+            transfer = self.fetch.begun[-1]
+            transfer.listener(Opened(1000))
+        self.end(transfer, End.SERVER_STOPPING)
+        self.assertEqual(self.conversation.downloads, [])
+
+    def test_no_way_back(self) -> None:
+        """Without a session that survives, the end of the server is the end of the download."""
+        self.server.connection.session.survives = False
+        self.end(self.download(), End.SERVER_STOPPING)
+        self.assertEqual(self.conversation.downloads, [])
+        self.assertIn("has gone away", self.read()[-1])
+
+    def test_given_up(self) -> None:
+        """When the session gives up, what waited for the server has failed."""
+        self.end(self.download(), End.SERVER_STOPPING)
+        self.cut()
+        self.server.connection.session.give_up()
+        self.server.connection.flush()
+        self.assertEqual(self.conversation.downloads, [])
+        self.assertIs(self.conversation.status, Exit.LOST)
+
+    def test_something_else_is_there(self) -> None:
+        """A file that somebody has put there meanwhile is not written over."""
+        transfer = self.download()
+        with open(os.path.join(self.folder, "b.iso"), "w"):
+            pass
+        self.end(transfer, End.SERVER_STOPPING)
+        self.assertEqual(self.conversation.downloads, [])
 
 
 class LeavingTests(ConversationTestCase):

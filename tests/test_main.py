@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
@@ -32,9 +33,10 @@ from chatbox.client.connection import (
 )
 from chatbox.client.download import PartFile
 from chatbox.client.events import Kind, Offer, Request, UserList
-from chatbox.client.exits import Exit, Stop
+from chatbox.client.exits import Exit, Stop, Stopping
 from chatbox.client.main import arguments
-from chatbox.client.oneshots import Visit, _Errand
+from chatbox.client.oneshots import RETURN_PATIENCE, Visit, _Errand
+from chatbox.client.transfers import Stage
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened
 from tests.helpers.client import FakeFetch, Server
@@ -183,8 +185,50 @@ class ErrandTests(SynchronousTestCase):
         self.assertAlmostEqual(begun.rtt, 0.2)
         begun.listener(Opened(10))
         begun.listener(Ended(End.DONE, "", target.path, bytes(32)))
-        self.assertEqual(self.successResultOf(running).status, Exit.OK)
+        self.successResultOf(running)
+        self.assertEqual(errand.download.status, Exit.OK)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_server_that_goes_away(self) -> None:
+        """The errand waits for it, for a minute, and then says why it ends."""
+        options = Namespace(file="f", pause=False, limit=None, quiet=True)
+        target = PartFile(os.path.abspath(self.mktemp()))
+        clock, fetcher = Clock(), FakeFetch()
+        errand = _Errand(clock, options, target, target.path)
+        offer = Offer(Request(1, Kind.DOWNLOAD, text="f"), 55000, "ticket", 10)
+        refused = Stop(Exit.NO_CONNECTION, "Nobody listens there.")
+        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(refused)), Stop)
+        for _ in range(2):
+            running = Deferred.fromCoroutine(errand.run(offer, fetcher, "example.org"))
+            fetcher.begun[-1].listener(Opened(10))
+            fetcher.begun[-1].listener(Ended(End.SERVER_STOPPING, "", None, None))
+            self.assertNoResult(running)
+            clock.advance(1)
+            self.successResultOf(running)
+            self.assertIs(errand.download.stage, Stage.ASKED)
+            waits = 0
+            while True:
+                waiting = Deferred.fromCoroutine(errand.wait_or_raise(refused))
+                clock.advance(1)
+                if isinstance(waiting.result, Failure):
+                    break
+                waits += 1
+            self.failureResultOf(waiting, Stop)
+            self.assertEqual(waits, RETURN_PATIENCE - 1)
+
+    def test_refusal_that_will_pass(self) -> None:
+        """A server that is about to restart is asked again; one that has no such file is not."""
+        options = Namespace(file="f", pause=False, limit=None, quiet=True)
+        target = PartFile(os.path.abspath(self.mktemp()))
+        clock = Clock()
+        errand = _Errand(clock, options, target, target.path)
+        gone = Stop(Exit.NOT_THERE, "There is no such file.")
+        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(gone)), Stop)
+        passing = Stopping(Exit.LOST, "The server restarts.")
+        waiting = Deferred.fromCoroutine(errand.wait_or_raise(passing))
+        clock.advance(1)
+        self.successResultOf(waiting)
+        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(gone)), Stop)
 
 
 class VisitTests(SynchronousTestCase):

@@ -133,6 +133,17 @@ class SurvivingTests(SurvivingTestCase):
         self.say(13)
         self.assertEqual(self.texts(), ["13"])
 
+    def test_restart(self) -> None:
+        """A server that says that it restarts makes for one quiet event at each end."""
+        self.server.send(Message(text="Back soon.", response="error", error="restarting"))
+        self.assertEqual(self.happened(), [])
+        self.cut()
+        self.assertEqual(self.happened(), [Cut(restarting=True)])
+        self.answer_history(self.let_in(self.reconnect()[0]))
+        self.assertEqual(self.happened(), [Back(restarted=True)])
+        self.cut()
+        self.assertEqual(self.happened(), [Cut()])
+
     def test_cut_again_while_catching_up(self) -> None:
         """What was heard too early is not shown before what was missed."""
         self.say(5)

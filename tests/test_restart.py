@@ -40,7 +40,7 @@ class Supervisor:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
         self.port: int = self.tcp.getsockname()[1]
-        self._options = options or ("--listen", "systemd", "--udp-ports", "systemd")
+        self.options = options or ("--listen", "systemd", "--udp-ports", "systemd")
 
     def start(self) -> Running:
         """Start a server."""
@@ -58,7 +58,7 @@ class Supervisor:
             command = [
                 *(sys.executable, "-c", ACTIVATE, str(len(passed)), *map(str, passed)),
                 *script("twistd"),
-                *("-n", "--pidfile=", "chatbox", *self._options, "--state-dir", "state"),
+                *("-n", "--pidfile=", "chatbox", *self.options, "--state-dir", "state"),
             ]
             return Running(command, cwd=self.folder, pass_fds=passed)
 
@@ -130,6 +130,46 @@ def test_downloads_over_sockets_that_were_passed(supervisor: Supervisor) -> None
             server.stop()
             started = re.search(r"RDT on UDP starting on (\d+)", said(server))
             assert started and int(started[1]) == supervisor.udp.getsockname()[1]
+
+
+def test_people_and_downloads_come_back(tmp_path: Path) -> None:
+    """A console and a download go on by themselves; each is told of it in one line."""
+    supervisor = Supervisor(tmp_path, "--listen", "systemd", "--udp-ports", "systemd")
+    supervisor.options += ("--max-rate", "1MB", "--grace", "0")
+    host = f"127.0.0.1:{supervisor.port}"
+    with ExitStack() as stack:
+        stack.callback(supervisor.close)
+        server = stack.enter_context(supervisor.start())
+        stack.enter_context(Talker(supervisor.port))  # the server is there
+        folder = tmp_path / "mine"
+        folder.mkdir()
+        alice = stack.enter_context(Running([*CLIENT, "join", host, "--name", "alice"], cwd=folder))
+        alice.read_until("You are in")
+        alice.write("before\n/get film.bin one\n")
+        alice.read_until("film.bin: 3.00 MB")
+        get = Running([*CLIENT, "get", host, "film.bin", "-o", "two"], cwd=folder)
+        stack.enter_context(get)
+        for _ in range(2):
+            server.read_until("has begun")
+        server.stop()
+        said(server)
+        alice.write("meanwhile\n")
+        server = stack.enter_context(supervisor.start())
+        alice.read_until("alice: meanwhile")
+        alice.read_until("film.bin is complete")
+        assert get.wait() == 0
+        alice.write("/quit\n")
+        assert alice.wait() == 0
+        server.stop()
+        said(server)
+    film = (tmp_path / "files" / "film.bin").read_bytes()
+    assert (folder / "one").read_bytes() == film
+    assert (folder / "two").read_bytes() == film
+    quiet = [line for line in alice.said if re.search("restart|[Bb]ack|alice (joined|left)", line)]
+    assert quiet == ["* The server restarts; back in a moment.\n"]
+    assert sum("film.bin goes on, at" in line for line in alice.said) <= 1
+    assert sum("alice: before" in line for line in alice.said) == 1
+    assert sum("alice: meanwhile" in line for line in alice.said) == 1
 
 
 def test_by_twisteds_own_description(tmp_path: Path) -> None:

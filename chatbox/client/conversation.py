@@ -40,8 +40,18 @@ from chatbox.client.commands import (
     help_lines,
     parse,
 )
-from chatbox.client.events import EVERYONE, Event, Failed, Kind, Lost, Offer, Request, Said
-from chatbox.client.exits import Exit, exit_for_refusal
+from chatbox.client.events import (
+    EVERYONE,
+    Back,
+    Event,
+    Failed,
+    Kind,
+    Lost,
+    Offer,
+    Request,
+    Said,
+)
+from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
@@ -57,6 +67,9 @@ MAX_DOWNLOADS: Final = 16
 MAX_SAVED: Final = 100
 
 _AWAY: Final = (State.AWAY, State.REJOINING)
+
+# Refusals of a server that is about to go away, or none at all since it has: it may come back.
+_PASSING: Final = STOPPING | {""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +116,13 @@ class Conversation:
         self._lost: Lost | None = None
         self._input_has_ended = False
         self._asked: dict[int, Download] = {}
+        self._waiting: list[Download] = []
+        """Those that will be asked for when the server is back."""
+        self._due: list[Download] = []
+        """Those that will be asked for when there is room for a request."""
+        self._backs = 0
+        self._begun_at: dict[Download, int] = {}
+        """How often the server had been back when a download began."""
         self._host = host
         self._fetch = fetch
         self._flush = flush
@@ -195,7 +215,13 @@ class Conversation:
         """Take an event of the session."""
         match event:
             case Offer(request=request) if request.number in self._asked:
-                self._asked.pop(request.number).begin(event, self._fetch, self._host)
+                download = self._asked.pop(request.number)
+                self._begun_at[download] = self._backs
+                download.begin(event, self._fetch, self._host)
+            case Failed(request=Request(kind=Kind.DOWNLOAD) as request, problem=problem) if (
+                request.number in self._asked and self.session.survives and problem.code in _PASSING
+            ):
+                self._waiting.append(self._asked.pop(request.number))
             case Failed(request=Request(kind=Kind.DOWNLOAD) as request, problem=problem) if (
                 request.number in self._asked
             ):
@@ -210,17 +236,24 @@ class Conversation:
         match event:
             case Lost():
                 self._lose(event)
+            case Back():
+                self._backs += 1
+                self._due += self._waiting
+                self._waiting.clear()
             case Said(sender=sender, recipient=recipient) if recipient != EVERYONE:
                 if sender != self.session.name:
                     self._correspondent = sender
             case _:
                 pass  # nothing to remember
+        self._ask_for_due()
         self._leave_if_done()
 
     def transfer_changed(self) -> None:
         """A download has changed its stage."""
         ended = [one for one in self.downloads if one.stage is Stage.ENDED]
         self.downloads = [one for one in self.downloads if one.stage is not Stage.ENDED]
+        for one in ended:
+            self._begun_at.pop(one, None)
         self.saved.extend((one.name, one.saved_as) for one in ended if one.status is Exit.OK)
         self._leave_if_done()
         self._flush()
@@ -253,9 +286,34 @@ class Conversation:
                 pause_half_way=wanted.pause_half_way,
                 rate_limit=self._rate_limit,
                 hint=self._hints.standing,
+                ask_again=self._ask_again,
             )
             self.downloads.append(download)
             self._asked[self.session.download(wanted.name)] = download
+
+    def _ask_again(self, download: Download, stopping: bool) -> bool:
+        """The server has gone away in the middle of a download: ask for it when it is back.
+
+        It is back already if that has happened since the download began. One that is `stopping` and
+        has not been away yet would only refuse; one that was silent may just be asked.
+        """
+        if self.session.state not in (State.JOINED, *_AWAY) or not self.session.survives:
+            return False
+        was_back = self._begun_at.get(download) != self._backs
+        if was_back or (self.session.state is State.JOINED and not stopping):
+            self._due.append(download)
+            self._ask_for_due()
+            self._flush()
+        else:
+            self._waiting.append(download)
+        return True
+
+    def _ask_for_due(self) -> None:
+        while self._due and self.session.state is State.JOINED and not self.session.is_full:
+            download = self._due.pop(0)
+            if download.stage is Stage.ASKED:  # else it was given up meanwhile
+                download.ask()
+                self._asked[self.session.download(download.name)] = download
 
     def _show_downloads(self) -> None:
         """Say how far each is, and where the others are."""
@@ -301,9 +359,11 @@ class Conversation:
         if lost.expected:
             self.status = Exit.OK
             return
-        for download in self._asked.values():
+        for download in (*self._asked.values(), *self._waiting, *self._due):
             download.refuse("the connection was lost before the server answered.", Exit.LOST)
         self._asked.clear()
+        self._waiting.clear()
+        self._due.clear()
         if self.downloads:
             self._tell(self._hints.lost)
 

@@ -223,6 +223,14 @@ class PartFile:
             self._end = end
             self._changed.notify()
 
+    def again(self) -> PartFile:
+        """
+        The same once more, for the next attempt.
+
+        :raises OSError: as when it was made.
+        """
+        return PartFile(self.path, overwrite=self._overwrite)
+
     # ---- beginning
 
     def _open_part(self) -> int:

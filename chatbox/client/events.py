@@ -215,10 +215,16 @@ class Lost:
 class Cut:
     """The connection is gone, and the session waits for another one."""
 
+    restarting: bool = False
+    """Whether the server has announced that it restarts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Back:
     """There is a connection again, what was missed has been handed out, nothing is said twice."""
+
+    restarted: bool = False
+    """Whether the server had announced that it restarts, so that nobody need be told."""
 
 
 Event = (

@@ -11,7 +11,7 @@ from chatbox.errors import ChatboxError
 if TYPE_CHECKING:
     from chatbox.rdt.ends import End
 
-__all__ = ["Exit", "Stop", "exit_for_end", "exit_for_refusal"]
+__all__ = ["STOPPING", "Exit", "Stop", "Stopping", "exit_for_end", "exit_for_refusal"]
 
 
 class Exit(IntEnum):
@@ -55,6 +55,10 @@ class Stop(ChatboxError):
         self.sentence = sentence
 
 
+class Stopping(Stop):
+    """The server refuses because it is about to go away; it may be back soon."""
+
+
 # By the name of the end, so that this does not load the transfer's code for a mere `chatbox who`.
 _FOR_END: Final[Mapping[str, Exit]] = {
     "DONE": Exit.OK,
@@ -74,6 +78,9 @@ _FOR_END: Final[Mapping[str, Exit]] = {
 # The refusals that mean "that does not exist"; every other one is plain REFUSED.
 _NOT_THERE: Final = frozenset({"no-such-file", "no-such-user"})
 
+STOPPING: Final = frozenset({"restarting", "server-stopping"})
+"""Refusals of a server that is about to go away."""
+
 
 def exit_for_end(end: End, *, was_heard: bool) -> Exit:
     """The exit status that tells how a transfer ended; `was_heard` if the server ever answered."""
@@ -84,4 +91,6 @@ def exit_for_end(end: End, *, was_heard: bool) -> Exit:
 
 def exit_for_refusal(code: str) -> Exit:
     """The exit status for a refused request with the error code `code`."""
+    if code in STOPPING:
+        return Exit.LOST
     return Exit.NOT_THERE if code in _NOT_THERE else Exit.REFUSED

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.task import deferLater
 
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
@@ -44,7 +45,7 @@ from chatbox.client.events import (
     Succeeded,
     UserList,
 )
-from chatbox.client.exits import Exit, Stop, exit_for_refusal
+from chatbox.client.exits import STOPPING, Exit, Stop, Stopping, exit_for_refusal
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
@@ -54,6 +55,12 @@ if TYPE_CHECKING:
     from chatbox.client.download import PartFile
 
 __all__ = ["Visit", "files", "get", "history", "say", "visit", "who"]
+
+RETURN_PATIENCE: Final = 60.0
+"""Seconds for a server to be back, when it went away in the middle of a download."""
+
+RETURN_DELAY: Final = 1.0
+"""Seconds between two attempts."""
 
 Answer = TypeVar("Answer", Succeeded, UserList, FileList, HistoryPage, Offer)
 
@@ -77,7 +84,8 @@ class Visit:
         event = await self._next_event(ANSWER_TIMEOUT)
         if isinstance(event, Failed):
             code = event.problem.code
-            raise Stop(exit_for_refusal(code), words.explain(event.problem))
+            kind_of_stop = Stopping if code in STOPPING else Stop
+            raise kind_of_stop(exit_for_refusal(code), words.explain(event.problem))
         if not isinstance(event, kind):
             raise Stop(Exit.LOST, "The connection to the server was lost before it answered.")
         return event
@@ -191,14 +199,20 @@ async def get(reactor: Any, options: Namespace) -> Exit:
             Exit.CANNOT_SAVE,
             f"{words.os_error_text(problem)} Use -o to save it elsewhere, or --overwrite.",
         ) from None
-    async with visit(reactor, options) as visitor:
-        errand = _Errand(reactor, options, target, path)
-        offer = await visitor.ask(Offer, visitor.session.download(options.file))
-        fetcher = Fetcher(reactor, visitor.peer, options.udp_via)
+    errand = _Errand(reactor, options, target, path)
+    download = errand.download
+    while download.stage is not Stage.ENDED:
         try:
-            download = await errand.run(offer, fetcher, visitor.peer)
-        finally:
-            await fetcher.tell_ends()
+            async with visit(reactor, options) as visitor:
+                download.ask()
+                offer = await visitor.ask(Offer, visitor.session.download(options.file))
+                fetcher = Fetcher(reactor, visitor.peer, options.udp_via)
+                try:
+                    await errand.run(offer, fetcher, visitor.peer)
+                finally:
+                    await fetcher.tell_ends()
+        except Stop as problem:
+            await errand.wait_or_raise(problem)
     if download.status is Exit.OK and download.ended is not None and download.ended.digest:
         print(f"{download.ended.digest.hex()}  {printable(download.ended.path or path)}")
     return Exit.FAILED if download.status is None else download.status
@@ -215,7 +229,8 @@ class _Errand:
         self._last_line = ""
         self._screen = Screen(_write_error, terminal=is_terminal(2), columns=lambda: columns_of(2))
         self._ticker = Ticker(reactor, self._screen, self._running)
-        self._download = Download(
+        self._away_since: float | None = None
+        self.download = Download(
             options.file,
             target,
             path,
@@ -225,26 +240,49 @@ class _Errand:
             pause_half_way=options.pause,
             rate_limit=options.limit,
             hint="Press Enter to let it go on, or type c and Enter to give it up.",
+            ask_again=self._server_has_gone,
         )
 
-    async def run(self, offer: Offer, fetcher: Fetch, host: str) -> Download:
-        """Fetch it, to the good or bad end."""
-        self._download.begin(offer, fetcher, host)
+    async def run(self, offer: Offer, fetcher: Fetch, host: str) -> None:
+        """Fetch it, to the good or bad end, or until the server goes away."""
+        self._done = Deferred()
+        self._away_since = None
+        self.download.begin(offer, fetcher, host)
         try:
             await self._done
         except CancelledError:
-            self._download.interrupt()
+            self.download.interrupt()
             raise
         finally:
             self._ticker.stop()
             self._screen.clear()
-        if self._quiet and self._download.status is not Exit.OK:
+        if self.download.stage is Stage.ASKED:
+            self._tell(f"The server has gone away; trying again for {RETURN_PATIENCE:.0f} s.")
+            self._away_since = self._reactor.seconds()
+            await deferLater(self._reactor, RETURN_DELAY, lambda: None)
+        elif self._quiet and self.download.status is not Exit.OK:
             self._screen.line(self._last_line)
-        return self._download
+
+    async def wait_or_raise(self, problem: Stop) -> None:
+        """There was no offer. Wait before the next attempt, if the server may be back soon."""
+        now = self._reactor.seconds()
+        if self._away_since is None:
+            if not isinstance(problem, Stopping):
+                raise problem
+            self._tell(f"{problem.sentence} Trying again for {RETURN_PATIENCE:.0f} s.")
+            self._away_since = now
+        elif problem.status not in (Exit.LOST, Exit.NO_CONNECTION):
+            raise problem
+        if not 0 <= now - self._away_since < RETURN_PATIENCE:
+            raise problem
+        await deferLater(self._reactor, RETURN_DELAY, lambda: None)
+
+    def _server_has_gone(self, _: Download, stopping: bool) -> bool:
+        return True
 
     def _running(self) -> list[Download]:
-        is_shown = self._download.stage is not Stage.ENDED and not self._quiet
-        return [self._download] if is_shown else []
+        is_shown = self.download.stage is not Stage.ENDED and not self._quiet
+        return [self.download] if is_shown else []
 
     def _tell(self, line: str) -> None:
         self._last_line = line
@@ -253,9 +291,9 @@ class _Errand:
 
     def _changed(self) -> None:
         self._ticker.update()
-        if self._download.stage is Stage.ENDED and not self._done.called:
+        if self.download.stage in (Stage.ENDED, Stage.ASKED) and not self._done.called:
             self._done.callback(None)
-        elif self._download.stage in (Stage.PAUSED, Stage.HALF_WAY) and not self._asked:
+        elif self.download.stage in (Stage.PAUSED, Stage.HALF_WAY) and not self._asked:
             self._asked = True
             # A thread, since standard input may be a file, a terminal or nothing; a daemon, since
             # it may wait for a line that never comes.
@@ -268,10 +306,10 @@ class _Errand:
     def _act_on_wish(self, line: str) -> None:
         self._asked = False
         if not line:
-            self._download.go_on_alone()
+            self.download.go_on_alone()
         else:
             is_no = line.strip().casefold().startswith("c")
-            self._download.steer(Steering.CANCEL if is_no else Steering.PROCEED)
+            self.download.steer(Steering.CANCEL if is_no else Steering.PROCEED)
 
 
 def _write_error(text: str) -> None:

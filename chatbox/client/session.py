@@ -144,6 +144,8 @@ class ClientSession:
         """Whether the session waits for another connection when one is cut."""
         self.ignored = 0
         """How many lines made no sense."""
+        self._restarting = False
+        """Whether the server has said that it restarts."""
         self._pending: dict[int, Request] = {}
         self._last_number = 0
         self._held: deque[tuple[int, Said | Presence | Gap]] = deque()
@@ -308,7 +310,7 @@ class ClientSession:
         """Wait for another connection. Only messages are worth keeping until then."""
         if self.state is State.JOINED:
             self._release()
-            self._events.append(Cut())
+            self._events.append(Cut(self._restarting))
         self._held.clear()  # what came before all that was missed will be asked for again
         self._move(Cause.CUT)
         self._outgoing.clear()
@@ -342,7 +344,8 @@ class ClientSession:
             message = Message(recipient=request.recipient, text=request.text)
             line = replace(message, request=request.kind.wire, sequence=request.number)
             self._outgoing.append(wire.format_line(line))
-        self._events.append(Back())
+        self._events.append(Back(self._restarting))
+        self._restarting = False
 
     def _receive_line(self, line: bytes) -> None:
         """Take one line of the server."""
@@ -408,6 +411,9 @@ class ClientSession:
         problem = answers.problem(message)
         if problem.code == Code.REPLACED:
             self.survives = False  # else the two connections would replace each other for ever
+        if problem.code == Code.RESTARTING and message.sequence is None and self.survives:
+            self._restarting = True  # and no more need be said
+            return
         request = self._pending.pop(message.sequence or 0, None)
         if self.state is State.JOINING and (request is None or request.kind is Kind.CONNECT):
             request = request or self._take(Kind.CONNECT, None)

@@ -73,6 +73,11 @@ class Fetch(Protocol):
         Raises RemoteError if the offer makes no sense, OSError if no socket can be had."""
 
 
+MAX_RETURNS: Final = 20
+"""How often one download goes on after the server went away. One that does so more often has more
+wrong with it than patience can cure."""
+
+
 class Stage(Enum):
     """How far a download is."""
 
@@ -84,7 +89,8 @@ class Stage(Enum):
     ENDED = "ended"
 
 
-_LIVE: Final = frozenset({Stage.RUNNING, Stage.PAUSED, Stage.HALF_WAY, Stage.ENDED})
+# ASKED again, when the server has gone away and is expected back.
+_LIVE: Final = frozenset({Stage.RUNNING, Stage.PAUSED, Stage.HALF_WAY, Stage.ASKED, Stage.ENDED})
 TRANSITIONS: Final[Mapping[Stage, frozenset[Stage]]] = {
     Stage.ASKED: frozenset({Stage.OPENING, Stage.ENDED}),
     Stage.OPENING: _LIVE,
@@ -100,7 +106,9 @@ class Download:
 
     Made when the file is asked for. `tell` takes lines for the person. `changed` is called after
     every change of `stage`. `clock` gives seconds, to say how long it took. `rate_limit` is in
-    bytes per second.
+    bytes per second. `ask_again` is called when the transfer has ended because the server went
+    away, with whether it has said so: it asks for the file as soon as that can be, or says that it
+    will not.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class Download:
         pause_half_way: bool = True,
         rate_limit: int | None = None,
         hint: str,
+        ask_again: Callable[[Download, bool], bool] | None = None,
     ) -> None:
         self.name = name
         self.path = path
@@ -132,17 +141,25 @@ class Download:
         self._pause_half_way = pause_half_way
         self._rate_limit = rate_limit
         self._hint = hint
+        self._ask_again = ask_again
+        self._returns = 0
         self._transfer: Transfer | None = None
         self._server = ""
-        self._started_at = clock()
+        self._asked_at = clock()
+        self._started_at = 0.0
+
+    def ask(self) -> None:
+        """The server is asked for it only now, or once more."""
+        self._asked_at = self._clock()
 
     def begin(self, offer: Offer, fetch: Fetch, host: str) -> None:
         """The server has given a ticket: fetch the file from `host`."""
         if self.stage is not Stage.ASKED:
             return  # given up meanwhile; the ticket expires by itself
         self._server = f"UDP port {offer.port} of {printable(host)}"
-        asked_at, self._started_at = self._started_at, self._clock()
-        waited = self._started_at - asked_at
+        waited = self._clock() - self._asked_at
+        if not self._returns:
+            self._started_at = self._clock()
         self._target.expect(offer.mtime_ms, offer.digest)
         try:
             self._transfer = fetch(
@@ -163,7 +180,13 @@ class Download:
             found = words.beginning_text(
                 self._target.beginning, self._target.resumed_from, offer.size
             )
-            self._say(f"{self._shown}: {what}{found}")
+            if not self._returns:
+                self._say(f"{self._shown}: {what}{found}")
+            elif self._target.resumed_from and offer.size:
+                at = self._target.resumed_from * 100 // offer.size
+                self._say(f"{self._shown} goes on, at {at} %.")
+            else:
+                self._say(f"{self._shown} begins again{found}")
             if self.stage is Stage.ASKED:
                 self._become(Stage.OPENING)
 
@@ -281,6 +304,8 @@ class Download:
 
     def _end(self, ended: Ended) -> None:
         """The transfer is over, one way or the other."""
+        if self._may_return(ended):
+            return
         self.ended = ended
         self.status = exit_for_end(ended.end, was_heard=self.stage is not Stage.OPENING)
         silent_server = self._server if self.stage is Stage.OPENING else None
@@ -288,6 +313,26 @@ class Download:
         if ended.end.name != "INTERRUPTED":
             self._say(words.ended_text(self.name, self.path, ended, seconds, silent_server))
         self._become(Stage.ENDED)
+
+    def _may_return(self, ended: Ended) -> bool:
+        """See whether the server went away, and can be asked again; if so, be ready for that."""
+        silent = ended.end.name == "PEER_SILENT" and self.stage is not Stage.OPENING
+        if self._ask_again is None or not (silent or ended.end.name == "SERVER_STOPPING"):
+            return False
+        if self._returns >= MAX_RETURNS:
+            return False
+        try:
+            self._target = self._target.again()
+        except OSError:  # somebody has put something else in its place
+            return False
+        self._returns += 1
+        self._transfer = None
+        if silent:
+            self._say(f"{self._shown} waits: nothing comes from the server any more.")
+        self._become(Stage.ASKED)
+        if not self._ask_again(self, not silent):
+            self.refuse("the server has gone away.", Exit.LOST)
+        return True
 
 
 def save_path(name: str, save_as: str | None) -> str:

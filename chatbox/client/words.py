@@ -103,8 +103,12 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
             return [f"{_refused(request)}{explain(problem)}"]
         case Gap():
             return ["* Some messages are missing here: the server no longer has them."]
+        case Cut(restarting=True):
+            return ["* The server restarts; back in a moment."]
         case Cut():
             return ["* The connection is cut; coming back..."]
+        case Back(restarted=True):
+            return []
         case Back():
             return ["* Back again."]
         case Garbled(detail=detail):

@@ -99,6 +99,8 @@ class FakeFetch:
     def __init__(self) -> None:
         self.begun: list[FakeTransfer] = []
         self.error: Exception | None = None
+        self.resumed_from = 0
+        """Bytes that a target is said to have already."""
 
     def __call__(
         self,
@@ -113,5 +115,7 @@ class FakeFetch:
         """Begin one."""
         if self.error is not None:
             raise self.error
+        if self.resumed_from:
+            target.resumed_from = self.resumed_from
         self.begun.append(FakeTransfer(offer, target, listener, pause_half_way, rate_limit, rtt))
         return self.begun[-1]
