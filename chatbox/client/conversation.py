@@ -102,9 +102,11 @@ class Conversation:
         folder: str = "",
         rate_limit: int | None = None,
         open_file: Callable[[str], None] | None = None,
+        tell_progress: Callable[[str], None] | None = None,
     ) -> None:
         """`folder` is where files go that a person gives no place; empty for the current one.
-        `rate_limit` holds for each download, in bytes per second.
+        `rate_limit` holds for each download, in bytes per second. `tell_progress` takes what the
+        downloads say, where they have a place of their own.
         """
         self.session = session
         self.downloads: list[Download] = []
@@ -134,6 +136,7 @@ class Conversation:
         self._folder = folder
         self._rate_limit = rate_limit
         self._open_file = open_file
+        self._tell_progress = tell_progress or tell
         self._correspondent = ""  # who has last written to us privately
 
     # What the person does
@@ -280,7 +283,7 @@ class Conversation:
                 wanted.name,
                 target,
                 path,
-                tell=self._tell,
+                tell=self._tell_progress,
                 changed=self.transfer_changed,
                 clock=self._clock,
                 pause_half_way=wanted.pause_half_way,

@@ -134,6 +134,8 @@ class Download:
         """How it ended, as an exit status; None before."""
         self.ended: Ended | None = None
         """How the transfer ended; None before, and for good if there never was one."""
+        self.last_words = ""
+        """The last line that was told about it."""
         self._target = target
         self._tell = tell
         self._changed = changed
@@ -258,6 +260,7 @@ class Download:
         return printable(self.name)
 
     def _say(self, line: str) -> None:
+        self.last_words = line
         self._tell(line)
 
     def _become(self, stage: Stage) -> None:
