@@ -1,0 +1,449 @@
+"""What the window shows of one room, and what its buttons do: everything but the widgets.
+
+This stands where the console's screen stands, above the same `Conversation`. Where the console
+prints a line, the window has a place for the thing itself, so events that have a place (messages,
+people, files) are taken here as values, and only the rest is told in words by the conversation.
+
+Nothing is drawn when it happens. What has changed is noted in `changed`, and `on_change` is called
+once; the window then draws, a frame later, whatever has changed until then. A thousand messages in
+one turn of the reactor cost one look, and what the window draws at a time is its own choice.
+
+A message that was sent and not yet answered is pending: it shows below all others, and moves to its
+place in the common order when the server sends it back. One that fails stays where it failed, with
+the reason and its text, so that it can be sent again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from enum import Enum, Flag, auto
+from typing import Final
+
+from chatbox.chat.wire import check_text
+from chatbox.client import words
+from chatbox.client.commands import FetchFile, Say, ShowFiles, ShowOnline
+from chatbox.client.conversation import Conversation, Hints
+from chatbox.client.events import (
+    EVERYONE,
+    Back,
+    Cut,
+    Event,
+    Failed,
+    FileList,
+    HistoryPage,
+    Joined,
+    Kind,
+    Listed,
+    Lost,
+    Presence,
+    Problem,
+    Request,
+    Said,
+    Succeeded,
+    UserList,
+)
+from chatbox.client.gui.downloads import STANDING, Rows
+from chatbox.client.session import ClientSession, State
+from chatbox.client.transfers import Fetch
+from chatbox.errors import RemoteError
+from chatbox.text import printable
+
+__all__ = ["MAX_SHOWN", "Draft", "Entry", "Link", "Look", "Part", "Pending", "Room"]
+
+MAX_SHOWN: Final = 10_000
+"""Messages that can be scrolled back to; more than a day of a busy room, some ten megabytes in Tk.
+What waits to be drawn has the same bound, since the window would drop the rest at once."""
+
+HISTORY_AT_JOIN: Final = 100
+"""Messages of before that are shown to somebody who comes: a few screens."""
+
+SAME_BREATH_MS: Final = 5 * 60_000
+"""What somebody says within this time of their last words needs no heading of its own."""
+
+HINTS: Final = Hints(
+    standing=STANDING,
+    elsewhere="Choose another place or name under “Save as”.",
+    lost="The download goes on as long as this window is open.",
+)
+
+
+class Part(Flag):
+    """A part of the window that may have changed."""
+
+    NOTHING = 0
+    MESSAGES = auto()
+    PENDING = auto()
+    ONLINE = auto()
+    FILES = auto()
+    LINK = auto()
+
+
+class Look(Enum):
+    """What kind of entry it is, which is how it looks."""
+
+    SAID = "said"
+    PRIVATE = "private"
+    NOTICE = "notice"
+    FAILED = "failed"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a person wanted to say."""
+
+    text: str
+    to: str = ""
+    """Blank for everyone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in the middle of the window. All texts are safe to show."""
+
+    look: Look
+    text: str
+    who: str = ""
+    """Who said it, as in the list of who is online; blank where nobody did."""
+    heading: str = ""
+    """Whose words follow, such as "bob" or "bob to you"; blank if it is clear from above."""
+    at: str = ""
+    """The time of day."""
+    mine: bool = False
+    """Whether we said it."""
+    draft: Draft | None = None
+    """Of what failed: what to send again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A message that the server has not answered."""
+
+    text: str
+    to: str
+    """Whom it is for, as it is shown; blank for everyone."""
+
+
+class Link(Enum):
+    """How the window stands with the server; the value says it."""
+
+    CONNECTED = "Connected"
+    RECONNECTING = "Connection cut. Coming back by itself…"
+    LEAVING = "Saying goodbye…"
+    LOST = "Not connected"
+
+
+_LINKS: Final = {
+    State.FRESH: Link.LOST,
+    State.JOINING: Link.RECONNECTING,
+    State.JOINED: Link.CONNECTED,
+    State.AWAY: Link.RECONNECTING,
+    State.REJOINING: Link.RECONNECTING,
+    State.LEAVING: Link.LEAVING,
+    State.ENDED: Link.LOST,
+}
+
+
+class Room:
+    """One person's view of one room, from having joined to the end of the connection."""
+
+    def __init__(
+        self,
+        session: ClientSession,
+        *,
+        host: str,
+        fetch: Fetch,
+        flush: Callable[[], None],
+        clock: Callable[[], float],
+        rows: Rows,
+        folder: str = "",
+        rate_limit: int | None = None,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self.changed = Part.NOTHING
+        """What has changed since the window last looked; it sets this back."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when there is something to look at that was not there before."""
+        self.entries: deque[Entry] = deque(maxlen=MAX_SHOWN)
+        """What the window has yet to draw; it takes them out, oldest first."""
+        self.online: list[str] = []
+        self.files: list[Listed] = []
+        self.unread = 0
+        """Messages of others since the window was last looked at."""
+        self.watched = True
+        """Whether a person has the window before them."""
+        self.goodbye = False
+        """Whether the connection ended because we said goodbye."""
+        self._session = session
+        self._rows = rows
+        self._folder = folder
+        self._zone = zone
+        self._flush = flush
+        self._clock = clock
+        self._echoed: set[int] = set()
+        self._last: Said | None = None
+        self._day = ""
+        self._conversation = Conversation(
+            session,
+            host=host,
+            fetch=fetch,
+            flush=flush,
+            tell=self.notice,
+            changed=self._follow_downloads,
+            clock=clock,
+            zone=zone,
+            hints=HINTS,
+            rate_limit=rate_limit,
+            tell_progress=lambda _: None,  # the rows say it
+        )
+
+    @property
+    def me(self) -> str:
+        """What we are called."""
+        return self._session.name
+
+    @property
+    def link(self) -> Link:
+        """How we stand with the server."""
+        return _LINKS[self._session.state]
+
+    @property
+    def pending(self) -> list[Pending]:
+        """What was sent and not answered, oldest first."""
+        return [
+            Pending(printable(one.text, keep_newlines=True), _shown_recipient(one.recipient))
+            for one in self._session.pending
+            if one.kind is Kind.SAY and one.number not in self._echoed
+        ]
+
+    # What the person does
+
+    def send(self, text: str, to: str = "") -> bool:
+        """Say `text` to everyone, or to `to` if that is not blank. False if it was not taken."""
+        text, to = _sendable(text).strip("\n"), _sendable(to).strip()
+        if not text.strip():
+            return False
+        try:
+            check_text(text)
+        except RemoteError as error:
+            self._add_failed(text, to, words.explain(Problem(error.code, error.detail)))
+            return True
+        before = len(self._session.pending)
+        self._conversation.act(Say(text, to or EVERYONE))
+        self._note(Part.PENDING)
+        return len(self._session.pending) > before
+
+    def show_online(self) -> None:
+        """Ask who is here."""
+        self._conversation.act(ShowOnline())
+
+    def show_files(self) -> None:
+        """Ask what the server has to download."""
+        self._conversation.act(ShowFiles())
+
+    def refresh(self) -> None:
+        """Update the screen: ask for everything that is a list."""
+        self.show_online()
+        self.show_files()
+
+    def suggest_path(self, name: str) -> str:
+        """Where the file called `name` could be saved without being in the way of another."""
+        base = name.replace("/", "_").replace("\\", "_").replace("\0", "_").lstrip(".") or "file"
+        stem, ending = os.path.splitext(base)
+        path, count = os.path.join(self._folder, base), 1
+        while os.path.lexists(path):
+            count += 1
+            path = os.path.join(self._folder, f"{stem} ({count}){ending}")
+        return path
+
+    def download(self, name: str, save_as: str = "") -> None:
+        """Fetch the file called `name`, and save it as `save_as` if that is not blank."""
+        name, save_as = _sendable(name), save_as.strip()
+        if not name.strip():
+            self.notice("Which file? Choose one in the list, or type its name.")
+            return
+        self._conversation.act(FetchFile(name, save_as or self.suggest_path(name)))
+        self._follow_downloads()
+
+    def logout(self) -> None:
+        """Say goodbye. Downloads do not need the connection, and go on."""
+        if self._session.state is State.JOINED:
+            self._session.leave()
+        elif self.link is Link.RECONNECTING:
+            self._session.give_up()
+        self._flush()
+        self._note(Part.LINK)
+
+    def watch(self, watched: bool) -> None:
+        """A person has turned to the window, or away from it."""
+        self.watched = watched
+        if watched and self.unread:
+            self.unread = 0
+            self._note(Part.LINK)
+
+    def take_changes(self) -> Part:
+        """What has changed since this was last called."""
+        changed, self.changed = self.changed, Part.NOTHING
+        return changed
+
+    # What happens
+
+    def handle(self, event: Event) -> None:
+        """Take an event of the session."""
+        match event:
+            case Joined(name=name):
+                self.notice(f"You are in, as {printable(name)}.")
+                self._session.ask_history(HISTORY_AT_JOIN)
+                self.refresh()
+                self._note(Part.LINK)
+            case HistoryPage(said=said):
+                for one in said:
+                    self._add_said(one)
+            case Said():
+                self._hear(event)
+            case Presence():
+                self._come_or_go(event)
+            case UserList(names=names):
+                self.online = list(names)
+                self._note(Part.ONLINE)
+            case FileList(files=files):
+                self.files = list(files)
+                self._note(Part.FILES)
+            case Succeeded(request=Request(kind=Kind.SAY) as request, at=at):
+                self._echoed.discard(request.number)
+                # What everybody hears we hear, too; of what is private there is only this answer.
+                if request.recipient not in (EVERYONE, self.me):
+                    now = int(self._clock() * 1000)
+                    self._add_said(Said(self.me, request.recipient, request.text, at=at or now))
+                self._note(Part.PENDING)
+            case Failed(request=Request(kind=Kind.SAY) as request, problem=problem):
+                self._echoed.discard(request.number)
+                self._add_failed(request.text, request.recipient, words.explain(problem))
+                self._note(Part.PENDING)
+            case Cut() | Back():
+                self._reconnect(event)
+            case Lost():
+                self._lose(event)
+            case _:
+                self._conversation.handle(event)
+
+    def notice(self, text: str) -> None:
+        """Show a line that nobody said."""
+        self._last = None
+        self._add(Entry(Look.NOTICE, printable(text, keep_newlines=True)))
+
+    # How it works
+
+    def _note(self, part: Part) -> None:
+        was_clean = not self.changed
+        self.changed |= part
+        if was_clean:
+            self.on_change()
+
+    def _add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._note(Part.MESSAGES)
+
+    def _hear(self, said: Said) -> None:
+        """Somebody says something, perhaps ourselves."""
+        if said.sender == self.me:
+            mine = (
+                one.number
+                for one in self._session.pending
+                if one.kind is Kind.SAY
+                and (one.recipient, one.text) == (said.recipient, said.text)
+                and one.number not in self._echoed
+            )
+            self._echoed.update(list(mine)[:1])
+            self._note(Part.PENDING)
+        elif not self.watched:
+            self.unread += 1
+            self._note(Part.LINK)
+        self._add_said(said)
+
+    def _add_said(self, said: Said) -> None:
+        at = words.time_text(said.at, self._zone)
+        self._turn_the_page(said.at)
+        look, mine = Look.SAID, said.sender == self.me
+        heading = who = printable(said.sender)
+        if said.recipient != EVERYONE:
+            look = Look.PRIVATE
+            me = "yourself" if mine else "you"
+            whom = me if said.recipient == self.me else printable(said.recipient)
+            heading = f"{'You' if mine else who} to {whom}"
+        if self._last is not None and _in_one_breath(self._last, said):
+            heading = ""
+        self._last = said
+        self._add(Entry(look, printable(said.text, keep_newlines=True), who, heading, at, mine))
+
+    def _turn_the_page(self, at: int | None) -> None:
+        """Show the date where it changes."""
+        try:
+            day = f"{datetime.fromtimestamp((at or 0) / 1000, self._zone):%A, %d %B %Y}"
+        except (ValueError, OverflowError, OSError):  # a server may send any number
+            return
+        if at is not None and day != self._day:
+            self._day, self._last = day, None
+            self._add(Entry(Look.DAY, day))
+
+    def _add_failed(self, text: str, recipient: str, why: str) -> None:
+        self._last = None
+        to = "" if recipient == EVERYONE else recipient
+        heading = f"Not sent to {_shown_recipient(to) or 'everyone'}: {why}"
+        shown = printable(text, keep_newlines=True)
+        self._add(Entry(Look.FAILED, shown, self.me, heading, draft=Draft(text, to)))
+
+    def _come_or_go(self, presence: Presence) -> None:
+        name = presence.name
+        if presence.here != (name in self.online):
+            if presence.here:
+                self.online.append(name)
+            else:
+                self.online.remove(name)
+            self._note(Part.ONLINE)
+        if name != self.me:
+            verb = "joined" if presence.here else "left"
+            self._turn_the_page(presence.at)
+            self.notice(f"{words.time_text(presence.at, self._zone)}  {printable(name)} {verb}")
+
+    def _reconnect(self, event: Cut | Back) -> None:
+        if isinstance(event, Back):
+            self.notice("Back again. Nothing was missed.")
+            self.refresh()
+        else:
+            self.notice("The connection is cut. Coming back by itself…")
+        self._note(Part.LINK | Part.PENDING)
+
+    def _lose(self, lost: Lost) -> None:
+        self.goodbye = lost.expected
+        for request in lost.unanswered if not lost.expected else ():
+            if request.kind is Kind.SAY and request.number not in self._echoed:
+                why = "the connection was lost before the server confirmed it."
+                self._add_failed(request.text, request.recipient, why)
+        self.online = []
+        self._conversation.handle(replace(lost, unanswered=()))
+        self._note(Part.LINK | Part.PENDING | Part.ONLINE)
+
+    def _follow_downloads(self) -> None:
+        """Show in the rows what has become of the downloads, and say what a person must know."""
+        for sentence in self._rows.follow(self._conversation.downloads):
+            self.notice(sentence)
+
+
+def _shown_recipient(name: str) -> str:
+    return "" if name == EVERYONE else printable(name)
+
+
+def _sendable(text: str) -> str:
+    """Text as Tk has it as text that can be sent: halves of characters that Tk keeps are joined."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _in_one_breath(before: Said, after: Said) -> bool:
+    if (before.sender, before.recipient) != (after.sender, after.recipient):
+        return False
+    return abs((after.at or 0) - (before.at or 0)) < SAME_BREATH_MS

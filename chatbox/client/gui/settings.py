@@ -1,0 +1,47 @@
+"""What the window remembers from one time to the next."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+
+__all__ = ["Settings"]
+
+
+@dataclass
+class Settings:
+    """The last choices of the person. Whatever cannot be read is as if it had not been kept."""
+
+    name: str = ""
+    address: str = ""
+    theme: str = "light"
+    zoom: int = 0
+    geometry: str = ""
+    """Size and place of the window, as Tk writes them."""
+    shared: str = ""
+    """The folder that was shared last."""
+
+    @classmethod
+    def load(cls, path: str) -> Settings:
+        """Read them from a file."""
+        settings = cls()
+        try:
+            with open(path, encoding="utf-8") as file:
+                kept = json.load(file)
+        except (OSError, ValueError, RecursionError):
+            return settings
+        for field in fields(cls):
+            value = kept.get(field.name) if isinstance(kept, dict) else None
+            if type(value) is type(getattr(settings, field.name)):
+                setattr(settings, field.name, value)
+        return settings
+
+    def save(self, path: str) -> None:
+        """Write them to a file; where that is not possible they are forgotten."""
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{path}.new", "w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=1)
+            os.replace(f"{path}.new", path)
