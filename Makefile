@@ -16,9 +16,12 @@ CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python3.10 \
     $(wildcard $(HOME)/.pyenv/versions/3.*/bin/python3)
 # Prints "3.11" or the like; fails if that is too old.
 VERSION_OF := -c 'import sys; sys.version_info < (3, 10) and sys.exit(1); print("%d.%d" % sys.version_info[:2])'
+# Rather one that has Tk, which draws the window; else the system's, for which apt-get has it.
 ifndef PYTHON
-PYTHON := $(shell for python in $(CANDIDATES); do \
-    "$$python" $(VERSION_OF) >/dev/null 2>&1 && { command -v "$$python"; break; }; done)
+PYTHON := $(shell for tk in 'import tkinter' ''; do for python in \
+    $$([ "$$tk" ] || ! command -v apt-get >/dev/null || echo /usr/bin/python3) $(CANDIDATES); do \
+    "$$python" $(VERSION_OF) >/dev/null 2>&1 && "$$python" -c "$$tk" 2>/dev/null && \
+    { command -v "$$python"; break 2; }; done; done)
 endif
 
 # $(call install,PACKAGE,WHY): by apt-get if we are root and it exists, else say what to do.
@@ -44,7 +47,7 @@ test: lint unit
 
 # Both runners, since both are promised: pytest runs everything, trial what needs no pytest.
 unit: $(VENV)/ready-to-test system
-	$(BIN)/python -m pytest
+	CHATBOX_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest
 	$(BIN)/trial --reporter=text tests
 
 lint: $(VENV)/ready-to-test
@@ -80,6 +83,10 @@ system:
 	@command -v nc >/dev/null || { $(call install,netcat-openbsd,nc (some tests talk through it)); } || true
 	@command -v redis-server >/dev/null || \
 	    { $(call install,redis-server,redis-server (the tests of the redis log start it)); } || true
+	@command -v Xvfb >/dev/null && command -v xdotool >/dev/null || \
+	    { $(call install,xvfb xdotool,Xvfb and xdotool (the tests of the window use it there)); } || true
+	@$(BIN)/python -c 'import tkinter' 2>/dev/null || \
+	    { $(call install,python3-tk,Tk for Python (it draws the window)); } || true
 
 $(VENV)/python:
 	@[ -n "$(PYTHON)" ] || { $(call install,python3 python3-venv,a Python of version 3.10 or newer); }

@@ -38,7 +38,8 @@ ADAPTERS = {
     "client/secure.py",
     "client/desktop.py",
     "client/oneshots.py",
-    "client/gui.py",
+    "client/gui/app.py",
+    "client/gui/hosting.py",
     "client/main.py",
     "client/demo.py",
     "client/doctor.py",
@@ -49,6 +50,18 @@ IO = ("twisted.internet", "twisted.application", "twisted.protocols")
 
 MAIN_PROGRAMS = {"client/main.py", "client/demo.py"}
 """What starts a reactor itself, and so may import one at its top."""
+
+WIDGETS = {
+    "client/gui/choose.py",
+    "client/gui/login.py",
+    "client/gui/messages.py",
+    "client/gui/room.py",
+    "client/gui/theme.py",
+    "client/gui/transfers.py",
+    "client/gui/widgets.py",
+    "client/gui/window.py",
+}
+"""The only modules that may know Tk, so that all others work where there is none."""
 
 SIBLINGS = {"chat", "lan", "log", "rdt"}
 
@@ -91,6 +104,14 @@ def test_only_adapters_know_the_reactor(module: str) -> None:
     """The core has no sockets, no timers and no Deferreds."""
     if module not in ADAPTERS:
         assert [name for name in imports(module) if under(name, *IO)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_widgets_know_tk(module: str) -> None:
+    """What decides is not what draws; the window's adapter asks for Tk when it opens one."""
+    if module not in WIDGETS:
+        found = imports(module, nested=module != "client/gui/app.py")
+        assert [name for name in found if under(name, "tkinter")] == []
 
 
 @pytest.mark.parametrize("module", MODULES)

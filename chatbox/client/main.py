@@ -52,6 +52,7 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
     "history": "chatbox.client.oneshots",
     "find": "chatbox.client.find",
     "doctor": "chatbox.client.doctor",
+    "gui": "chatbox.client.gui.app",
     "demo": "chatbox.client.demo",
     "passwd": "chatbox.client.passwd",
 }
@@ -174,6 +175,11 @@ def arguments() -> argparse.ArgumentParser:
         " [default: an hour]",
     )
     _add_relay(join)
+
+    gui = add("gui", "Talk, in a window of your desktop")
+    gui.add_argument("host", metavar="HOST", nargs="?", help="join at once, see chatbox --help")
+    gui.add_argument("--name", metavar="NAME", type=_text, help="your name [default: see --help]")
+    gui.add_argument("--theme", choices=("dark", "light"), help="its colours [default: as last]")
 
     get = add("get", "Download one file; prints its sha-256 and its path", visitor)
     get.add_argument("file", metavar="FILE", type=_text, help="the name of a file on the server")

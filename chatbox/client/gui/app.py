@@ -1,0 +1,311 @@
+"""``chatbox gui``: the window, the reactor, and what passes between them.
+
+Tk and the reactor share one thread. Twisted's `tksupport` lets Tk do its work a hundred times a
+second, from a timer of the reactor, so neither waits for the other as long as nothing in Tk waits
+by itself; the one thing that would, a dialog for choosing files, runs as a process of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from platformdirs import user_documents_dir, user_state_dir
+from twisted.internet import tksupport
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.utils import getProcessOutput
+from twisted.logger import Logger
+
+from chatbox.client.connection import (
+    LEAVE_TIMEOUT,
+    ChatConnection,
+    Fetcher,
+    Reconnector,
+    endpoint_for,
+    join_server,
+)
+from chatbox.client.events import Event, Joined, Lost
+from chatbox.client.exits import Exit, Stop
+from chatbox.client.gui.downloads import Rows
+from chatbox.client.gui.host import Plan, address_for_others
+from chatbox.client.gui.hosting import Hosting, own_address
+from chatbox.client.gui.model import Room
+from chatbox.client.gui.settings import Settings
+from chatbox.text import printable
+
+if TYPE_CHECKING:
+    from chatbox.client.gui.window import Window
+
+__all__ = ["App", "gui"]
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+async def gui(reactor: Any, options: Namespace) -> Exit:
+    """Show the window until it is closed."""
+    app = App(
+        reactor,
+        os.path.join(user_state_dir("chatbox"), "window"),
+        downloads=options.settings.downloads,
+        rate_limit=options.settings.limit,
+    )
+    settings = app.settings
+    settings.name = options.name or settings.name or options.settings.name
+    settings.address = options.host or settings.address
+    settings.theme = options.theme or settings.theme
+    app.open()
+    if options.host:
+        app.login(settings.name, settings.address)
+    try:
+        return await app.until_closed()
+    finally:
+        app.close()
+
+
+class App:
+    """One window with its connections; `folder` is where it keeps what it remembers."""
+
+    def __init__(
+        self, reactor: Any, folder: str, *, downloads: str = "", rate_limit: int | None = None
+    ) -> None:
+        self.rows = Rows()
+        self.room: Room | None = None
+        self.hosting: Hosting | None = None
+        self._reactor = reactor
+        self._folder = folder
+        self._downloads = downloads or _download_folder()
+        self._rate_limit = rate_limit
+        self._settings_path = os.path.join(folder, "settings.json")
+        self.settings = Settings.load(self._settings_path)
+        self._window: Window | None = None
+        self._connection: ChatConnection | None = None
+        self._reconnector: Reconnector | None = None
+        self._fetchers: list[Fetcher] = []
+        self._login: Deferred[None] | None = None
+        self._done: Deferred[Exit] = Deferred()
+        self._closing = False
+
+    # From the beginning to the end
+
+    def open(self, screen: str = "") -> Window:
+        """Show the window on a screen (an X display, blank for the usual one). Raises Stop."""
+        try:
+            import tkinter
+
+            from chatbox.client.gui.window import Window
+        except ImportError:
+            raise Stop(
+                Exit.FAILED,
+                "This Python has no Tk, which draws the window. Install it first (on Debian and"
+                " Ubuntu: apt install python3-tk), or use chatbox join.",
+            ) from None
+        try:
+            self._window = Window(self.settings, self.rows, self, screen)
+        except tkinter.TclError as error:
+            raise Stop(
+                Exit.FAILED,
+                f"No window can be opened ({printable(str(error))}). Is there a graphical desktop?"
+                " If not, use chatbox join.",
+            ) from None
+        tksupport.install(self._window.root, reactor=self._reactor)
+        self._window.show_login()
+        return self._window
+
+    @property
+    def window(self) -> Window:
+        """The window, from `open` to `close`."""
+        assert self._window is not None
+        return self._window
+
+    async def until_closed(self) -> Exit:
+        """Wait until the person closes the window. If cancelled, close it as they would."""
+        try:
+            return await self._done
+        except CancelledError:
+            self._done = Deferred()
+            self.quit()
+            await self._done
+            raise
+
+    def quit(self) -> None:
+        """Close the window, then say goodbye, and stop the server if there is one."""
+        if self._closing:
+            return
+        self._closing = True
+        self.window.remember()
+        self.settings.save(self._settings_path)
+        self.window.root.withdraw()
+        self._run(self._leave_all())
+
+    def close(self) -> None:
+        """Take the window away."""
+        if self._window is not None:
+            tksupport.uninstall()
+            self._window.destroy()
+            self._window = None
+
+    async def _leave_all(self) -> None:
+        try:
+            self.cancel_login()
+            self.rows.stop()
+            if self._connection is not None:
+                await self._say_goodbye(self._connection)
+            for fetcher in self._fetchers:
+                await fetcher.tell_ends()
+            if self.hosting is not None:
+                await self.hosting.stop()
+        finally:
+            self._done.callback(Exit.OK)
+
+    async def _say_goodbye(self, connection: ChatConnection) -> None:
+        gone: Deferred[None] = Deferred()
+        connection.on_lost = lambda: gone.callback(None)
+        if self.room is not None:
+            self.room.logout()
+        if connection.transport is not None:
+            try:
+                await gone.addTimeout(LEAVE_TIMEOUT, self._reactor)
+            except TimeoutError:
+                connection.drop()
+
+    # What a person does
+
+    def login(self, name: str, address: str) -> None:
+        """Join a room."""
+        self.settings.name, self.settings.address = name, address
+        self._start_login(self._log_in(name, address, printable(address)))
+
+    def cancel_login(self) -> None:
+        """Stop trying to join."""
+        if self._login is not None:
+            self._login.cancel()
+
+    def host(self, name: str, plan: Plan) -> None:
+        """Start a server here, and join it."""
+        self.settings.name, self.settings.shared = name, plan.folder
+        self._start_login(self._host(name, plan))
+
+    def stop_hosting(self) -> None:
+        """Stop the server that runs here."""
+        if self.hosting is not None:
+            hosting, self.hosting = self.hosting, None
+            self.window.show_hosting("", "")
+            if self.room is not None and self._connection is not None:
+                self._forget_connection()
+                self.window.show_login("You have closed your room.", bad=False)
+            self._run(hosting.stop())
+
+    def choose_path(self, kind: str, path: str, take: Callable[[str], None]) -> None:
+        """Have a path chosen in a dialog."""
+        command = ["-m", "chatbox.client.gui.choose", kind, path]
+        chosen = getProcessOutput(sys.executable, command, os.environ, reactor=self._reactor)
+
+        def give(output: bytes) -> None:
+            if output and not self._closing:
+                take(os.fsdecode(output))
+
+        chosen.addCallback(give)
+        chosen.addErrback(self._log_bug)
+
+    # How it works
+
+    def _start_login(self, attempt: Coroutine[Deferred[Any], Any, None]) -> None:
+        if self._login is not None:
+            attempt.close()
+            return
+        card = self.window.host_card or self.window.login_card
+        self._login = self._run(self._try(attempt))
+        if self._login is not None and card is not None:
+            card.set_busy(True)
+
+    async def _try(self, attempt: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run an attempt to join, and show on the card what came of it."""
+        says = ""
+        try:
+            await attempt
+        except Stop as stop:
+            says = stop.sentence
+        except CancelledError:
+            says = "Given up."
+        self._login = None
+        window = self.window
+        card = window.host_card or window.login_card
+        if says and card is not None and not self._closing:
+            card.set_busy(False)
+            card.say(says)
+            card.focus_first()
+
+    async def _log_in(self, name: str, address: str, place: str) -> None:
+        connection = await join_server(self._reactor, address, name, rename="Choose another name.")
+        endpoint, _ = endpoint_for(self._reactor, address)
+        fetcher = Fetcher(self._reactor, connection.peer)
+        self._fetchers.append(fetcher)
+        self._connection = connection
+        self._reconnector = Reconnector(self._reactor, connection, endpoint, math.inf)
+        room = self.room = Room(
+            connection.session,
+            host=connection.peer,
+            fetch=fetcher,
+            flush=connection.flush,
+            clock=self._reactor.seconds,
+            rows=self.rows,
+            folder=self._downloads,
+            rate_limit=self._rate_limit,
+        )
+        self.window.show_room(room, place)
+        room.handle(Joined(connection.session.name, connection.session.key))
+        connection.listen(lambda event: self._hear(room, event))
+
+    async def _host(self, name: str, plan: Plan) -> None:
+        hosting = Hosting(self._reactor, self._hosting_ended)
+        await hosting.start(plan, os.path.join(self._folder, "server"))
+        if self.hosting is not None:
+            await self.hosting.stop()
+        self.hosting = hosting
+        port = hosting.port
+        await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room")
+        if plan.for_everyone:
+            address, note = own_address(), "Others type this address:"
+        else:
+            address, note = _LOOPBACK, "On this computer others type:"
+        self.window.show_hosting(address_for_others(address, port), note)
+
+    def _hosting_ended(self, sentence: str) -> None:
+        self.hosting = None
+        if not self._closing:
+            self.window.show_hosting("", "")
+            if self.room is not None:
+                self.room.notice(sentence)
+
+    def _hear(self, room: Room, event: Event) -> None:
+        room.handle(event)
+        if isinstance(event, Lost) and room is self.room:
+            self._forget_connection()
+            if event.expected and not self._closing:
+                self.window.show_login("Goodbye.", bad=False)
+
+    def _forget_connection(self) -> None:
+        if self._reconnector is not None:
+            self._reconnector.stop()
+        if self._connection is not None:
+            self._connection.drop()
+        self._reconnector = self._connection = self.room = None
+
+    def _run(self, coroutine: Coroutine[Deferred[Any], Any, None]) -> Deferred[None] | None:
+        """Let it run; None if it has ended already."""
+        running = Deferred.fromCoroutine(coroutine)
+        running.addErrback(self._log_bug)
+        return None if running.called else running
+
+    def _log_bug(self, failure: Any) -> None:
+        Logger().failure("The window's work has failed", failure)
+
+
+def _download_folder() -> str:
+    """Where people look for what they have downloaded."""
+    beside = os.path.join(os.path.dirname(user_documents_dir()), "Downloads")
+    return beside if os.path.isdir(beside) else os.getcwd()

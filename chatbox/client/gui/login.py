@@ -1,0 +1,213 @@
+"""The window before one is in a room: the card to log in with, and the card to host a room."""
+
+from __future__ import annotations
+
+import tkinter as tk
+from collections.abc import Callable
+from tkinter import ttk
+
+from chatbox.client.connection import DEFAULT_PORT
+from chatbox.client.gui.host import Plan
+from chatbox.client.gui.theme import Theme
+from chatbox.client.gui.widgets import add_mnemonic, select_all
+
+__all__ = ["HostCard", "LoginCard"]
+
+_CARD_WIDTH = 400
+
+
+class _Card(ttk.Frame):
+    """A form in the middle of the window."""
+
+    def __init__(
+        self, parent: tk.Misc, theme: Theme, icon: tk.PhotoImage, title: str, text: str
+    ) -> None:
+        super().__init__(parent)
+        self._theme = theme
+        px = theme.px
+        self.card = ttk.Frame(self, style="Card.TFrame", padding=px(30))
+        self.card.place(relx=0.5, rely=0.5, anchor="center")
+        self.card.columnconfigure(0, weight=1, minsize=px(_CARD_WIDTH))
+        head = ttk.Frame(self.card, style="Surface.TFrame")
+        head.grid(row=0, column=0, columnspan=2, sticky="ew")
+        ttk.Label(head, image=icon, style="Surface.TLabel").grid(row=0, column=0, rowspan=2)
+        ttk.Label(head, text=title, style="Title.TLabel").grid(
+            row=0, column=1, sticky="sw", padx=px(14)
+        )
+        ttk.Label(head, text=text, style="SurfaceDim.TLabel").grid(
+            row=1, column=1, sticky="nw", padx=px(14)
+        )
+        self._row = 1
+        self._fields: list[ttk.Widget] = []
+        self.says = ttk.Label(
+            self.card, style="Danger.TLabel", wraplength=px(_CARD_WIDTH), justify="left"
+        )
+
+    def say(self, text: str, *, bad: bool = True) -> None:
+        """Show a sentence below the fields."""
+        style = "Danger.TLabel" if bad else "SurfaceDim.TLabel"
+        self.says.configure(text=text, style=style)
+
+    def set_busy(self, busy: bool) -> None:
+        """Let nothing be typed while it is being tried."""
+        for field in self._fields:
+            field.state(["disabled" if busy else "!disabled"])
+
+    def _add_field(self, label: str, underline: int, value: str, show: str = "") -> ttk.Entry:
+        entry = ttk.Entry(self.card, style="Card.TEntry", font=self._theme.text, show=show)
+        entry.insert(0, value)
+        self._add_label(label, underline, entry)
+        entry.grid(row=self._row, column=0, columnspan=2, sticky="ew")
+        entry.bind("<FocusIn>", lambda _: select_all(entry), add=True)
+        self._row += 1
+        self._fields.append(entry)
+        return entry
+
+    def _add_label(self, text: str, underline: int, target: tk.Misc) -> None:
+        px = self._theme.px
+        label = ttk.Label(self.card, text=text, underline=underline, style="SurfaceDim.TLabel")
+        label.grid(row=self._row, column=0, columnspan=2, sticky="w", pady=(px(14), px(4)))
+        add_mnemonic(self.winfo_toplevel(), label, target)
+        self._row += 1
+
+    def _add_says(self) -> None:
+        px = self._theme.px
+        self.says.grid(row=self._row, column=0, columnspan=2, sticky="ew", pady=(px(12), 0))
+        self._row += 1
+
+    def _add_button(
+        self, text: str, underline: int, command: Callable[[], None], style: str, gap: int
+    ) -> ttk.Button:
+        px = self._theme.px
+        button = ttk.Button(self.card, text=text, underline=underline, command=command, style=style)
+        button.bind("<Return>", lambda _: button.invoke())
+        button.grid(row=self._row, column=0, columnspan=2, sticky="ew", pady=(px(gap), 0))
+        add_mnemonic(self.winfo_toplevel(), button, None)
+        self._row += 1
+        return button
+
+
+class LoginCard(_Card):
+    """Name and address, and a way to host."""
+
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        icon: tk.PhotoImage,
+        *,
+        name: str,
+        address: str,
+        login: Callable[[str, str], None],
+        cancel: Callable[[], None],
+        host: Callable[[], None],
+    ) -> None:
+        super().__init__(parent, theme, icon, "chatbox", "Talk, and share files.")
+        self._login = login
+        self._cancel = cancel
+        self.is_busy = False
+        self.name = self._add_field("Name", 0, name)
+        self.address = self._add_field("Address of the server (host or host:port)", 0, address)
+        self._add_says()
+        self.login_button = self._add_button("Login", 0, self._act, "CardAccent.TButton", 12)
+        self.host_button = self._add_button("Host a room…", 0, host, "Card.TButton", 8)
+        self._fields.append(self.host_button)
+        for entry in (self.name, self.address):
+            entry.bind("<Return>", lambda _: self._act())
+        self.card.bind("<Escape>", lambda _: self.is_busy and self._cancel())
+        self.login_button.bind("<Escape>", lambda _: self.is_busy and self._cancel())
+
+    def focus_first(self) -> None:
+        """Go to the first field that must be filled."""
+        select_all(self.name if not self.name.get() else self.address)
+
+    def set_busy(self, busy: bool) -> None:
+        """While it is being tried, the button gives it up."""
+        super().set_busy(busy)
+        self.is_busy = busy
+        self.login_button.configure(text="Cancel" if busy else "Login", underline=0)
+        if busy:
+            self.login_button.focus_set()
+
+    def _act(self) -> None:
+        if self.is_busy:
+            self._cancel()
+        elif not self.name.get().strip():
+            self.say("What is your name? Others see it beside what you say.")
+            self.name.focus_set()
+        elif not self.address.get().strip():
+            self.say("Where is the server? Type its name or address, or host a room yourself.")
+            self.address.focus_set()
+        else:
+            self._login(self.name.get().strip(), self.address.get().strip())
+
+
+class HostCard(_Card):
+    """A folder, who may come in, and a port."""
+
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        icon: tk.PhotoImage,
+        *,
+        name: str,
+        folder: str,
+        host: Callable[[str, Plan], None],
+        back: Callable[[], None],
+        choose_folder: Callable[[str, Callable[[str], None]], None],
+    ) -> None:
+        super().__init__(parent, theme, icon, "Host a room", "The server runs on this computer.")
+        px = theme.px
+        self._host = host
+        self._choose_folder = choose_folder
+        self.name = self._add_field("Name", 0, name)
+        self.folder = self._add_field("Shared folder", 1, folder)
+        self.folder.grid_configure(columnspan=1)
+        choose = ttk.Button(
+            self.card, text="Choose…", underline=0, style="Card.TButton", command=self._choose
+        )
+        choose.bind("<Return>", lambda _: choose.invoke())
+        choose.grid(row=self._row - 1, column=1, padx=(px(8), 0))
+        add_mnemonic(self.winfo_toplevel(), choose, None)
+        self._fields.append(choose)
+        self.everyone = tk.BooleanVar(self, False)
+        for text, value in (
+            ("Only this computer can join", False),
+            ("Everyone on the network can join", True),
+        ):
+            radio = ttk.Radiobutton(self.card, text=text, variable=self.everyone, value=value)
+            radio.grid(
+                row=self._row, column=0, columnspan=2, sticky="w", pady=(0 if value else px(14), 0)
+            )
+            self._row += 1
+            self._fields.append(radio)
+        self.port = self._add_field("Port", 3, str(DEFAULT_PORT))
+        self._add_says()
+        self.host_button = self._add_button("Start", 0, self._act, "CardAccent.TButton", 12)
+        self.back_button = self._add_button("Back", 0, back, "Card.TButton", 8)
+        self._fields.append(self.host_button)
+        for entry in (self.name, self.folder, self.port):
+            entry.bind("<Return>", lambda _: self._act())
+            entry.bind("<Escape>", lambda _: back())
+
+    def focus_first(self) -> None:
+        """Go to the first field that must be filled."""
+        select_all(self.folder if self.name.get() else self.name)
+
+    def _act(self) -> None:
+        if not self.name.get().strip():
+            self.say("What is your name? Others see it beside what you say.")
+            self.name.focus_set()
+        else:
+            plan = Plan(self.folder.get(), self.everyone.get(), self.port.get())
+            self._host(self.name.get().strip(), plan)
+
+    def _choose(self) -> None:
+        def take(path: str) -> None:
+            if self.winfo_exists():
+                self.folder.delete(0, "end")
+                self.folder.insert(0, path)
+                select_all(self.folder)
+
+        self._choose_folder(self.folder.get(), take)

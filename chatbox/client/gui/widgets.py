@@ -1,0 +1,206 @@
+"""Small widgets that several parts of the window use."""
+
+from __future__ import annotations
+
+import tkinter as tk
+from collections.abc import Callable, Sequence
+from tkinter import ttk
+from typing import Any, Final
+
+from chatbox.client.gui.theme import Theme
+
+__all__ = ["Field", "Rows", "add_mnemonic", "select_all"]
+
+MODIFIERS: Final = 0x4 | 0x8
+"""Control and Alt in the state of a key event."""
+
+
+def add_mnemonic(top: tk.Misc, widget: ttk.Button | ttk.Label, target: tk.Misc | None) -> None:
+    """Let Alt with the underlined letter of `widget` press it, or go to `target`."""
+    at = int(str(widget.cget("underline")))
+    letter = str(widget.cget("text"))[at].lower()
+
+    def act(_: object) -> str:
+        if target is not None:
+            target.focus_set()
+        elif isinstance(widget, ttk.Button) and widget.winfo_viewable():
+            widget.invoke()
+        return "break"
+
+    top.bind(f"<Alt-{letter}>", act)
+
+
+def select_all(entry: ttk.Entry) -> None:
+    """Go to a field as with the Tab key: all that is in it is selected."""
+    entry.focus_set()
+    entry.selection_range(0, "end")
+    entry.icursor("end")
+
+
+class Rows(ttk.Frame):
+    """A list with a scrollbar. Enter, or a double click, chooses a row by its place."""
+
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        *,
+        columns: int,
+        height: int,
+        chosen: Callable[[int], None],
+        picked: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        super().__init__(parent, style="Card.TFrame", padding=theme.px(3))
+        self._theme = theme
+        self._shown: list[tuple[tuple[str, ...], str]] = []
+        names = [f"c{number}" for number in range(1, columns)]
+        self.tree = ttk.Treeview(
+            self, columns=names, show="tree", selectmode="browse", height=height, takefocus=True
+        )
+        self.tree.column("#0", width=theme.px(150), minwidth=theme.px(60), stretch=True)
+        for name in names:
+            self.tree.column(name, width=theme.px(78), stretch=False, anchor="e")
+        bar = ttk.Scrollbar(self, orient="vertical", command=self.tree.yview)
+        self.tree.configure(yscrollcommand=bar.set)
+        self.tree.grid(row=0, column=0, sticky="nsew", padx=theme.px(3), pady=theme.px(3))
+        bar.grid(row=0, column=1, sticky="ns", pady=theme.px(4))
+        self.rowconfigure(0, weight=1)
+        self.columnconfigure(0, weight=1)
+        self._chosen = chosen
+        self._picked = picked
+        self.tree.bind("<Double-Button-1>", self._click)
+        self.tree.bind("<Return>", lambda _: self._choose())
+        self.tree.bind("<<TreeviewSelect>>", lambda _: self._pick())
+        self.tree.bind("<FocusIn>", lambda _: self._focus())
+        theme.follow(self, self._restyle)
+
+    def show(self, rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
+        """Show these rows: of each the columns, and whose colour it has (blank: as all text)."""
+        if list(rows) == self._shown:
+            return
+        self._shown = list(rows)
+        selected = self.selected
+        self.tree.delete(*self.tree.get_children())
+        for number, ((first, *others), tag) in enumerate(rows):
+            self.tree.insert("", "end", iid=str(number), text=first, values=others, tags=(tag,))
+        if selected is not None and selected < len(rows):
+            self.tree.selection_set(str(selected))
+
+    @property
+    def selected(self) -> int | None:
+        """The place of the selected row."""
+        selection = self.tree.selection()
+        return int(selection[0]) if selection else None
+
+    def _click(self, event: tk.Event[tk.Misc]) -> None:
+        row = self.tree.identify_row(event.y)
+        if row:
+            self._chosen(int(row))
+
+    def _choose(self) -> None:
+        if self.selected is not None:
+            self._chosen(self.selected)
+
+    def _pick(self) -> None:
+        if self.selected is not None:
+            self._picked(self.selected)
+
+    def _focus(self) -> None:
+        """The arrow keys need a row to begin with."""
+        focused = self.tree.focus() or next(iter(self.tree.get_children()), "")
+        if focused:
+            self.tree.focus(focused)
+
+    def _restyle(self) -> None:
+        self.tree.tag_configure("own", foreground=self._theme.palette.accent)
+        for number, colour in enumerate(self._theme.palette.people):
+            self.tree.tag_configure(f"person{number}", foreground=colour)
+
+
+class Field(ttk.Frame):
+    """Where a message is written: Enter sends, Shift-Enter begins a line, Up brings drafts back."""
+
+    MAX_LINES: Final = 6
+    MAX_DRAFTS: Final = 50
+
+    def __init__(self, parent: tk.Misc, theme: Theme, send: Callable[[], None]) -> None:
+        super().__init__(parent, style="Field.TFrame", padding=theme.px(2))
+        self._theme = theme
+        self._send = send
+        self._drafts: list[str] = []
+        self._at = 0
+        self.text = tk.Text(
+            self, height=1, width=10, wrap="word", relief="flat", borderwidth=0, undo=True,
+            highlightthickness=0, padx=theme.px(7), pady=theme.px(5), font=theme.text,
+        )  # fmt: skip
+        self.text.pack(fill="both", expand=True, padx=theme.px(2), pady=theme.px(1))
+        self.text.bind("<Return>", self._enter)
+        self.text.bind("<KP_Enter>", self._enter)
+        self.text.bind("<Up>", lambda event: self._recall(event, -1))
+        self.text.bind("<Down>", lambda event: self._recall(event, 1))
+        self.text.bind("<Tab>", lambda event: self._leave(event, forward=True))
+        self.text.bind("<Shift-Tab>", lambda event: self._leave(event, forward=False))
+        self.text.bind("<ISO_Left_Tab>", lambda event: self._leave(event, forward=False))
+        self.text.bind("<<Modified>>", lambda _: self._fit())
+        self.text.bind("<Configure>", lambda _: self._fit())
+        self.text.bind("<FocusIn>", lambda _: self.state(["focus"]))
+        self.text.bind("<FocusOut>", lambda _: self.state(["!focus"]))
+        theme.follow(self, self._restyle)
+
+    @property
+    def content(self) -> str:
+        """What is written."""
+        return self.text.get("1.0", "end-1c")
+
+    def set(self, text: str) -> None:
+        """Write something else."""
+        self.text.delete("1.0", "end")
+        self.text.insert("1.0", text)
+        self.text.see("insert")
+
+    def remember(self) -> None:
+        """What is written has been sent: clear the field; Up brings it back."""
+        if self.content.strip() and self._drafts[-1:] != [self.content]:
+            self._drafts = [*self._drafts, self.content][-self.MAX_DRAFTS :]
+        self._at = len(self._drafts)
+        self.set("")
+
+    def _enter(self, event: tk.Event[tk.Misc]) -> str | None:
+        if int(event.state) & 0x1:  # with Shift it is a new line
+            return None
+        self._send()
+        return "break"
+
+    def _recall(self, event: tk.Event[tk.Misc], step: int) -> str | None:
+        """Bring an earlier message back, if the cursor has nowhere else to go."""
+        line = int(self.text.index("insert").split(".")[0])
+        edge = 1 if step < 0 else int(self.text.index("end-1c").split(".")[0])
+        at = self._at + step
+        if line != edge or int(event.state) & MODIFIERS or not 0 <= at <= len(self._drafts):
+            return None
+        self._at = at
+        self.set(self._drafts[at] if at < len(self._drafts) else "")
+        return "break"
+
+    def _leave(self, event: tk.Event[tk.Misc], *, forward: bool) -> str:
+        widget = self.text.tk_focusNext() if forward else self.text.tk_focusPrev()
+        if widget is not None:
+            widget.focus_set()
+        return "break"
+
+    def _fit(self) -> None:
+        """Be as high as what is written."""
+        self.text.edit_modified(False)
+        # Python 3.13 gives a number, those before it a tuple.
+        counted: Any = self.text.count("1.0", "end", "displaylines")
+        lines = counted[0] if isinstance(counted, tuple) else counted
+        height = min(max(lines or 1, 1), self.MAX_LINES)
+        if height != int(str(self.text.cget("height"))):
+            self.text.configure(height=height)
+
+    def _restyle(self) -> None:
+        p = self._theme.palette
+        self.text.configure(
+            background=p.surface, foreground=p.text, insertbackground=p.text,
+            selectbackground=p.accent, selectforeground=p.on_accent,
+        )  # fmt: skip

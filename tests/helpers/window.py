@@ -1,0 +1,183 @@
+"""A person at the window: real keys and clicks through the X server, and eyes on its widgets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tkinter as tk
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+
+from chatbox.client.connection import ChatConnection, join_server
+from chatbox.client.events import Event, Presence, Said
+from chatbox.client.gui.app import App
+from chatbox.client.gui.window import Window
+from tests.helpers.processes import PATIENCE
+from tests.helpers.screen import Screen
+
+MISSING = None if shutil.which("xdotool") else "there is no xdotool, which presses keys"
+"""Why nobody can type; None if somebody can."""
+
+
+class Person:
+    """Types and clicks on a screen."""
+
+    def __init__(self, reactor: Any, screen: Screen) -> None:
+        self._reactor = reactor
+        self._screen = screen
+
+    async def keys(self, *names: str) -> None:
+        """Press keys, such as "Return" or "alt+s", one after the other."""
+        await self.xdotool("key", *names)
+
+    async def type(self, text: str) -> None:
+        """Type a text."""
+        await self.xdotool("type", "--delay", "1", text)
+
+    async def click(self, x: int, y: int, times: int = 1) -> None:
+        """Click there, so many times."""
+        await self.xdotool("mousemove", str(x), str(y))
+        await self.xdotool("click", "--repeat", str(times), "--delay", "20", "1")
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until it is so."""
+        until = self._reactor.seconds() + PATIENCE
+        while not condition():
+            assert self._reactor.seconds() < until, f"{what} has not come"
+            await deferLater(self._reactor, 0.01)
+
+    async def xdotool(self, *arguments: str) -> None:
+        """Have it done."""
+        env = {**os.environ, "DISPLAY": self._screen.name}
+        program = shutil.which("xdotool") or ""
+        out, err, status = await getProcessOutputAndValue(
+            program, arguments, env, reactor=self._reactor
+        )
+        assert status == 0, out + err
+
+
+class Guest(Person):
+    """Somebody in front of a window of ours, which is on the screen alone."""
+
+    def __init__(self, reactor: Any, screen: Screen, app: App, window: Window) -> None:
+        super().__init__(reactor, screen)
+        self.app = app
+        self.window = window
+
+    async def click_on(self, widget: tk.Misc, times: int = 1) -> None:
+        """Click into the middle of a widget."""
+        x, y = widget.winfo_rootx(), widget.winfo_rooty()
+        await self.click(x + widget.winfo_width() // 2, y + widget.winfo_height() // 2, times)
+
+    async def click_row(self, tree: Any, row: int, times: int = 1) -> None:
+        """Click on a row of a list."""
+        x, y, width, height = tree.bbox(str(row))
+        await self.click(
+            tree.winfo_rootx() + x + width // 3, tree.winfo_rooty() + y + height // 2, times
+        )
+
+    async def fill(self, key: str, text: str) -> None:
+        """Go to a field by its key, and type something else into it."""
+        await self.keys(key, "ctrl+slash", "Delete")
+        if text:
+            await self.type(text)
+
+    @property
+    def reads(self) -> str:
+        """All that stands in the middle of the window."""
+        assert self.window.room_view is not None
+        return self.window.room_view.messages.text.get("1.0", "end")
+
+    async def reads_that(self, text: str) -> None:
+        """Wait until a text stands there."""
+        await self.until(lambda: text in self.reads, repr(text))
+
+    async def is_in(self) -> None:
+        """Wait until the window shows a room."""
+        await self.until(lambda: self.window.room_view is not None, "the room")
+        view = self.window.room_view
+        assert view is not None
+        room = view.room
+        await self.until(lambda: room.me in room.online and room.files, "the lists")
+        await self.until(
+            lambda: len(view.files.tree.get_children()) == len(room.files) and not room.changed,
+            "a drawing of them",
+        )
+
+    def picture(self, path: Path) -> None:
+        """Keep a picture of the window."""
+        root = self.window.root
+        path.write_bytes(
+            self._screen.picture(
+                root.winfo_rootx(), root.winfo_rooty(), root.winfo_width(), root.winfo_height()
+            )
+        )
+
+
+@asynccontextmanager
+async def sitting_at(
+    reactor: Any, screen: Screen, folder: Path, picture: Path, *, name: str = "", address: str = ""
+) -> AsyncIterator[Guest]:
+    """Open a window, let somebody use it, keep a last picture of it, and close it."""
+    app = App(reactor, str(folder / "window"), downloads=str(folder))
+    app.settings.name, app.settings.address = name, address
+    window = app.open(screen.name)
+    guest = Guest(reactor, screen, app, window)
+    try:
+        # Where the pointer is, there the keys go: nobody manages windows on this screen.
+        await guest.click(640, 20)
+        yield guest
+        guest.picture(picture)
+    except BaseException:
+        guest.picture(picture)
+        raise
+    finally:
+        app.quit()
+        await app.until_closed()
+        app.close()
+
+
+class Other:
+    """Somebody else in the room."""
+
+    def __init__(self, connection: ChatConnection) -> None:
+        self.connection = connection
+        self.session = connection.session
+        self.heard: list[Event] = []
+        connection.listen(self.heard.append)
+
+    @classmethod
+    async def join(cls, reactor: Any, host: str, name: str) -> Other:
+        """Join."""
+        return cls(await join_server(reactor, host, name))
+
+    def say(self, text: str, to: str = "all") -> None:
+        """Say something."""
+        self.session.say(text, to)
+        self.connection.flush()
+
+    @property
+    def texts(self) -> list[tuple[str, str, str]]:
+        """Who said what to whom."""
+        return [
+            (one.sender, one.recipient, one.text) for one in self.heard if isinstance(one, Said)
+        ]
+
+    def saw_leave(self, name: str) -> bool:
+        """Whether somebody has left."""
+        return any(
+            isinstance(one, Presence) and one.name == name and not one.here for one in self.heard
+        )
+
+    async def leave(self) -> None:
+        """Close the connection, and wait until it is closed."""
+        gone: Deferred[None] = Deferred()
+        self.connection.on_lost = lambda: gone.callback(None)
+        self.connection.drop()
+        await gone

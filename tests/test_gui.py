@@ -1,0 +1,418 @@
+"""The window, on a screen of its own, used with real keys and clicks, against a real server.
+
+A picture of the window at the end of each test is kept in $CHATBOX_SCREENSHOTS if that is set, else
+in the test's own folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+import pytest_twisted
+
+from chatbox.client.gui.model import MAX_SHOWN, Entry, Look
+from chatbox.client.transfers import Stage
+from tests.helpers.crash import Server as RealServer
+from tests.helpers.processes import Running, environment
+from tests.helpers.screen import MISSING as NO_SCREEN
+from tests.helpers.screen import Screen
+from tests.helpers.server import Served, free_port, serving
+from tests.test_console import CLIENT
+
+try:
+    from chatbox.client.gui.messages import ENTRIES_A_FRAME, TRIM
+    from tests.helpers.window import MISSING as NO_KEYS
+    from tests.helpers.window import Guest, Other, Person, sitting_at
+except ImportError as error:
+    if TYPE_CHECKING:
+        raise
+    NO_KEYS = f"this Python has no Tk ({error})"
+
+MISSING = NO_SCREEN or NO_KEYS
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+
+@pytest.fixture(scope="module", name="screen")
+def _screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    with Screen(tmp_path_factory.mktemp("screen")) as screen:
+        yield screen
+
+
+@pytest.fixture(scope="module", name="served")
+def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("served")) as served:
+        yield served
+
+
+class Sit(Protocol):
+    """Opens a window for a test."""
+
+    def __call__(self, name: str = "", address: str = "") -> AbstractAsyncContextManager[Guest]:
+        """Open it, with these already in the card."""
+
+
+@pytest.fixture(name="sit")
+def _sit(screen: Screen, tmp_path: Path, request: pytest.FixtureRequest) -> Sit:
+    from twisted.internet import reactor
+
+    folder = Path(os.environ.get("CHATBOX_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / f"{request.node.name.removeprefix('test_')}.png"
+
+    def sit(name: str = "", address: str = "") -> AbstractAsyncContextManager[Guest]:
+        return sitting_at(reactor, screen, tmp_path, picture, name=name, address=address)
+
+    return sit
+
+
+@asynccontextmanager
+async def other(host: str, name: str) -> AsyncIterator[Other]:
+    """Somebody else in the room, as long as this lasts."""
+    from twisted.internet import reactor
+
+    somebody = await Other.join(reactor, host, name)
+    try:
+        yield somebody
+    finally:
+        await somebody.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_login(sit: Sit, served: Served) -> None:
+    """What is missing or wrong is said on the card, which then lets one in; Logout says goodbye."""
+    async with sit() as guest, other(served.host, "bob") as bob:
+        card = guest.window.login_card
+        assert card is not None
+
+        async def login_says(text: str) -> None:
+            await guest.keys("Return")
+            await guest.until(
+                lambda: text in str(card.says.cget("text")) and not card.is_busy, repr(text)
+            )
+
+        await login_says("What is your name?")
+        await guest.fill("alt+n", "bob")
+        await login_says("Where is the server?")
+        await guest.fill("alt+a", f"127.0.0.1:{free_port(socket.SOCK_STREAM)}")
+        await login_says("nobody listens there")
+        await guest.fill("alt+a", served.host)
+        await login_says("You cannot join as bob: Somebody here already has this name")
+        await guest.fill("alt+n", "alice")
+        await guest.keys("Return")
+        await guest.is_in()
+        await guest.reads_that("You are in, as alice.")
+        assert guest.app.room is not None
+        assert sorted(guest.app.room.online) == ["alice", "bob"]
+        await guest.keys("alt+l")
+        await guest.until(lambda: guest.window.login_card, "the card")
+        assert guest.window.login_card is not None
+        assert guest.window.login_card.says.cget("text") == "Goodbye."
+        await guest.until(lambda: bob.saw_leave("alice"), "her leaving")
+    assert guest.app.settings.name == "alice"
+
+
+@pytest_twisted.ensureDeferred
+async def test_talk(sit: Sit, served: Served) -> None:
+    """Messages go to everyone or to one person, come by themselves, and fail where they are."""
+    async with other(served.host, "bob") as bob, sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        await guest.type("hello there")
+        await guest.keys("shift+Return")
+        await guest.type("on two lines")
+        await guest.keys("Return")
+        await guest.reads_that("hello there\non two lines\n")
+        assert view.field.content == ""
+        bob.say("hi alice")
+        bob.say("for you only", "alice")
+        await guest.reads_that("bob to you")
+        await guest.reads_that("for you only")
+        # A double click on a person makes the next message private.
+        await guest.click_row(view.online.tree, view.room.online.index("bob"), times=2)
+        await guest.until(lambda: view.to_box.get() == "bob", "the recipient")
+        await guest.type("psst")
+        await guest.keys("Return")
+        await guest.reads_that("You to bob")
+        await guest.until(lambda: len(bob.texts) == 3, "the messages")
+        assert bob.texts[0] == ("alice", "all", "hello there\non two lines")
+        assert bob.texts[-1] == ("alice", "bob", "psst")
+        # To somebody who is not there: it is said in its place, and can be sent again.
+        await guest.fill("alt+t", "carol")
+        await guest.keys("Return")
+        await guest.type("are you there?")
+        await guest.keys("alt+s")
+        await guest.reads_that("Not sent to carol: Nobody here has that name.\nare you there?")
+        text = view.messages.text
+        x, y, width, height = text.bbox(text.search("Send again", "1.0")) or (0, 0, 0, 0)
+        await guest.click(text.winfo_rootx() + x + 3 * width, text.winfo_rooty() + y + height // 2)
+        await guest.until(lambda: view.field.content == "are you there?", "the draft")
+        assert view.to_box.get() == "carol"
+        await guest.keys("Escape", "alt+s")
+        await guest.until(lambda: ("alice", "all", "are you there?") in bob.texts, "the message")
+        # Up brings back what was sent.
+        await guest.keys("Up", "Up")
+        await guest.until(lambda: view.field.content == "psst", "an earlier message")
+
+
+@pytest_twisted.ensureDeferred
+async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
+    """A file is chosen in the list, stands half way, goes on when told to, and arrives whole."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        row = [one.name for one in view.room.files].index("film.bin")
+        await guest.click_row(view.files.tree, row, times=2)
+        downloads = guest.app.rows.downloads
+        await guest.until(lambda: downloads and downloads[0].stage is Stage.HALF_WAY, "half of it")
+        await guest.reads_that("film.bin stands half way, at 50 %. Proceed lets it go on")
+        [line] = guest.window.transfers.lines.values()
+        await guest.until(lambda: "Half way, at 50 %" in str(line.text.cget("text")), "the row")
+        assert float(line.bar.cget("value")) == 50
+        assert not (tmp_path / "film.bin").exists()
+        await guest.keys("alt+p")
+        await guest.reads_that("film.bin is complete:")
+        assert hashlib.sha256((tmp_path / "film.bin").read_bytes()).hexdigest() == served.digest
+        await guest.until(lambda: "Complete" in str(line.text.cget("text")), "the row")
+        # Again, by typing: the name that is taken gets a number, and this time it is given up.
+        await guest.fill("alt+n", "film.bin")
+        await guest.fill("alt+a", "")
+        await guest.keys("alt+d")
+        await guest.until(lambda: len(downloads) == 2, "another row")
+        assert downloads[1].path == str(tmp_path / "film (2).bin")
+        await guest.until(lambda: downloads[1].stage is Stage.HALF_WAY, "half of it")
+        lines = guest.window.transfers.lines
+        await guest.until(lambda: id(downloads[1]) in lines, "its row")
+        second = lines[id(downloads[1])]
+        await guest.until(second.cancel.winfo_viewable, "the button")
+        await guest.click_on(second.cancel)
+        await guest.reads_that("film.bin did not arrive:")
+        assert not (tmp_path / "film (2).bin").exists()
+        # Both rows can be closed, and what cannot be saved is said.
+        for one in list(guest.window.transfers.lines.values()):
+            await guest.until(one.close.winfo_viewable, "the button")
+            await guest.click_on(one.close)
+        await guest.until(lambda: not guest.window.transfers.lines, "no rows")
+        await guest.fill("alt+a", str(tmp_path / "film.bin"))
+        await guest.keys("alt+d")
+        await guest.reads_that("There is such a file already")
+
+
+@pytest_twisted.ensureDeferred
+async def test_server_lost_and_back(sit: Sit, tmp_path: Path) -> None:
+    """A cut connection is shown, what is typed meanwhile waits, and all goes on by itself."""
+    server = RealServer(tmp_path, free_port(socket.SOCK_STREAM), "--state-dir", str(tmp_path / "s"))
+    (tmp_path / "shelf" / "a.txt").write_text("a")
+    server.start()
+    host = f"127.0.0.1:{server.port}"
+    try:
+        async with sit("alice", host) as guest:
+            card = guest.window.login_card
+            assert card is not None
+            while guest.window.room_view is None:  # it takes a moment to start
+                await guest.keys("Return")
+                await guest.until(lambda: guest.window.room_view or not card.is_busy, "an answer")
+            await guest.is_in()
+            view = guest.window.room_view
+            assert view is not None
+            await guest.type("before")
+            await guest.keys("Return")
+            await guest.reads_that("before")
+            server.kill()
+            await guest.until(
+                lambda: "Connection cut" in str(view.state_label.cget("text")), "the cut"
+            )
+            assert "Connection cut" in guest.window.root.title()
+            await guest.type("meanwhile")
+            await guest.keys("Return")
+            await guest.reads_that("meanwhile\nsending")
+            server.start()
+            await guest.reads_that("Back again.")
+            await guest.until(lambda: "sending" not in guest.reads, "the answer")
+            assert guest.reads.count("meanwhile") == 1
+            assert guest.reads.count("before") == 1
+            assert view.state_label.cget("text") == "Connected"
+    finally:
+        server.kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_hosting(sit: Sit, tmp_path: Path) -> None:
+    """A room is hosted with the keyboard alone; its address is shown, and it ends when told to."""
+    port = free_port(socket.SOCK_STREAM)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "a.txt").write_text("a")
+    async with sit("alice") as guest:
+        await guest.keys("alt+h")
+        await guest.until(lambda: guest.window.host_card, "the card")
+        card = guest.window.host_card
+        assert card is not None
+        await guest.keys("Return")
+        await guest.until(lambda: "Choose a folder" in str(card.says.cget("text")), "advice")
+        await guest.fill("alt+h", str(tmp_path / "shared"))
+        with socket.create_server(("127.0.0.1", port)):
+            await guest.fill("alt+t", str(port))
+            await guest.keys("Return")
+            await guest.until(
+                lambda: "Another program" in str(card.says.cget("text")), "the reason"
+            )
+        await guest.keys("alt+s")
+        await guest.is_in()
+        await guest.until(lambda: guest.window.hosting_address, "the address")
+        assert guest.window.hosting_address == f"127.0.0.1:{port}"
+        async with other(guest.window.hosting_address, "bob") as bob:
+            bob.say("nice room")
+            await guest.reads_that("nice room")
+        assert guest.app.hosting is not None
+        guest.app.stop_hosting()
+        await guest.until(lambda: guest.window.login_card, "the card")
+        assert guest.window.hosting_address == ""
+        await guest.until(lambda: not is_open(port), "the end of the server")
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_killed_while_hosting(screen: Screen, tmp_path: Path) -> None:
+    """When the window is killed, its server ends, too."""
+    from twisted.internet import reactor
+
+    person = Person(reactor, screen)
+    port = free_port(socket.SOCK_STREAM)
+    (tmp_path / "shared").mkdir()
+    env = environment(DISPLAY=screen.name, XDG_STATE_HOME=str(tmp_path))
+    with Running([*CLIENT, "gui", "--name", "alice"], cwd=tmp_path, env=env) as program:
+        await person.click(640, 20)
+        window = ["search", "--sync", "--onlyvisible", "--class", "Chatbox"]
+        await person.xdotool(*window)
+        await person.keys("alt+h")
+        await person.keys("alt+h", "ctrl+slash")
+        await person.type(str(tmp_path / "shared"))
+        await person.keys("alt+t", "ctrl+slash")
+        await person.type(str(port))
+        await person.keys("Return")
+        await person.until(lambda: is_open(port), "the server")
+        os.kill(program.pid, signal.SIGKILL)
+        await person.until(lambda: not is_open(port), "the end of the server")
+
+
+@pytest_twisted.ensureDeferred
+async def test_terminated(screen: Screen, served: Served, tmp_path: Path) -> None:
+    """As a command it joins at once, and says goodbye when it is told to end."""
+    from twisted.internet import reactor
+
+    person = Person(reactor, screen)
+    env = environment(DISPLAY=screen.name, XDG_STATE_HOME=str(tmp_path))
+    command = [*CLIENT, "gui", served.host, "--name", "alice", "--theme", "dark"]
+    async with other(served.host, "bob") as bob:
+        with Running(command, cwd=tmp_path, env=env) as program:
+            await person.until(lambda: "alice" in str(bob.heard), "alice")
+            os.kill(program.pid, signal.SIGTERM)
+            await person.until(lambda: bob.saw_leave("alice"), "her goodbye")
+            assert program.wait() == 128 + signal.SIGTERM
+
+
+@pytest_twisted.ensureDeferred
+async def test_scrollback(sit: Sit, served: Served) -> None:
+    """Many messages are drawn a few a frame; the oldest go; a reader of old ones is left alone."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view, room = guest.window.room_view, guest.app.room
+        assert view is not None and room is not None
+        text = view.messages.text
+        await guest.until(lambda: not room.entries, "all")
+        room.entries += [Entry(Look.SAID, f"number {at}", "bob") for at in range(MAX_SHOWN)]
+        waiting = len(room.entries)
+        for _ in range(3):
+            view.messages.draw(room.entries)
+            assert waiting - len(room.entries) == ENTRIES_A_FRAME
+            waiting = len(room.entries)
+        for _ in range(TRIM):
+            room.notice("one more")
+        room.notice("the last")  # these ask for the frames that draw the rest
+        await guest.reads_that("the last")
+        lines = int(text.index("end-1c").split(".")[0])
+        assert MAX_SHOWN <= lines < MAX_SHOWN + 2 * TRIM
+        assert "You are in" not in guest.reads
+        assert f"number {MAX_SHOWN - 1}\n" in guest.reads
+        await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
+        # Back, by keys; what comes now does not move what is read.
+        text.focus_set()
+        await guest.keys("Prior", "Prior")
+        await guest.until(lambda: text.yview()[1] < 1.0, "an earlier part")
+        top = text.get("@0,0 linestart", "@0,0 lineend")
+        room.notice("more")
+        await guest.until(view.messages.more.winfo_viewable, "the button")
+        assert text.get("@0,0 linestart", "@0,0 lineend") == top
+        await guest.click_on(view.messages.more)
+        await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
+        assert not view.messages.more.winfo_viewable()
+
+
+@pytest_twisted.ensureDeferred
+async def test_looks(sit: Sit, served: Served) -> None:
+    """Dark and light, larger and smaller: by keys, and remembered."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view, theme = guest.window.room_view, guest.window.theme
+        assert view is not None
+        text, usual = view.messages.text, theme.text.metrics("linespace")
+        assert theme.palette.name == "light"
+        assert text.cget("background") == theme.palette.surface
+        await guest.keys("ctrl+t")
+        await guest.until(lambda: theme.palette.name == "dark", "the dark theme")
+        assert text.cget("background") == theme.palette.surface
+        await guest.keys("ctrl+plus", "ctrl+plus", "ctrl+plus")
+        await guest.until(lambda: theme.zoom == 3, "larger letters")
+        assert theme.text.metrics("linespace") > usual
+        guest.window.root.geometry("700x560")
+        await guest.until(lambda: guest.window.root.winfo_width() == 700, "a smaller window")
+        assert view.send_button.winfo_rootx() + view.send_button.winfo_width() <= 700
+    assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
+    assert "700x560" in guest.app.settings.geometry
+
+
+@pytest_twisted.ensureDeferred
+async def test_hostile_text(sit: Sit, served: Served) -> None:
+    """Names and texts that mean something to Tcl, or to a terminal, are shown as they are."""
+    name = "[exit] {$x"
+    async with other(served.host, name) as stranger, sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        stranger.say("{[destroy .]} $env(HOME) \\ \N{GRINNING FACE} \u05e9\u05dc\u05d5\u05dd")
+        await guest.reads_that("{[destroy .]} $env(HOME) \\ \N{GRINNING FACE}")
+        assert f"{name}   " in guest.reads
+        row = view.room.online.index(name)
+        assert view.online.tree.item(str(row), "text") == name
+        await guest.click_row(view.online.tree, row, times=2)
+        await guest.until(lambda: view.to_box.get() == name, "the recipient")
+        await guest.type("yes?")
+        await guest.keys("Return")
+        await guest.until(lambda: ("alice", name, "yes?") in stranger.texts, "the message")
+
+
+def test_no_screen(tmp_path: Path) -> None:
+    """Without a desktop it says so."""
+    env = environment(DISPLAY=":nowhere", XDG_STATE_HOME=str(tmp_path))
+    with Running([*CLIENT, "gui"], cwd=tmp_path, env=env) as program:
+        assert program.wait() == 1
+        assert "Is there a graphical desktop?" in "".join(program.said)
