@@ -21,10 +21,12 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from chatbox.chat.accounts import AccountGate
+from chatbox.chat.gate import Gate, OpenGate
 from chatbox.errors import LocalError
 from chatbox.passwords import Accounts
 
-__all__ = ["Argon2Checker", "checking"]
+__all__ = ["Argon2Checker", "checking", "gate_for"]
 
 _log = Logger()
 
@@ -50,6 +52,15 @@ class Argon2Checker:
         password = credentials.password.decode()
         checked = deferToThread(self._accounts.check, name.decode(), password)
         return checked.addCallback(verdict)
+
+
+def gate_for(
+    checkers: Sequence[Any], state_dir: str, now: Callable[[], float], *, allow_plain: bool
+) -> Gate:
+    """Make the gate: open, or if there are checkers for those who have a password."""
+    if not checkers:
+        return OpenGate()
+    return AccountGate(checking(checkers), state_dir, now, allow_plain=allow_plain)
 
 
 def checking(checkers: Sequence[Any]) -> Callable[[str, str, Callable[[bool | None], None]], None]:

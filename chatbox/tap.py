@@ -11,10 +11,8 @@ as a sentence and any other error as a traceback. No reactor is imported while o
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
-import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -24,14 +22,12 @@ from typing import Any, Final
 from platformdirs import user_state_dir
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
-from twisted.internet import task
 from twisted.python import usage
 
 from chatbox import __version__
-from chatbox.chat.accounts import AccountGate
 from chatbox.chat.cluster import SharedNames
-from chatbox.chat.gate import Gate, OpenGate
 from chatbox.chat.limits import Limits
+from chatbox.chat.moderation import ModeratedGate, Moderation
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
@@ -39,8 +35,8 @@ from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
 from chatbox.chat.sharing import Probe
-from chatbox.checkers import checking
-from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints
+from chatbox.checkers import gate_for
+from chatbox.inherited import INHERITED, datagram_sockets
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
 from chatbox.log import MessageLog, open_log
@@ -48,28 +44,31 @@ from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
 from chatbox.openfiles import OpenFiles
+from chatbox.option_values import (
+    common_interface,
+    expand_endpoint,
+    read_address,
+    read_count,
+    read_endpoint,
+    read_folder,
+    read_grace,
+    read_operators,
+    read_ports,
+    read_quantity,
+)
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.stopping import DEFAULT_GRACE, Server
-from chatbox.tls import DEFAULT_TLS_PORT, SELF_SIGNED, ListeningService, check_endpoint
+from chatbox.tls import DEFAULT_TLS_PORT, SELF_SIGNED, ListeningService
 from chatbox.units import parse_rate
 
 __all__ = ["Options", "ShelfDownloads", "makeService"]
 
 DEFAULT_LISTEN: Final = "tcp:50000"
 
-MAX_UDP_PORTS: Final = 1000
-"""Each port is a socket for as long as the server runs. One carries many downloads, so a few are
-plenty; the usual limit of open files is 1024."""
-
-MAX_GRACE: Final = 86_400.0
-"""Seconds: whoever wants to wait for longer than a day need not restart at all."""
-
 _LIMITS: Final = Limits()
-
-_INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
 
 
 class Options(usage.Options, AuthOptionMixin):
@@ -117,6 +116,7 @@ class Options(usage.Options, AuthOptionMixin):
             "What the room is called on the local network [default: the machine].",
         ],
         ["announce", None, "", "Announce the server on the network of this address only."],
+        ["operators", None, None, "A file with the names of those who may kick, ban and mute."],
         [
             "max-connections",
             None,
@@ -205,8 +205,8 @@ class Options(usage.Options, AuthOptionMixin):
     def postOptions(self) -> None:
         """Check and convert everything, the defaults too."""
         self["listen"] = [
-            _endpoint(text)
-            for texts in map(_expand, self["listen"] or [DEFAULT_LISTEN])
+            read_endpoint(text)
+            for texts in map(expand_endpoint, self["listen"] or [DEFAULT_LISTEN])
             for text in texts
         ]
         if self["tls-self-signed"]:
@@ -214,13 +214,15 @@ class Options(usage.Options, AuthOptionMixin):
             interface = common_interface(self["listen"]).replace(":", r"\:")
             twin = f"{SELF_SIGNED}tcp:{DEFAULT_TLS_PORT}"
             self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
-        self["files"] = _folder(self["files"])
-        self["udp-ports"] = _ports(self["udp-ports"])
-        self["grace"] = _grace(self["grace"])
+        if self["operators"] is not None:
+            self["operators"] = read_operators(self["operators"])
+        self["files"] = read_folder(self["files"])
+        self["udp-ports"] = read_ports(self["udp-ports"])
+        self["grace"] = read_grace(self["grace"])
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
         self._check_downloads()
-        self["announce"] = _address(self["announce"])
+        self["announce"] = read_address(self["announce"])
         self._check_limits()
         try:
             self["keep"] = parse_keep(self["keep"])
@@ -242,7 +244,7 @@ class Options(usage.Options, AuthOptionMixin):
         except ValueError as error:
             raise usage.UsageError(f"--max-rate: {error}") from error
         for name in ("downloads", "downloads-per-user"):
-            self[name] = _count(name, self[name])
+            self[name] = read_count(name, self[name])
         if self["cc"] not in CONTROLLERS:
             raise usage.UsageError(
                 f"--cc {self['cc']}: there is no such congestion control. Write one of:"
@@ -252,10 +254,10 @@ class Options(usage.Options, AuthOptionMixin):
     def _check_limits(self) -> None:
         """Check and convert what is said about clients."""
         for name in ("max-connections", "max-connections-per-address"):
-            self[name] = _count(name, self[name], 0)
-        self["burst"] = _count("burst", self["burst"])
+            self[name] = read_count(name, self[name], 0)
+        self["burst"] = read_count("burst", self["burst"])
         for name in ("login-timeout", "rate"):
-            self[name] = _quantity(name, self[name])
+            self[name] = read_quantity(name, self[name])
 
 
 class ShelfDownloads:
@@ -310,8 +312,23 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     names = LocalNames(secrets.token_urlsafe)
     room = _make_room(log, names, Turn(partial(reactor.callLater, 0)))
     downloads = ShelfDownloads(shelf, transfers)
-    gate = _make_gate(options, reactor)
-    factory = ChatFactory(room, shelf, downloads, reactor, gate, limits=_make_limits(options))
+    moderation = Moderation(
+        options["state-dir"],
+        reactor.seconds,
+        operators=options["operators"],
+        accounts=bool(options["credCheckers"]),
+    )
+    moderation.serve(room)
+    gate = gate_for(
+        options["credCheckers"],
+        options["state-dir"],
+        reactor.seconds,
+        allow_plain=bool(options["allow-plain-auth"]),
+    )
+    gate = ModeratedGate(moderation, gate)
+    factory = ChatFactory(
+        room, shelf, downloads, reactor, gate, moderation, limits=_make_limits(options)
+    )
     register = None
     if isinstance(log, SqliteLog):
         # Only who comes back to the same log can have missed nothing.
@@ -351,18 +368,6 @@ def _make_limits(options: Options) -> Limits:
     )
 
 
-def _make_gate(options: Options, reactor: Any) -> Gate:
-    """Make the gate: open, or for those who have a password."""
-    if not options["credCheckers"]:
-        return OpenGate()
-    return AccountGate(
-        checking(options["credCheckers"]),
-        options["state-dir"],
-        reactor.seconds,
-        allow_plain=bool(options["allow-plain-auth"]),
-    )
-
-
 def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
     """Make a room; if the log is one for several servers, its names are not local."""
     if not isinstance(log, RedisLog):
@@ -378,133 +383,8 @@ def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
     return room
 
 
-def common_interface(descriptions: Sequence[str]) -> str:
-    """Return the address on which UDP is reachable wherever `descriptions` listen for TCP.
-
-    A client sends its UDP to the address where it reached the chat. So if the chat is bound to one
-    address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
-    both kinds if one of them is IPv6.
-    """
-    found = {match[1] if (match := _INTERFACE.search(text)) else "" for text in descriptions}
-    addresses = {re.sub(r"\\(.)", r"\1", address) for address in found}
-    if len(addresses) == 1:
-        return addresses.pop()
-    return "::" if any(":" in address for address in addresses) else ""
-
-
-def _endpoint(description: str) -> str:
-    """Check an endpoint's description; return it as it is."""
-    if re.fullmatch(r"\d+", description):
-        raise usage.UsageError(f"--listen {description}: write tcp:{description} for a TCP port.")
-    try:
-        # Parsing keeps the reactor for later; a stand-in is enough to see whether it would work.
-        check_endpoint(task.Clock(), description)
-    except Exception as error:  # each kind of endpoint has its own parser, with its own errors
-        raise usage.UsageError(
-            f"--listen {description}: this does not describe where to listen ({error}). "
-            "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
-        ) from error
-    port = re.match(r"(?:tcp6?|ssl):(?:port=)?(\d+)", description)
-    if port and int(port[1]) > 65535:
-        raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
-    return description
-
-
-def _address(text: str) -> str:
-    """Check the address of a network to announce on; "" is for all."""
-    try:
-        return str(ipaddress.ip_address(text)) if text else ""
-    except ValueError:
-        raise usage.UsageError(
-            f"--announce {text}: write the IP address of this machine in that network."
-        ) from None
-
-
-def _quantity(name: str, text: object) -> float:
-    """Read a number of seconds or the like: 0 or more."""
-    try:
-        number = float(str(text))
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1e6:
-        raise usage.UsageError(f"--{name} {text}: write a number such as 0, 0.5 or 60.")
-    return number
-
-
-def _folder(path: str) -> str:
-    """Return the absolute path of a folder that can be shared.
-
-    Absolute, because `twistd` may change its working folder before it starts.
-    """
-    try:
-        return Shelf(path).folder
-    except OSError as error:
-        raise usage.UsageError(
-            f"--files {path}: {error.strerror}. Name an existing folder; its files will be shared."
-        ) from error
-
-
-def _count(option: str, given: str | int, least: int = 1) -> int:
-    """Read how many there may be, which is some, or at least so many."""
-    text = str(given)
-    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text) >= least):
-        raise usage.UsageError(f"--{option} {text}: write a number from {least} to 999999.")
-    return int(text)
-
-
-def _expand(description: str) -> list[str]:
-    """Return the endpoint that is meant, or all that were passed to us."""
-    if description != INHERITED:
-        return [description]
-    found = stream_endpoints()
-    if not found:
-        raise usage.UsageError(
-            "--listen systemd: no socket was passed to this process. It must be started by a"
-            " socket unit of systemd with ListenStream=, or by something like it."
-        )
-    return found
-
-
 def _adopted(ports: range | str) -> Sequence[int | socket.socket]:
     """Return the ports to listen on, or the sockets that were passed to us."""
     if isinstance(ports, range):
         return ports
     return [socket.socket(fileno=descriptor) for descriptor in datagram_sockets()]
-
-
-def _grace(text: object) -> float:
-    """Read a number of seconds."""
-    try:
-        seconds = float(str(text))
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_GRACE:
-        raise usage.UsageError(f"--grace {text}: write a number of seconds, such as 30; 0 is none.")
-    return seconds
-
-
-def _ports(text: str) -> range | str:
-    """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port.
-
-    ``systemd`` means all sockets of this kind that were passed to us.
-    """
-    if text == INHERITED:
-        if not datagram_sockets():
-            raise usage.UsageError(
-                "--udp-ports systemd: no UDP socket was passed to this process. It must be started"
-                " by a socket unit of systemd with ListenDatagram=, or by something like it."
-            )
-        return text
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
-    if not match:
-        raise usage.UsageError(
-            f"--udp-ports {text}: write one port, or the first and the last as in 55000-55019."
-        )
-    first, last = int(match[1]), int(match[2] or match[1])
-    if last > 65535 or (first == 0 and match[2]):
-        raise usage.UsageError(f"--udp-ports {text}: ports go from 1 to 65535.")
-    if last < first:
-        raise usage.UsageError(f"--udp-ports {text}: the last port comes before the first.")
-    if last - first >= MAX_UDP_PORTS:
-        raise usage.UsageError(f"--udp-ports {text}: at most {MAX_UDP_PORTS} ports can be used.")
-    return range(first, last + 1)

@@ -26,12 +26,12 @@ SEED = 4
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int) -> Iterator[tuple[RedisServer, list[Server]]]:
+def cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[RedisServer, list[Server]]]:
     """A Redis and some servers on it, not started."""
     redis = RedisServer(folder / "redis")
     redis.start()
     servers = [
-        Server(folder / f"node{n}", free_port(socket.SOCK_STREAM), "--log", redis.url)
+        Server(folder / f"node{n}", free_port(socket.SOCK_STREAM), "--log", redis.url, *options)
         for n in range(nodes)
     ]
     try:
@@ -154,3 +154,25 @@ def test_dead_server(tmp_path: Path) -> None:
         ann.ask("<t:ping>")
         drive([ann], lambda: ann.answer("ping_response"))
         assert sorted(map(str, left())).count("b") == 1
+
+
+def test_operators_of_one_room(tmp_path: Path) -> None:
+    """An operator at one server puts out and bans somebody at another, and all of them heed it."""
+    operators = tmp_path / "operators"
+    operators.write_text("olga\n")
+    with cluster(tmp_path, 2, "--operators", str(operators)) as (_, servers):
+        for server in servers:
+            server.start()
+        olga, bob = Person("olga", servers[0].port), Person("bob", servers[1].port)
+        ann = Person("ann", servers[1].port)
+        bring(olga, bob, ann)
+        olga.ask("<t:kick><r:bob><m:enough>")
+        drive(
+            [olga, ann, bob],
+            lambda: ann.answer("kicked", "enough") and ann.answer("presence", "left"),
+        )
+        assert any(line.error == "kicked" for line in bob.lines)
+        olga.ask("<t:ban><r:bob><n:3600>")
+        drive([olga, ann], lambda: olga.answer("ban_response", "True") and ann.answer("banned"))
+        for server in servers:
+            assert '"bob"' in (server.folder / "chatbox" / "bans.json").read_text()

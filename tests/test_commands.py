@@ -18,10 +18,12 @@ from chatbox.client.commands import (
     FetchFile,
     Help,
     Limit,
+    Moderate,
     OpenFile,
     Quit,
     Reply,
     Say,
+    ShowBans,
     ShowDownloads,
     ShowFiles,
     ShowHistory,
@@ -114,7 +116,18 @@ class ParseTests(SynchronousTestCase):
             "/cancel 'a b'": Steer(Steering.CANCEL, "a b"),
             "/history": ShowHistory(20),
             "/history 7": ShowHistory(7),
+            "/kick bob": Moderate(Kind.KICK, "bob"),
+            "/kick 'Ann Lee' 5m is enough": Moderate(Kind.KICK, "Ann Lee", None, "5m is enough"),
+            "/ban 192.0.2.0/24 7d spam, again": Moderate(
+                Kind.BAN, "192.0.2.0/24", 604_800, "spam, again"
+            ),
+            "/ban bob 7 days of spam": Moderate(Kind.BAN, "bob", None, "7 days of spam"),
+            "/mute address:bob 30m": Moderate(Kind.MUTE, "address:bob", 1800),
+            "/unban 2001:db8::/32": Moderate(Kind.UNBAN, "2001:db8::/32"),
+            "/unmute 'Ann Lee'": Moderate(Kind.UNMUTE, "Ann Lee"),
+            "/bans": ShowBans(),
             "/help": Help(),
+            "/help operators": Help(operators=True),
             "/quit": Quit(),
         }
         for line, action in cases.items():
@@ -175,12 +188,14 @@ class ParseTests(SynchronousTestCase):
 
     def test_help(self) -> None:
         """Every command has a line of its own, and it all fits a small screen."""
-        lines = help_lines()
-        for command in COMMANDS.values():
-            self.assertEqual(sum(command.usage in line for line in lines), 1, command.name)
-        self.assertLessEqual(len(lines), 20)
-        self.assertLessEqual(max(map(len, lines)), 79)
-        self.assertIn("/online, /who  ", "".join(lines))
+        for operators in (False, True):
+            lines = help_lines(operators=operators)
+            for command in COMMANDS.values():
+                found = sum(f"  {command.usage}" in line for line in lines)
+                self.assertEqual(found, command.operators == operators, command.name)
+            self.assertLessEqual(len(lines), 20)
+            self.assertLessEqual(max(map(len, lines)), 79)
+        self.assertIn("/online, /who  ", "".join(help_lines()))
 
 
 class DescribeTests(SynchronousTestCase):
@@ -289,9 +304,11 @@ class DescribeTests(SynchronousTestCase):
         self.assertLess(len(self.told(Failed(long, Problem("text-too-long")))[0]), 200)
 
     def test_every_code_has_a_sentence(self) -> None:
-        """Known codes are explained by our table, new ones by the server's own words."""
+        """Known codes are explained by our table; new ones and operators' acts by the server."""
         for code in Code:
-            self.assertEqual(words.explain(Problem(code.value, "other")), code.sentence)
+            expected = "other" if code in (Code.KICKED, Code.BANNED) else code.sentence
+            self.assertEqual(words.explain(Problem(code.value, "other")), expected)
+            self.assertEqual(words.explain(Problem(code.value)), code.sentence)
         self.assertEqual(words.explain(Problem("new-code", "Why so.")), "Why so.")
         self.assertIn("new-code", words.explain(Problem("new-code")))
         self.assertTrue(words.explain(Problem("")))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Gate, Origin
+from chatbox.chat.gate import NOWHERE, Gate, Origin
 from chatbox.chat.history import DEFAULT_HISTORY, MAX_HISTORY, MAX_HISTORY_BYTES
+from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
@@ -29,7 +30,11 @@ class Client:
     """The other end of a session."""
 
     def __init__(
-        self, tests: SessionTests, gate: Gate | None = None, origin: Origin | None = None
+        self,
+        tests: SessionTests,
+        gate: Gate | None = None,
+        origin: Origin = NOWHERE,
+        moderation: Moderation | None = None,
     ) -> None:
         self.tests = tests
         self.wire = Wire()
@@ -45,6 +50,7 @@ class Client:
             tests.shelf,
             self.outbox,
             gate=gate,
+            moderation=moderation,
             origin=origin,
             server=SERVER,
             peer="192.0.2.7",
@@ -71,6 +77,11 @@ class Client:
         """Let everything happen and return what came."""
         self.tests.settle()
         return self.wire.take_messages()
+
+    def ask_all(self, line: str | bytes) -> list[Message]:
+        """Send a line and return all that comes."""
+        self.send(line)
+        return self.heard()
 
     def ask(self, line: str | bytes) -> Message:
         """Send a line and return the one that comes back."""

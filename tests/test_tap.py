@@ -22,11 +22,12 @@ from chatbox.errors import LocalError, RemoteError
 from chatbox.lan.announce import AnnounceService
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.openfiles import OpenFiles
+from chatbox.option_values import MAX_UDP_PORTS, common_interface
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
-from chatbox.tap import MAX_UDP_PORTS, Options, ShelfDownloads, common_interface, makeService
+from chatbox.tap import Options, ShelfDownloads, makeService
 from chatbox.tls import ListeningService
 
 

@@ -117,9 +117,9 @@ class RenewalTests(SynchronousTestCase):
             "tls-self-signed:": "",
             "tls-self-signed:pigeon:1": "",
         }.items():
-            error = self.assertRaises(WRONG, check_endpoint, Clock(), description)
+            error = self.assertRaises(WRONG, check_endpoint, description)
             self.assertIn(words, str(error))
-        check_endpoint(Clock(), "tls-self-signed:tcp:1")
+        check_endpoint("tls-self-signed:tcp:1")
 
     def test_a_key_that_cannot_be_used(self) -> None:
         """A server whose own key is damaged does not make another."""

@@ -58,6 +58,16 @@ class Code(str, Enum):
         "Passwords cannot be checked at the moment. Try again later.",
     )
 
+    # About operators.
+    NOT_ALLOWED = "not-allowed", "Only operators may do that."
+    IS_OPERATOR = "is-operator", "Nobody can do that to an operator."
+    BAD_TARGET = "bad-target", "That is nobody and no network that can be banned or muted."
+    NO_SUCH_BAN = "no-such-ban", "There is no such ban, or nobody of that name is muted."
+    TOO_MANY_BANS = "too-many-bans", "There are too many bans. Lift some first."
+    BANNED = "banned", "You are banned from this server."
+    KICKED = "kicked", "An operator has put you out."
+    MUTED = "muted", "An operator has muted you."
+
     # About a message.
     NO_SUCH_USER = "no-such-user", "Nobody here has that name."
     TEXT_EMPTY = "text-empty", "The message has no text."

@@ -9,12 +9,21 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from chatbox.chat.codes import Code
 from chatbox.chat.names import Name
 
-__all__ = ["Admission", "Gate", "OpenGate", "Origin", "Refusal", "network_of"]
+__all__ = [
+    "NOWHERE",
+    "Admission",
+    "Gate",
+    "OpenGate",
+    "Origin",
+    "Refusal",
+    "network_of",
+    "read_address",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +40,11 @@ class Origin:
         """Whether it comes from this machine, where nobody listens in."""
         if not self.host:
             return True
-        address = _address(self.host)
+        address = read_address(self.host)
         return address is not None and address.is_loopback
+
+
+NOWHERE: Final = Origin("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +106,13 @@ def network_of(host: str) -> str:
 
     Whoever has one address of IPv6 has all of its network (RFC 6177).
     """
-    address = _address(host)
+    address = read_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
     return host if address is None else str(address)
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read an address; one of IPv4 may come in the clothes of IPv6 (RFC 4291 section 2.5.5.2)."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

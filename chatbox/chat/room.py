@@ -32,7 +32,9 @@ from hashlib import blake2b
 from typing import Final
 
 from chatbox.chat.codes import Code
+from chatbox.chat.gate import NOWHERE, Origin
 from chatbox.chat.names import Claim, Name, Names, parse_name
+from chatbox.chat.orders import Action, Order, heard_order
 from chatbox.chat.outbox import Fanout, Outbox, Turn
 from chatbox.chat.wire import EVERYBODY, Message, format_line
 from chatbox.errors import LocalError, RemoteError
@@ -91,7 +93,8 @@ class Seat:
     """One connection's stake in the room.
 
     `replaced` is called when another connection with the same token takes the place of this one,
-    `expelled` when the name could not be kept.
+    `expelled` when the name could not be kept, and `put_out` with a code and a reason when an
+    operator wants that. `origin` is where the connection comes from.
     """
 
     def __init__(
@@ -101,11 +104,15 @@ class Seat:
         answer: Callable[[Person | Code], None],
         replaced: Callable[[], None],
         expelled: Callable[[], None] = lambda: None,
+        put_out: Callable[[Code, str], None] = lambda _, __: None,
+        origin: Origin = NOWHERE,
     ) -> None:
         self.outbox = outbox
         self.answer = answer
         self.replaced = replaced
         self.expelled = expelled
+        self.put_out = put_out
+        self.origin = origin
         self.person: Person | None = None
         self.left = False
 
@@ -142,6 +149,13 @@ class _Saying:
     cost: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ordering:
+    """The origin of an order: whom to tell what became of it."""
+
+    answer: Callable[[Code | None], None]
+
+
 class Room:
     """One room. `turn` is shared with `fanout`, which carries what everybody hears."""
 
@@ -159,6 +173,8 @@ class Room:
         """Departures that the log did not take; they go ahead of what comes next."""
         self._uncommitted_bytes = 0
         self._closed = False
+        self.on_order: Callable[[Record], None] = lambda _: None
+        """Called with each order of an operator that is in the log, from whatever server."""
         log.subscribe(self._committed, self._failed)
 
     def names(self) -> list[str]:
@@ -218,6 +234,31 @@ class Room:
         if number is not None:
             attempt = Attempt(speaker.identity, _mark(number, to, text))
         self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin, attempt))
+
+    def order(self, seat: Seat, order: Order, answer: Callable[[Code | None], None]) -> None:
+        """Have an operator's order told to everybody, and heeded: see `on_order`.
+
+        `answer` gets None once it is in the log, or log-unavailable. Raises RemoteError
+        (no-such-user) if it is to put out somebody who is not here.
+        """
+        if seat.person is None:
+            raise LocalError("Only somebody who is here can give orders")
+        if order.action is Action.KICK:
+            self._look_up(order.target)
+        by = seat.person.name.text
+        self._gather(Entry(Kind.ORDER, by, order.target, order.text, origin=_Ordering(answer)))
+
+    def put_out(self, is_meant: Callable[[Name, Origin], bool], code: Code, reason: str) -> None:
+        """Put out those who are meant, by their name and where they come from."""
+        for person in list(self._people.values()):
+            seat = person.seat
+            if seat is not None and is_meant(person.name, seat.origin):
+                seat.put_out(code, reason)
+
+    def origin_of(self, name: str) -> Origin | None:
+        """Where somebody comes from who is connected to this server, None for anybody else."""
+        person = self._find(name)
+        return None if person is None or person.seat is None else person.seat.origin
 
     def history(
         self,
@@ -300,10 +341,14 @@ class Room:
             else:
                 if record.kind is not Kind.MESSAGE and origin is None:
                     self._note_elsewhere(record)
-                if record.kind in _RESPONSES:
+                if record.kind is Kind.ORDER:
+                    self.fanout.share(heard_order(record))
+                    self.on_order(record)
+                elif record.kind in _RESPONSES:
                     self.fanout.share(heard(record))
             if isinstance(origin, _Saying):
                 self._uncommitted_bytes -= origin.cost
+            if isinstance(origin, _Saying | _Ordering):
                 origin.answer(None)
 
     def _failed(self, entries: Sequence[Entry]) -> None:
@@ -311,6 +356,7 @@ class Room:
             origin = entry.origin
             if isinstance(origin, _Saying):
                 self._uncommitted_bytes -= origin.cost
+            if isinstance(origin, _Saying | _Ordering):
                 origin.answer(Code.LOG_UNAVAILABLE)
             elif isinstance(origin, Person) and entry.text == JOINED:
                 self._forget(origin)

@@ -41,6 +41,7 @@ from zope.interface import implementer
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
 from chatbox.chat.limits import NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.register import RETURN_SECONDS, Register
@@ -86,7 +87,8 @@ def _forget(_: list[tuple[Name, str]]) -> None:
 class ChatFactory(Factory):
     """Makes the server's end of each connection to one room.
 
-    `clock` is the reactor, or whatever runs delayed calls; `gate` says who may come in.
+    `clock` is the reactor, or whatever runs delayed calls; `gate` says who may come in, and
+    `moderation` who is an operator.
     """
 
     noisy = False
@@ -98,6 +100,7 @@ class ChatFactory(Factory):
         downloads: Downloads,
         clock: IReactorTime,
         gate: Gate | None = None,
+        moderation: Moderation | None = None,
         *,
         limits: Limits = NO_LIMITS,
     ) -> None:
@@ -109,6 +112,7 @@ class ChatFactory(Factory):
         self.limits = limits
         self.connections = ConnectionCount(limits)
         self.logins = _Logins(clock, limits.login_timeout)
+        self.moderation = moderation
         self.complaints = _Complaints(clock)
         self.linger_seconds = LINGER_SECONDS
         """How long a client may take to read the last words."""
@@ -284,6 +288,7 @@ class ChatProtocol(LineReceiver):
             self._factory.downloads,
             self._outbox,
             gate=self._factory.gate,
+            moderation=self._factory.moderation,
             origin=_origin(transport),
             server=f"server:{host_of(transport.getHost())}",
             peer=self._peer,

@@ -23,9 +23,11 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from chatbox.chat.codes import Code, sentence
-from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal
+from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal
 from chatbox.chat.history import page, wanted
+from chatbox.chat.moderation import MAX_LISTED, Moderation
 from chatbox.chat.names import Name, parse_name
+from chatbox.chat.orders import Action
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import Job, Pipeline
 from chatbox.chat.room import Person, Room, Seat, heard
@@ -71,11 +73,12 @@ TRANSITIONS: Final = {
 class Session:
     """One client's conversation.
 
-    `gate` says who may come in (without one everybody may), and `origin` where the client comes
-    from. `server` is the name that the server goes by, such as ``server:192.0.2.1``, and `peer`
-    what the client is called in the operator's log. `hang_up` closes the connection after what is
-    in the outbox; `on_change` is called when `busy` may have changed; `complain` hears of lines
-    that a well-behaved client would not send. `limits` is what a client is told of its limits.
+    `gate` says who may come in (without one everybody may), `moderation` who is an operator
+    (without one nobody is), and `origin` where the client comes from. `server` is the name that the
+    server goes by, such as ``server:192.0.2.1``, and `peer` what the client is called in the
+    operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
+    called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
+    not send. `limits` is what a client is told of its limits.
     """
 
     def __init__(
@@ -86,7 +89,8 @@ class Session:
         outbox: Outbox,
         *,
         gate: Gate | None = None,
-        origin: Origin | None = None,
+        moderation: Moderation | None = None,
+        origin: Origin = NOWHERE,
         server: str,
         peer: str,
         hang_up: Callable[[], None],
@@ -99,7 +103,8 @@ class Session:
         self._downloads = downloads
         self._outbox = outbox
         self._gate = gate or OpenGate()
-        self._origin = origin or Origin("")
+        self._moderation = moderation
+        self._origin = origin
         self._server = server
         self._peer = peer
         self._hang_up = hang_up
@@ -117,6 +122,15 @@ class Session:
     def state(self) -> State:
         """How far the conversation has come."""
         return self._state
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether this is one of those who keep order."""
+        return (
+            self._moderation is not None
+            and self._state is State.HERE
+            and self._moderation.is_operator(parse_name(self._called), self._origin)
+        )
 
     @property
     def busy(self) -> bool:
@@ -161,10 +175,11 @@ class Session:
         """The client is gone."""
         self._leave()
 
-    def dismiss(self, code: Code) -> None:
+    def dismiss(self, code: Code, reason: str = "") -> None:
         """Say why, and hang up."""
         if self._state is not State.GONE:
-            self._outbox.put(self._line(None, "error", text=code.sentence, error=code.value))
+            text = f"{code.sentence[:-1]}: {reason}" if reason else code.sentence
+            self._outbox.put(self._line(None, "error", text=text, error=code.value))
             self._leave()
             self._hang_up()
 
@@ -192,6 +207,8 @@ class Session:
         sender = asked.message.sender
         if self._state is State.HERE and sender and not self._is_own(sender):
             raise RemoteError(Code.WRONG_SENDER)
+        if asked.request.operator and not self.is_operator:
+            raise RemoteError(Code.NOT_ALLOWED)
 
     def _is_own(self, sender: str) -> bool:
         if sender == self._called:
@@ -223,6 +240,8 @@ class Session:
             answer=partial(self._joined, asked, outcome),
             replaced=partial(self.dismiss, Code.REPLACED),
             expelled=partial(self.dismiss, Code.LOG_UNAVAILABLE),
+            put_out=self.dismiss,
+            origin=self._origin,
         )
         self._room.join(name, outcome.token, self._seat)
 
@@ -266,6 +285,8 @@ class Session:
         if not recipient:
             raise RemoteError(Code.MISSING_FIELD, "A message needs its recipient, r.")
         check_text(text or "")
+        if self._moderation is not None:
+            self._moderation.check_may_speak(parse_name(self._called), self._origin)
         answer = partial(self._said, asked)
         self._room.say(
             self._own_seat(), recipient, text or "", answer, number=asked.message.sequence
@@ -321,6 +342,42 @@ class Session:
         said = [record for record in found if record.kind is not Kind.GAP]
         lines, more_after = page(said, asked.message.after, wanted(asked.message))
         self._answer(asked, *gap, *lines, text=str(len(lines)), after=more_after)
+
+    def moderate(self, asked: Asked) -> None:
+        """Do what an operator wants done to somebody."""
+        moderation = self._moderation
+        assert moderation is not None  # else nobody is an operator
+        audit = partial(moderation.audit, asked.message, self._called, self._peer)
+
+        def ordered(refusal: Code | None) -> None:
+            audit("done" if refusal is None else refusal.value)
+            self._said(asked, refusal)
+
+        try:
+            order = moderation.read(asked.message, self._room.origin_of)
+            self._room.order(self._own_seat(), order, ordered)
+        except RemoteError as error:
+            audit(error.code)
+            raise
+
+    def list_bans(self, asked: Asked) -> None:
+        """Tell an operator who is banned or muted."""
+        moderation = self._moderation
+        assert moderation is not None
+        lines = [
+            format_line(
+                Message(
+                    sender=one.by,
+                    recipient=one.target,
+                    text=one.reason,
+                    response=one.kind,
+                    time=one.at,
+                    count=moderation.left(one),
+                )
+            )
+            for one in moderation.bans()[-MAX_LISTED:]
+        ]
+        self._answer(asked, *lines, text=str(len(lines)))
 
     def ping(self, asked: Asked) -> None:
         """Say that we are here."""
@@ -404,6 +461,8 @@ class Request:
     """The `m` of a refusal; None if a refusal is a plain error."""
     alone: bool = False
     """Whether it waits for all before it, and all behind wait for it: see `Pipeline`."""
+    operator: bool = False
+    """Whether only operators may ask for it."""
 
 
 class Asked(Job):
@@ -447,6 +506,18 @@ REQUESTS: Final = {
     "probe": Request(Session.probe, _HERE, "probe_response", "ERR"),
     "history": Request(Session.history, _HERE, "history_response", alone=True),
     "ping": Request(Session.ping, _ANY, "ping_response"),
+    **{
+        action.value: Request(
+            Session.moderate,
+            _HERE,
+            f"{action.value}_response",
+            "False",
+            alone=True,
+            operator=True,
+        )
+        for action in Action
+    },
+    "get_ban_list": Request(Session.list_bans, _HERE, "ban_list", alone=True, operator=True),
 }
 """Everything that can be asked, by the value of `t`."""
 

@@ -13,9 +13,11 @@ from chatbox.chat.codes import Code
 from chatbox.chat.wire import Message, parse_list
 from chatbox.client.events import (
     EVERYONE,
+    Banned,
     FileList,
     Kind,
     Listed,
+    Moderated,
     Offer,
     Presence,
     Problem,
@@ -27,16 +29,26 @@ from chatbox.errors import RemoteError
 
 __all__ = [
     "KINDS",
+    "ORDERED",
+    "ORDERS",
+    "banned",
     "files",
     "history_count",
     "is_refusal",
     "limits",
+    "moderated",
     "offer",
     "presence",
     "problem",
     "said",
     "users",
 ]
+
+ORDERS: Final = (Kind.KICK, Kind.BAN, Kind.MUTE, Kind.UNBAN, Kind.UNMUTE)
+"""What operators ask for."""
+
+ORDERED: Final = frozenset({"kicked", "banned", "muted", "unbanned", "unmuted"})
+"""The news of that."""
 
 KINDS: Final[Mapping[str, Kind]] = {
     "connect_response": Kind.CONNECT,
@@ -48,6 +60,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "history_response": Kind.HISTORY,
     "ping_response": Kind.PING,
     "probe_response": Kind.PROBE,
+    "ban_list": Kind.BANS,
+    **{f"{kind.value}_response": kind for kind in ORDERS},
 }
 """The response that answers each kind of request."""
 
@@ -63,7 +77,7 @@ _NO_REASON: Final = frozenset({None, "False", "ERR"})
 
 def is_refusal(kind: Kind, message: Message) -> bool:
     """Whether an answer says no. Where the answer is a plain yes or no, all but yes is no."""
-    if kind in (Kind.CONNECT, Kind.SAY):
+    if kind in (Kind.CONNECT, Kind.SAY, *ORDERS):
         return message.error is not None or message.text != "True"
     return message.error is not None or message.text == "ERR"
 
@@ -98,6 +112,34 @@ def limits(message: Message) -> dict[str, int]:
     """What a connect_response tells of limits. Words that we do not understand are skipped."""
     found = re.findall(r"(?:^|(?<= ))([a-z-]{1,32})=([0-9]{1,18})(?= |$)", message.limits or "")
     return {name: int(number) for name, number in found[:MAX_LIMITS]}
+
+
+def moderated(message: Message) -> Moderated:
+    """What an operator has done."""
+    if message.sender is None or message.response not in ORDERED:
+        raise RemoteError(Code.BAD_FIELD, "It is not said who did what.")
+    return Moderated(
+        message.sender,
+        message.response,
+        message.recipient or "",
+        message.count or None,
+        message.text or "",
+        message.time,
+    )
+
+
+def banned(message: Message) -> Banned:
+    """A row of the list of bans."""
+    if not message.recipient or message.response is None:
+        raise RemoteError(Code.MISSING_FIELD, "A ban does not say whom it means.")
+    return Banned(
+        message.response,
+        message.recipient,
+        message.sender or "",
+        message.count,
+        message.text or "",
+        message.time,
+    )
 
 
 def users(request: Request, message: Message) -> UserList:

@@ -12,12 +12,13 @@ one kind of mark goes between two of the other. The text of a message is never s
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from chatbox.client.events import EVERYONE
+from chatbox.client.events import EVERYONE, Kind
 from chatbox.errors import ChatboxError
 from chatbox.text import printable
 from chatbox.units import parse_rate
@@ -30,10 +31,12 @@ __all__ = [
     "FetchFile",
     "Help",
     "Limit",
+    "Moderate",
     "OpenFile",
     "Quit",
     "Reply",
     "Say",
+    "ShowBans",
     "ShowDownloads",
     "ShowFiles",
     "ShowHistory",
@@ -130,8 +133,25 @@ class OpenFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Moderate:
+    """Do to somebody what only operators may do."""
+
+    kind: Kind
+    whom: str
+    seconds: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowBans:
+    """List who is banned or muted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
-    """Say what can be typed."""
+    """Say what can be typed, by everybody or by operators."""
+
+    operators: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +170,8 @@ Action = (
     | Steer
     | ShowDownloads
     | OpenFile
+    | Moderate
+    | ShowBans
     | Help
     | Quit
 )
@@ -165,6 +187,8 @@ class Command:
     read: Callable[[str], Action]
     alias: str = ""
     """Another name that people may expect it to have."""
+    operators: bool = False
+    """Whether only operators may do it."""
 
     @property
     def usage(self) -> str:
@@ -198,16 +222,25 @@ def parse(line: str) -> Action | None:
         raise BadCommand(f"{wrong} Type: {command.usage}") from None
 
 
-def help_lines() -> list[str]:
-    """What can be typed, one line each."""
+def help_lines(*, operators: bool = False) -> list[str]:
+    """What can be typed, one line each; or what only operators may."""
     usages = {
         row.usage + (f", /{row.alias}" if row.alias else ""): row.summary
         for row in COMMANDS.values()
+        if row.operators == operators
     }
     width = max(map(len, usages))
+    rows = [f"  {usage:{width}}  {summary}" for usage, summary in usages.items()]
+    if operators:
+        return [
+            "Commands for operators:",
+            *rows,
+            "WHO is a name, an address or a network, or address:NAME, where NAME comes from.",
+            "A TIME is such as 30m, 12h or 7d; without one it is for good.",
+        ]
     return [
         "Type a line to say it to everyone. Commands:",
-        *(f"  {usage:{width}}  {summary}" for usage, summary in usages.items()),
+        *rows,
         'Quote a name that has blanks: /msg "Ann Lee" see you.',
         "To say something that begins with a slash, type two.",
     ]
@@ -299,6 +332,39 @@ def _plain(action: Action) -> Callable[[str], Action]:
     return read
 
 
+_match_time: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII).fullmatch
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def _order(kind: Kind) -> Callable[[str], Action]:
+    """Read a command of operators: whom, and for some also for how long and why."""
+
+    def read(rest: str) -> Action:
+        whom, rest = _take_word(rest)
+        if not whom:
+            raise _WrongArguments("It is not said to whom.")
+        seconds = None
+        if kind in (Kind.BAN, Kind.MUTE):
+            word, after = _take_word(rest)
+            if found := _match_time(word):
+                seconds = int(found[1]) * _UNIT_SECONDS[found[2]]
+                if not seconds:
+                    raise _WrongArguments("A time is more than nothing.")
+                rest = after
+        if kind in (Kind.UNBAN, Kind.UNMUTE) and rest:
+            raise _WrongArguments("That is too much; a name that has blanks must be quoted.")
+        return Moderate(kind, whom, seconds, rest.strip())
+
+    return read
+
+
+def _read_help(rest: str) -> Action:
+    words = _words(rest, 0, 1)
+    if words and words[0].casefold() not in ("operators", "operator"):
+        raise _WrongArguments("There is help for operators, and the list of all commands.")
+    return Help(bool(words))
+
+
 def _steer(steering: Steering) -> Callable[[str], Action]:
     """Read a command to a running download."""
 
@@ -307,6 +373,12 @@ def _steer(steering: Steering) -> Callable[[str], Action]:
         return Steer(steering, words[0] if words else None)
 
     return read
+
+
+def _for_operators(
+    name: str, arguments: str, summary: str, read: Callable[[str], Action]
+) -> Command:
+    return Command(name, arguments, summary, read, operators=True)
 
 
 _ROWS: Final = (
@@ -330,8 +402,14 @@ _ROWS: Final = (
     Command("downloads", "", "how far they are, and where files are", _plain(ShowDownloads())),
     Command("open", "[FILE]", "open a file that has come", _read_open),
     Command("history", "[N]", f"the last N messages ({DEFAULT_HISTORY})", _read_history),
-    Command("help", "", "this list", _plain(Help())),
+    Command("help", "[operators]", "this list, or that for operators", _read_help),
     Command("quit", "", "leave", _plain(Quit())),
+    _for_operators("kick", "NAME [REASON]", "put somebody out", _order(Kind.KICK)),
+    _for_operators("ban", "WHO [TIME] [REASON]", "keep somebody out", _order(Kind.BAN)),
+    _for_operators("mute", "WHO [TIME] [REASON]", "let somebody say nothing", _order(Kind.MUTE)),
+    _for_operators("unban", "WHO", "lift a ban", _order(Kind.UNBAN)),
+    _for_operators("unmute", "WHO", "let somebody speak again", _order(Kind.UNMUTE)),
+    _for_operators("bans", "", "who is banned or muted", _plain(ShowBans())),
 )
 COMMANDS: Final[Mapping[str, Command]] = {
     name: command for command in _ROWS for name in (command.name, command.alias) if name

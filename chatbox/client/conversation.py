@@ -27,10 +27,12 @@ from chatbox.client.commands import (
     FetchFile,
     Help,
     Limit,
+    Moderate,
     OpenFile,
     Quit,
     Reply,
     Say,
+    ShowBans,
     ShowDownloads,
     ShowFiles,
     ShowHistory,
@@ -154,8 +156,8 @@ class Conversation:
     def act(self, action: Action) -> None:
         """Do what a person asked for, if the conversation allows it now."""
         match action:
-            case Help():
-                for line in help_lines():
+            case Help(operators=operators):
+                for line in help_lines(operators=operators):
                     self._tell(line)
             case Steer(steering=steering, name=name):
                 self._steer(steering, name)
@@ -188,6 +190,12 @@ class Conversation:
                 self.session.ask_history(count)
             case FetchFile():
                 self._download(action)
+            case Moderate():
+                self.session.moderate(
+                    action.kind, action.whom, seconds=action.seconds, reason=action.reason
+                )
+            case ShowBans():
+                self.session.ask_bans()
         self._flush()
 
     def end_input(self) -> None:

@@ -13,6 +13,8 @@ from typing import Final
 __all__ = [
     "EVERYONE",
     "Back",
+    "BanList",
+    "Banned",
     "Cut",
     "Event",
     "Failed",
@@ -26,6 +28,7 @@ __all__ = [
     "Left",
     "Listed",
     "Lost",
+    "Moderated",
     "Offer",
     "Presence",
     "Problem",
@@ -51,6 +54,12 @@ class Kind(Enum):
     HISTORY = "history"
     PING = "ping"
     PROBE = "probe"
+    KICK = "kick"
+    BAN = "ban"
+    MUTE = "mute"
+    UNBAN = "unban"
+    UNMUTE = "unmute"
+    BANS = "get_ban_list"
     CATCH_UP = "catch up"
     """History again, that we ask for ourselves after a cut."""
 
@@ -66,7 +75,7 @@ class Request:
 
     number: int
     kind: Kind
-    recipient: str = ""  # of SAY
+    recipient: str = ""  # of SAY; whom it is done to, of what operators do
     text: str = ""  # what was said; the file's name of DOWNLOAD; the name asked for of CONNECT
 
 
@@ -121,6 +130,34 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True)
+class Moderated:
+    """An operator has done something to somebody."""
+
+    by: str
+    what: str
+    """``kicked``, ``banned``, ``muted``, ``unbanned`` or ``unmuted``."""
+    whom: str
+    """A name; empty for an address, which nobody is told."""
+    seconds: int | None
+    """For how long; None for good, or where that means nothing."""
+    reason: str
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """A row of the list of bans: `kind` is ``ban`` or ``mute``, `whom` a name or a network."""
+
+    kind: str
+    whom: str
+    by: str
+    seconds: int | None
+    """How long it goes on; None for good."""
+    reason: str
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Messages are missing here: the server no longer has them."""
 
@@ -135,7 +172,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """A SAY is in the log, or a PING came back."""
+    """A SAY or what an operator does is in the log, or a PING came back."""
 
     request: Request
     at: int | None = None
@@ -163,6 +200,14 @@ class HistoryPage:
 
     request: Request
     said: tuple[Said, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BanList:
+    """Who is banned or muted, oldest first."""
+
+    request: Request
+    bans: tuple[Banned, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +280,12 @@ Event = (
     | JoinRefused
     | Said
     | Presence
+    | Moderated
     | Succeeded
     | UserList
     | FileList
     | HistoryPage
+    | BanList
     | Offer
     | Failed
     | Garbled

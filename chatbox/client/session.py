@@ -38,6 +38,8 @@ from chatbox.client import answers
 from chatbox.client.events import (
     EVERYONE,
     Back,
+    BanList,
+    Banned,
     Cut,
     Event,
     Failed,
@@ -49,6 +51,7 @@ from chatbox.client.events import (
     Kind,
     Left,
     Lost,
+    Moderated,
     Presence,
     Problem,
     Request,
@@ -129,6 +132,14 @@ _PASSING: Final = frozenset(
 )
 
 
+# Last words after which nobody should come back by themselves: two connections would replace each
+# other for ever, and who was put out is not wanted.
+_FINAL: Final = frozenset({Code.REPLACED, Code.KICKED, Code.BANNED})
+
+News = Said | Presence | Moderated | Gap
+"""What has its place in the log."""
+
+
 class ClientSession:
     """One client's conversation with a server, from the first byte to the last."""
 
@@ -148,7 +159,8 @@ class ClientSession:
         """Whether the server has said that it restarts."""
         self._pending: dict[int, Request] = {}
         self._last_number = 0
-        self._held: deque[tuple[int, Said | Presence | Gap]] = deque()
+        self._held: deque[tuple[int, News]] = deque()
+        self._bans: deque[Banned] = deque(maxlen=MAX_HISTORY)
         self._events: deque[Event] = deque()
         self._lines = LineBuffer(MAX_LINE)
         self._outgoing: list[bytes] = []
@@ -276,6 +288,17 @@ class ClientSession:
         """Ask for `size` bytes from the server's UDP port number `which`, from 1 on."""
         return self._ask(Kind.PROBE, Message(size=size, count=which))
 
+    def moderate(
+        self, kind: Kind, whom: str, *, seconds: int | None = None, reason: str = ""
+    ) -> int:
+        """Do what operators may do to somebody; `kind` is one of `answers.ORDERS`."""
+        message = Message(recipient=whom, text=reason or None, count=seconds)
+        return self._ask(kind, message, recipient=whom, text=reason)
+
+    def ask_bans(self) -> int:
+        """Ask who is banned or muted."""
+        return self._ask(Kind.BANS)
+
     def ping(self) -> int:
         """Ask whether the server is there."""
         return self._ask(Kind.PING)
@@ -362,6 +385,10 @@ class ClientSession:
                     self._hear(message.sequence or 0, news)
                 case "gap":
                     self._hear(message.sequence or 0, Gap())
+                case str(response) if response in answers.ORDERED:
+                    self._hear(message.sequence or 0, answers.moderated(message))
+                case "ban" | "mute":
+                    self._bans.append(answers.banned(message))
                 case "error":
                     self._receive_error(message)
                 case str(response) if response in answers.KINDS:
@@ -371,7 +398,7 @@ class ClientSession:
         except RemoteError as error:
             self._ignore(error.detail or error.code)
 
-    def _hear(self, place: int, news: Said | Presence | Gap) -> None:
+    def _hear(self, place: int, news: News) -> None:
         """Something is said now, or it is part of the history that was asked for.
 
         The two look the same. History comes in one piece right before its answer, which says how
@@ -397,7 +424,7 @@ class ClientSession:
         while self._held:
             self._hand_out(*self._held.popleft())
 
-    def _hand_out(self, place: int, news: Said | Presence | Gap) -> None:
+    def _hand_out(self, place: int, news: News) -> None:
         """Hand out what has not been: places grow, so what lies behind us has come before."""
         if not place or place > self.last_id or isinstance(news, Gap):
             self._events.append(news)
@@ -409,8 +436,8 @@ class ClientSession:
     def _receive_error(self, message: Message) -> None:
         """A refusal that is no answer of its own kind, or a word about the connection itself."""
         problem = answers.problem(message)
-        if problem.code == Code.REPLACED:
-            self.survives = False  # else the two connections would replace each other for ever
+        if problem.code in _FINAL:
+            self.survives = False
         if problem.code == Code.RESTARTING and message.sequence is None and self.survives:
             self._restarting = True  # and no more need be said
             return
@@ -490,9 +517,13 @@ class ClientSession:
                 return answers.offer(request, message)
             case Kind.HISTORY:
                 return self._history(request, message)
+            case Kind.BANS:
+                bans = tuple(self._bans)
+                self._bans.clear()
+                return BanList(request, bans)
             case Kind.CATCH_UP:
                 raise LocalError("What was missed is no event of its own")
-            case Kind.SAY | Kind.PING:
+            case _:
                 return Succeeded(request, message.time)
 
     def _joined(self, request: Request, message: Message) -> Joined:

@@ -12,9 +12,12 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
 from chatbox.chat.codes import Code, sentence
+from chatbox.client.answers import ORDERS
 from chatbox.client.events import (
     EVERYONE,
     Back,
+    BanList,
+    Banned,
     Cut,
     Event,
     Failed,
@@ -28,6 +31,7 @@ from chatbox.client.events import (
     Left,
     Listed,
     Lost,
+    Moderated,
     Offer,
     Presence,
     Problem,
@@ -50,6 +54,7 @@ __all__ = [
     "duration_text",
     "ended_text",
     "explain",
+    "long_text",
     "os_error_text",
     "percent",
     "progress_text",
@@ -62,6 +67,8 @@ __all__ = [
 _CONTINUATION: Final = "      | "
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB", "EB")
 _CODES: Final = frozenset(map(str, Code))
+# Here the server's own sentence says more: the reason that an operator has given.
+_REASONED: Final = frozenset({Code.KICKED, Code.BANNED})
 # How much of a text is repeated when it is reported as not sent.
 _QUOTED: Final = 60
 
@@ -82,6 +89,10 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
             return []  # Joined has said it
         case Presence(name=name, here=here, at=at):
             return [f"{time_text(at, zone)} * {printable(name)} {'joined' if here else 'left'}"]
+        case Moderated():
+            return [f"{time_text(event.at, zone)} * {_moderated(event)}"]
+        case BanList(bans=bans):
+            return [_banned(one) for one in bans] or ["Nobody is banned or muted."]
         case Succeeded(request=Request(kind=Kind.SAY, recipient=recipient) as request):
             if recipient == EVERYONE or recipient.casefold() == me.casefold():
                 return []  # the server sends it back to us: that is what is shown
@@ -129,10 +140,19 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
 
 def explain(problem: Problem) -> str:
     """Say why something was refused, in a sentence."""
-    if problem.detail and problem.code not in _CODES:
+    if problem.detail and (problem.code not in _CODES or problem.code in _REASONED):
         return printable(problem.detail)
     text = printable(sentence(problem.code)) if problem.code else "The server refused."
     return text if problem.wait is None else f"{text} (In {duration_text(problem.wait)}.)"
+
+
+def long_text(seconds: int) -> str:
+    """A long span of time in the largest unit that fits it, as in "2 days"."""
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % size == 0 or seconds > 1.5 * size:
+            count = -(-seconds // size)
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} s"
 
 
 def os_error_text(error: OSError) -> str:
@@ -250,6 +270,24 @@ def clip(text: str, columns: int) -> str:
     return text
 
 
+def _moderated(event: Moderated) -> str:
+    """Who did what to whom, for how long and why."""
+    # What is done to an address is told without it.
+    whom = printable(event.whom) or "an address"
+    text = f"{printable(event.by)} {event.what} {whom}"
+    if event.seconds is not None:
+        text += f" for {long_text(event.seconds)}"
+    return f"{text}: {printable(event.reason)}" if event.reason else text
+
+
+def _banned(ban: Banned) -> str:
+    """A row of the list of bans."""
+    what = "banned" if ban.kind == "ban" else "muted"
+    how_long = "for good" if ban.seconds is None else f"for another {long_text(ban.seconds)}"
+    text = f"  {printable(ban.whom)} is {what} {how_long}, by {printable(ban.by)}"
+    return f"{text}: {printable(ban.reason)}" if ban.reason else text
+
+
 def _said(said: Said, me: str, zone: tzinfo | None, *, day_of: float | None = None) -> list[str]:
     """A message, marked if it is private."""
     who = printable(said.sender)
@@ -279,6 +317,8 @@ def _refused(request: Request | None) -> str:
         case Request(kind=Kind.SAY, recipient=recipient, text=text):
             to = "" if recipient == EVERYONE else f" to {printable(recipient)}"
             return f"Not sent{to} ({_quoted(text)}): "
+        case Request(kind=kind, recipient=whom) if kind in ORDERS:
+            return f"No {kind.value} of {printable(whom)}: "
         case Request(kind=Kind.DOWNLOAD, text=name):
             return f"No download of {printable(name)}: "
         case _:

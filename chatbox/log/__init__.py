@@ -54,6 +54,8 @@ class Kind(Enum):
     """Somebody has been here already when the log was opened: another process has let them in."""
     MOVED = "moved"
     """Somebody's name is held by another process now; `recipient` is everybody, nobody hears it."""
+    ORDER = "order"
+    """An operator does something to somebody: `text` says what. Told in its place, and not kept."""
     GAP = "gap"
     """Messages up to this place are gone. It is the log that says so; nobody appends it."""
 

@@ -1,0 +1,179 @@
+"""What the options of ``twistd chatbox`` mean: each function reads one, or says what is wrong.
+
+All of them raise `UsageError` with a sentence, which twistd shows as such.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from twisted.python import usage
+
+from chatbox.chat.moderation import Operators
+from chatbox.errors import LocalError
+from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints
+from chatbox.shelf import Shelf
+from chatbox.tls import check_endpoint
+
+__all__ = [
+    "MAX_GRACE",
+    "MAX_UDP_PORTS",
+    "common_interface",
+    "expand_endpoint",
+    "read_address",
+    "read_count",
+    "read_endpoint",
+    "read_folder",
+    "read_grace",
+    "read_operators",
+    "read_ports",
+    "read_quantity",
+]
+
+MAX_UDP_PORTS: Final = 1000
+"""Each port is a socket for as long as the server runs. One carries many downloads, so a few are
+plenty; the usual limit of open files is 1024."""
+
+MAX_GRACE: Final = 86_400.0
+"""Seconds: whoever wants to wait for longer than a day need not restart at all."""
+
+_INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
+
+
+def common_interface(descriptions: Sequence[str]) -> str:
+    """Return the address on which UDP is reachable wherever `descriptions` listen for TCP.
+
+    A client sends its UDP to the address where it reached the chat. So if the chat is bound to one
+    address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
+    both kinds if one of them is IPv6.
+    """
+    found = {match[1] if (match := _INTERFACE.search(text)) else "" for text in descriptions}
+    addresses = {re.sub(r"\\(.)", r"\1", address) for address in found}
+    if len(addresses) == 1:
+        return addresses.pop()
+    return "::" if any(":" in address for address in addresses) else ""
+
+
+def read_endpoint(description: str) -> str:
+    """Check an endpoint's description; return it as it is."""
+    if re.fullmatch(r"\d+", description):
+        raise usage.UsageError(f"--listen {description}: write tcp:{description} for a TCP port.")
+    try:
+        check_endpoint(description)
+    except Exception as error:  # each kind of endpoint has its own parser, with its own errors
+        raise usage.UsageError(
+            f"--listen {description}: this does not describe where to listen ({error}). "
+            "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
+        ) from error
+    port = re.match(r"(?:tcp6?|ssl):(?:port=)?(\d+)", description)
+    if port and int(port[1]) > 65535:
+        raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
+    return description
+
+
+def read_address(text: str) -> str:
+    """Check the address of a network to announce on; "" is for all."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise usage.UsageError(
+            f"--announce {text}: write the IP address of this machine in that network."
+        ) from None
+
+
+def read_quantity(name: str, text: object) -> float:
+    """Read a number of seconds or the like: 0 or more."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1e6:
+        raise usage.UsageError(f"--{name} {text}: write a number such as 0, 0.5 or 60.")
+    return number
+
+
+def read_folder(path: str) -> str:
+    """Return the absolute path of a folder that can be shared.
+
+    Absolute, because `twistd` may change its working folder before it starts.
+    """
+    try:
+        return Shelf(path).folder
+    except OSError as error:
+        raise usage.UsageError(
+            f"--files {path}: {error.strerror}. Name an existing folder; its files will be shared."
+        ) from error
+
+
+def read_count(option: str, given: str | int, least: int = 1) -> int:
+    """Read how many there may be, which is some, or at least so many."""
+    text = str(given)
+    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text) >= least):
+        raise usage.UsageError(f"--{option} {text}: write a number from {least} to 999999.")
+    return int(text)
+
+
+def expand_endpoint(description: str) -> list[str]:
+    """Return the endpoint that is meant, or all that were passed to us."""
+    if description != INHERITED:
+        return [description]
+    found = stream_endpoints()
+    if not found:
+        raise usage.UsageError(
+            "--listen systemd: no socket was passed to this process. It must be started by a"
+            " socket unit of systemd with ListenStream=, or by something like it."
+        )
+    return found
+
+
+def read_grace(text: object) -> float:
+    """Read a number of seconds."""
+    try:
+        seconds = float(str(text))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_GRACE:
+        raise usage.UsageError(f"--grace {text}: write a number of seconds, such as 30; 0 is none.")
+    return seconds
+
+
+def read_ports(text: str) -> range | str:
+    """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port.
+
+    ``systemd`` means all sockets of this kind that were passed to us.
+    """
+    if text == INHERITED:
+        if not datagram_sockets():
+            raise usage.UsageError(
+                "--udp-ports systemd: no UDP socket was passed to this process. It must be started"
+                " by a socket unit of systemd with ListenDatagram=, or by something like it."
+            )
+        return text
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
+    if not match:
+        raise usage.UsageError(
+            f"--udp-ports {text}: write one port, or the first and the last as in 55000-55019."
+        )
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last > 65535 or (first == 0 and match[2]):
+        raise usage.UsageError(f"--udp-ports {text}: ports go from 1 to 65535.")
+    if last < first:
+        raise usage.UsageError(f"--udp-ports {text}: the last port comes before the first.")
+    if last - first >= MAX_UDP_PORTS:
+        raise usage.UsageError(f"--udp-ports {text}: at most {MAX_UDP_PORTS} ports can be used.")
+    return range(first, last + 1)
+
+
+def read_operators(path: str) -> str:
+    """Return the absolute path of a file of operators that makes sense."""
+    path = os.path.abspath(path)
+    try:
+        Operators(path, time.time).load()
+    except (OSError, LocalError) as error:
+        raise usage.UsageError(f"--operators: {error}.") from error
+    return path
