@@ -21,6 +21,7 @@ from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import (
     MAX_TRANSFERS,
     MAX_TRANSFERS_PER_USER,
+    UNUSED_TIMEOUT,
     Admissions,
     Demux,
 )
@@ -387,6 +388,20 @@ class EvictionTests(DemuxTestCase):
         bob.say()
         self.assertEqual(self.demux.silent("bob", self.now), [])
         self.assertEqual(busy.state, State.SENDING)
+
+    def test_unused(self) -> None:
+        """A ticket that nobody used makes room for another of the same user, not of anybody."""
+        unused, _ = self.admit("alice"), self.admit("bob").open()
+        self.now += UNUSED_TIMEOUT
+        self.assertEqual(self.demux.silent("alice", self.now), [])
+        self.now += 0.1
+        [transfer] = self.demux.silent("alice", self.now)
+        self.assertEqual(transfer.sender.connection_id, unused.ticket.connection_id)
+        self.assertEqual(self.demux.silent(None, self.now), [])
+        self.demux.evict(transfer, self.now)
+        self.serve()
+        self.assertEqual(self.ended(), [("alice", End.PEER_SILENT)])
+        self.assertTrue(unused.source.closed)
 
     def test_evicted(self) -> None:
         """Whoever has to go is told, and makes room at once."""

@@ -17,6 +17,7 @@ import pytest_twisted
 
 from chatbox.client import doctor as doctor_module
 from chatbox.client.config import Settings
+from chatbox.client.demo import LOSS, BadLink
 from chatbox.client.exits import Exit
 from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt import fetch as fetch_module
@@ -46,18 +47,18 @@ def udp_ports() -> int:
 
 
 @contextmanager
-def serving(folder: Path, *, tls: bool = False) -> Iterator[tuple[str, int]]:
-    """A server with three UDP ports: its HOST, and the first of them."""
+def serving(folder: Path, *, tls: bool = False, ports: int = PORTS) -> Iterator[tuple[str, int]]:
+    """A server with some UDP ports: its HOST, and the first of them."""
     (folder / "files").mkdir()
     tcp, udp = free_port(socket.SOCK_STREAM), udp_ports()
     endpoint = f"tcp:{tcp}:interface=127.0.0.1"
     command = [
         *(*script("twistd"), "-n", "--pidfile=", "chatbox", "--log", "memory:"),
         *("--listen", f"tls-self-signed:{endpoint}" if tls else endpoint),
-        *("--udp-ports", f"{udp}-{udp + PORTS - 1}"),
+        *("--udp-ports", f"{udp}-{udp + ports - 1}"),
     ]
     with Running(command, cwd=folder) as process:
-        process.read_until(f"starting on {udp + PORTS - 1}")
+        process.read_until(f"starting on {udp + ports - 1}")
         yield f"127.0.0.1:{tcp}", udp
 
 
@@ -116,15 +117,60 @@ def test_all_is_well(server: tuple[str, int]) -> None:
     assert int(re.findall(r"up to (\d+) bytes", found["packets"][1])[0]) > 1472
 
 
-def test_udp_blocked(server: tuple[str, int], dead: int) -> None:
+async def examine_here(host: str, via: tuple[str, int] | None = None) -> Exit:
+    """The same in this process, with less patience, so that the test can be the network."""
+    from twisted.internet import reactor
+
+    options = arguments().parse_args(["doctor", host])
+    apply_settings(options, Settings())
+    options.udp_via = via
+    with (
+        mock.patch.object(doctor_module, "ANSWER_TIMEOUT", 1.0),
+        mock.patch.object(doctor_module, "PROBE_SECONDS", 1.5),
+    ):
+        return await doctor_module.doctor(reactor, options)
+
+
+@pytest_twisted.ensureDeferred
+async def test_udp_blocked(
+    server: tuple[str, int], dead: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No port answers: they are named, the chat is fine, and the status says that it is UDP."""
     host, udp = server
-    status, found = examine(host, "--udp-via", f"127.0.0.1:{dead}")
-    assert status == Exit.NO_UDP
+    status = await examine_here(host, ("127.0.0.1", dead))
+    found = read(capsys.readouterr().out)
+    assert status is Exit.NO_UDP
     assert found["chat"][0] == "OK"
     assert found["UDP"][0] == "PROBLEM"
     assert f"nothing comes back from UDP ports {udp}-{udp + PORTS - 1}." in found["UDP"][1]
     assert "rate" not in found
+
+
+class BadWire(BadLink):
+    """A bad link of the usual MTU."""
+
+    def _carry(self, side: Any, data: bytes, address: tuple[str, int]) -> None:
+        if len(data) <= 1472:
+            super()._carry(side, data, address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a bad link loses is measured; it has one port only, so the server has, too."""
+    from twisted.internet import reactor
+
+    with serving(tmp_path, ports=1) as (host, udp):
+        link = BadWire(reactor, 1, ("127.0.0.1", udp))
+        try:
+            status = await examine_here(host, ("127.0.0.1", link.port))
+        finally:
+            link.close()
+    found = read(capsys.readouterr().out)
+    assert status == 0
+    assert found["rate"][0] == "WARNING"
+    # The kernel may drop some more on the way through this process.
+    assert LOSS / 2 < float(re.findall(r"([\d.]+)% of", found["rate"][1])[0]) / 100 < 0.5
+    assert "up to 1472 bytes" in found["packets"][1]
 
 
 def test_nobody_listens() -> None:
@@ -168,8 +214,6 @@ async def test_one_port_blocked(
     server: tuple[str, int], dead: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of several ports, the one that a firewall blocks is found."""
-    from twisted.internet import reactor
-
     host, udp = server
     fetch = fetch_module.fetch
 
@@ -177,10 +221,8 @@ async def test_one_port_blocked(
         way = (address[0], dead) if address[1] == udp + 1 else address
         return fetch(reactor, way, *rest, **more)
 
-    options = arguments().parse_args(["doctor", host])
-    apply_settings(options, Settings())
     with mock.patch.object(fetch_module, "fetch", through_a_firewall):
-        status = await doctor_module.doctor(reactor, options)
+        status = await examine_here(host)
     found = read(capsys.readouterr().out)
     assert status is Exit.NO_UDP
     assert found["UDP"][0] == "PROBLEM"

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.sharing import Probe
 from chatbox.errors import RemoteError
-from chatbox.rdt.demux import File
+from chatbox.rdt.demux import UNUSED_TIMEOUT, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import TransferService
 from chatbox.tap import ShelfDownloads
@@ -71,8 +71,9 @@ class OfferTests(TapTestCase):
         from chatbox.rdt.demux import Admissions
         from chatbox.shelf import Shelf
 
+        reactor = Reactor()
         transfers = TransferService(
-            Reactor(), "127.0.0.1", [0], admissions=Admissions(most_per_user=2)
+            reactor, "127.0.0.1", [0], admissions=Admissions(most_per_user=2)
         )
         transfers.startService()
         self.addCleanup(transfers.stopService)
@@ -81,3 +82,5 @@ class OfferTests(TapTestCase):
         downloads.probe("alice", 1, 1)
         refused = self.assertRaises(RemoteError, downloads.probe, "alice", 1, 1)
         self.assertEqual(refused.code, "too-many-downloads")
+        reactor.advance(UNUSED_TIMEOUT + 0.1)
+        downloads.probe("alice", 1, 1)

@@ -196,7 +196,7 @@ def judge_certificate(days_left: float, fingerprint: str, *, pinned: bool) -> Fi
 
 def judge_chat(server: str, round_trip: float) -> Finding:
     """A server that let us in, and the shortest time of an answer, in seconds."""
-    return _ok("chat", f"{printable(server)} answers, in {_ms(round_trip)}.")
+    return _ok("chat", f"{printable(server)} answers, in {_span(round_trip)}.")
 
 
 def judge_clock(ahead: float | None, round_trip: float) -> Finding:
@@ -288,7 +288,7 @@ def judge_rate(probe: Transfer) -> Finding:
     """How fast it was, and what got lost."""
     rate = probe.received / probe.seconds if probe.seconds > 0 else 0.0
     says = (
-        f"{size_text(probe.received)} in {probe.seconds:.1f} s, {rate_text(rate)}, from a standing"
+        f"{size_text(probe.received)} in {_span(probe.seconds)}, {rate_text(rate)}, from a standing"
         f" start; {probe.loss:.1%} of {probe.sent} packets got lost."
     )
     if probe.loss > LOSS_NOTICE:
@@ -368,7 +368,10 @@ def judge_offload(gso: Offload, gro: Offload) -> Finding:
     return _ok("trains", f"{states}.")
 
 
-def _ms(seconds: float) -> str:
+def _span(seconds: float) -> str:
+    """A time that may be short."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
 
 

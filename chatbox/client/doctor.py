@@ -8,9 +8,7 @@ concerns this machine alone is looked at in any case. What was measured goes to
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import secrets
 import socket
 import time
 from argparse import Namespace
@@ -48,7 +46,7 @@ from chatbox.client.diagnosis import (
 )
 from chatbox.client.events import Event, Offer, Presence, Succeeded
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.oneshots import Visit
+from chatbox.client.oneshots import Visit, visitor_name
 
 if TYPE_CHECKING:
     from chatbox.rdt.packet import Train
@@ -74,8 +72,9 @@ PROBE_SECONDS: Final = 3.0
 PROBE_BYTES: Final = 16 << 20
 """Bytes of it: what the server gives at most."""
 
-AT_ONCE: Final = 4
-"""Short probes at a time: half of what one user may have, so that the next ones are not refused."""
+AT_ONCE: Final = 7
+"""Short probes at a time: what one user may usually have, less the long one, which may still count.
+A server that allows fewer says so, and is asked again when these have ended."""
 
 
 async def doctor(reactor: Any, options: Namespace) -> Exit:
@@ -112,7 +111,7 @@ class _Examination:
         # An endpoint of another kind, such as a Unix socket, has neither a name nor a port.
         if place is not None and not await self._check_way(*place):
             return
-        name = self._options.name or f"{self._options.settings.name}-{secrets.token_hex(2)}"
+        name = visitor_name(self._options)
         connection = await join_server(self._reactor, host, name, self._access)
         patient = _Patient(self._reactor, connection)
         try:
@@ -171,11 +170,8 @@ class _Examination:
         except (error.TimeoutError, error.TCPTimedOutError):
             return Attempt(address, Outcome.SILENT)
         except error.ConnectError as problem:
-            number = getattr(problem, "osError", None)
-            if isinstance(problem, error.ConnectionRefusedError):
-                number = errno.ECONNREFUSED
-            elif isinstance(problem, error.NoRouteError):
-                number = errno.EHOSTUNREACH
+            # Twisted keeps the system's number, whatever class it makes of it.
+            number = problem.osError
             return Attempt(address, Outcome.of_errno(number if isinstance(number, int) else 0))
         except OSError as problem:
             return Attempt(address, Outcome.of_errno(problem.errno or 0))
@@ -217,15 +213,17 @@ class _Examination:
         total = first.ports
         probes = [PortProbe(first.port, first.answered)]
         refused = ""
-        remaining = list(range(2, total + 1))
-        while remaining and not refused:
-            batch, remaining = remaining[:AT_ONCE], remaining[AT_ONCE:]
-            begun = []
+        which = 2
+        while which <= total:
+            begun: list[_Probe] = []
             try:
-                for which in batch:
+                while which <= total and len(begun) < AT_ONCE:
                     begun.append(await patient.begin(1, which, self._options.udp_via))
-            except Stop as stopped:
-                refused = stopped.sentence
+                    which += 1
+            except Stop as stopped:  # the server may allow more when these have ended
+                if not begun:
+                    refused = stopped.sentence
+                    break
             await gatherResults([Deferred.fromCoroutine(one.run(0.0)) for one in begun])
             probes += [PortProbe(one.port, one.answered) for one in begun]
         self.tell(judge_ports(probes, total, refused))

@@ -25,7 +25,7 @@ async def find(reactor: Any, options: Namespace) -> Exit:
     try:
         servers = await find_servers(reactor, options.on)
     except CannotBrowse as problem:
-        raise Stop(Exit.FAILED, f"Servers nearby cannot be looked for. {problem}") from None
+        raise Stop(Exit.FAILED, f"Servers nearby cannot be looked for: {problem}") from None
     if not servers:
         raise Stop(Exit.NO_CONNECTION, _NOBODY)
     for server in servers:

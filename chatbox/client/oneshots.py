@@ -54,7 +54,7 @@ from chatbox.text import printable
 if TYPE_CHECKING:
     from chatbox.client.download import PartFile
 
-__all__ = ["Visit", "files", "get", "history", "say", "visit", "who"]
+__all__ = ["Visit", "files", "get", "history", "say", "visit", "visitor_name", "who"]
 
 RETURN_PATIENCE: Final = 60.0
 """Seconds for a server to be back, when it went away in the middle of a download."""
@@ -127,13 +127,17 @@ class Visit:
 async def visit(reactor: Any, options: Namespace) -> AsyncIterator[Visit]:
     """Join for one errand, and leave whatever happens."""
     host = required_host(options.host)
-    name = options.name or f"{options.settings.name}{ACCOUNT_SEPARATOR}{secrets.token_hex(2)}"
     access = Access.from_options(options)
-    visitor = Visit(reactor, await join_server(reactor, host, name, access))
+    visitor = Visit(reactor, await join_server(reactor, host, visitor_name(options), access))
     try:
         yield visitor
     finally:
         await visitor.leave()
+
+
+def visitor_name(options: Namespace) -> str:
+    """The name that was said, or one like the person's own that nobody else has."""
+    return options.name or f"{options.settings.name}{ACCOUNT_SEPARATOR}{secrets.token_hex(2)}"
 
 
 async def who(reactor: Any, options: Namespace) -> Exit:

@@ -116,7 +116,7 @@ class Browser:
         try:
             self._listen()
         except ImportError:
-            call(self._fail, "It takes the package zeroconf: pip install 'chatbox[lan]'.")
+            call(self._fail, "that takes the package zeroconf: pip install 'chatbox[lan]'.")
         except Exception as error:  # zeroconf has many, and sockets more
             call(self._fail, f"{printable(str(error)) or type(error).__name__}.")
         finally:

@@ -15,6 +15,8 @@ def open_zeroconf(interface: str) -> Any:
     # It takes a twentieth of a second to load.
     from zeroconf import InterfaceChoice, Zeroconf
 
+    if not interface and not any("." in network for network in own_networks()):
+        raise OSError("this machine is on no network")
     return Zeroconf([interface] if interface else InterfaceChoice.All, use_asyncio=False)
 
 

@@ -35,6 +35,11 @@ from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 MAX_TRANSFERS = 512
 """Transfers at once in one server: each holds an open file and some kilobytes."""
 
+UNUSED_TIMEOUT = 2.0
+"""Seconds after which a ticket that was not used makes room for another one of the same user. A
+client opens at once; if nothing of it has come by then, most likely its UDP does not come through,
+and it may be trying one port after the other."""
+
 MAX_TRANSFERS_PER_USER = 8
 """Enough for somebody who fetches a folder, too few to take all of the above."""
 
@@ -212,15 +217,18 @@ class Demux:
 
     def silent(self, user: str | None, now: float) -> list[Transfer]:
         """
-        The paused transfers of `user`, or of anybody, whose client has been silent for long: one of
-        them may have to make room for another.
+        The paused transfers of `user`, or of anybody, whose client has been silent for long, and
+        those of `user` that were offered and not begun: one of them may have to make room for
+        another.
         """
+        patience = {State.PAUSED: SILENCE_TIMEOUT}
+        if user is not None:
+            patience[State.WAITING] = UNUSED_TIMEOUT
         return [
             transfer
             for transfer in self._transfers.values()
             if user in (None, transfer.user)
-            and transfer.sender.state is State.PAUSED
-            and now - transfer.sender.heard_at > SILENCE_TIMEOUT
+            and now - transfer.sender.heard_at > patience.get(transfer.sender.state, math.inf)
         ]
 
     def evict(self, transfer: Transfer, now: float) -> None:

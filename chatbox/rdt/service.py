@@ -214,8 +214,9 @@ class TransferService(Service):
 
     def _make_room(self, user: str) -> None:
         """
-        If there are as many transfers as there may be, end the one that is paused and whose client
-        has been silent for longest: of those of `user`, or if the server is full, of all.
+        If there are as many transfers as there may be, end the one that is paused or was never
+        begun, and whose client has been silent for longest: of those of `user`, or if the server is
+        full, of all that are paused.
         """
         full = self._admissions.full
         if not full and not self._admissions.full_for(user):
