@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -69,6 +70,11 @@ class HostTests(SynchronousTestCase):
         self.assertIsInstance(endpoint, HostnameEndpoint)
         self.assertEqual(place, "example.org, TCP port 6000")
         endpoint_for(MemoryReactorClock(), "unix:/run/chatbox")
+        # An address that means something on one link only goes to the socket as it is.
+        reactor = MemoryReactorClock()
+        endpoint, _ = endpoint_for(reactor, "[fe80::1%lo]:6000")
+        endpoint.connect(Factory())
+        self.assertEqual(reactor.tcpClients[0][:2], ("fe80::1%lo", 6000))
 
     def test_nonsense(self) -> None:
         """What is not an address ends with a sentence that says what would be one."""
@@ -355,6 +361,25 @@ def test_say_to_nobody(server: Served) -> None:
     done = errand("say", server.host, "hi", "--to", "nobody")
     assert done.returncode == Exit.NOT_THERE
     assert done.stderr == "chatbox: Nobody here has that name.\n"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_get_over_ipv6(tmp_path: Path) -> None:
+    """The chat and the download both take place over IPv6."""
+    with serving(tmp_path, "::1") as served:
+        done = errand("get", served.host, "film.bin", cwd=tmp_path)
+    assert done.returncode == Exit.OK, done.stderr
+    assert (tmp_path / "film.bin").read_bytes() == served.film.read_bytes()
 
 
 def test_get(server: Served, tmp_path: Path) -> None:

@@ -219,10 +219,10 @@ class HostileTests(SynchronousTestCase):
             self.refused(unpack_open, pack_open(bad))
 
     def test_status_out_of_bounds(self) -> None:
-        """A file larger than any, and a digest that is neither known nor not, are refused."""
+        """A file larger than any, and flags that nobody knows, are refused."""
         self.refused(unpack_status, pack_status(replace(vectors.STATUS, size=MAX_SIZE + 1)))
         body = bytearray(pack_status(vectors.STATUS))
-        body[-33] = 2
+        body[-33] = 4
         self.refused(unpack_status, bytes(body))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.application.internet import backoffPolicy
 from twisted.internet import error
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, clientFromString
 from twisted.internet.interfaces import (
     IDelayedCall,
     ISSLTransport,
@@ -118,6 +118,8 @@ def endpoint_for(
     if host_and_port is not None:
         host, port = host_and_port
         place = f"{printable(host)}, TCP port {port}"
+        if not access.tls and "%" in host:  # HostnameEndpoint would forget which link it is on
+            return TCP6ClientEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
         if not access.tls and _match_tls(text) is None:
             return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
         # The cryptography is loaded when it is needed.

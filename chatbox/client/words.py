@@ -181,6 +181,7 @@ def ended_text(
         return (
             f"{name} did not arrive: nothing comes from {silent_server}. Something on the way, most"
             " likely a firewall, blocks UDP: open this port in it, for packets in both directions."
+            " If the server was started again just now, ask for the file again."
         )
     text = f"{name} did not arrive: {ended.end.sentence}"
     return text if ended.detail in ("", ended.end.sentence) else f"{text} {printable(ended.detail)}"

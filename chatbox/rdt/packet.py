@@ -291,6 +291,8 @@ class Status:
     """... or once so many bytes have come, whichever is first."""
     digest: bytes | None
     """The sha-256 of the whole file, None while it is not known yet."""
+    limited: bool = False
+    """Whether what the server may send in all holds this transfer back, and not the path."""
 
 
 _STATUS = struct.Struct(">BBQQQQIIB32s")
@@ -307,7 +309,7 @@ def pack_status(status: Status) -> bytes:
         status.challenge,
         min(round(status.ack_delay * 1e6), 0xFFFFFFFF),
         min(status.ack_bytes, 0xFFFFFFFF),
-        status.digest is not None,
+        (status.digest is not None) | status.limited << 1,
         status.digest or bytes(32),
     )
 
@@ -319,10 +321,10 @@ def unpack_status(body: bytes) -> Status:
     :raises RemoteError: ``bad-packet``.
     """
     try:
-        phase, end, size, mtime_ns, heard, challenge, delay, ack_bytes, known, digest = (
+        phase, end, size, mtime_ns, heard, challenge, delay, ack_bytes, flags, digest = (
             _STATUS.unpack(body)
         )
-        if size > MAX_SIZE or known > 1:
+        if size > MAX_SIZE or flags > 3:
             raise ValueError("out of bounds")
         return Status(
             Phase(phase),
@@ -333,7 +335,8 @@ def unpack_status(body: bytes) -> Status:
             challenge,
             delay / 1e6,
             ack_bytes,
-            digest if known else None,
+            digest if flags & 1 else None,
+            bool(flags & 2),
         )
     except (struct.error, ValueError) as error:
         raise RemoteError("bad-packet", f"STATUS: {error}") from None

@@ -65,6 +65,12 @@ from chatbox.rdt.ticket import Ticket
 WINDOW_BYTES = 64 << 20
 """How far beyond the first missing byte the server may send: enough for 2.5 Gbit/s at 200 ms."""
 
+BLOCKED_AFTER = 3.0
+"""Seconds without the first answer after which a person should hear what may be wrong."""
+
+SLOW_RATE = 1 << 17
+"""Bytes per second: with a limit below, the longest packets come less often than twice a second."""
+
 MAX_HOLES = 1 << 16
 """Gaps in what has arrived: no link leaves so many in one window, only a server that wants to."""
 
@@ -200,6 +206,8 @@ class Receiver:
         self._file = RangeSet(sink.have)
         self._prefix = self._file.prefix()
         self._meter = Meter()
+        self._moved_at = now
+        """When bytes last came that were not here."""
         self._events: deque[Event] = deque()
         self._status: Status | None = None
         self._status_number = -1
@@ -353,6 +361,7 @@ class Receiver:
             self._finish(Verdict(end, error.strerror or str(error)), now)
             return
         self._meter.note(self._file.total, now)
+        self._moved_at = now
         prefix = self._file.prefix()
         if prefix != self._prefix:
             self._prefix = prefix
@@ -492,17 +501,32 @@ class Receiver:
         """Why nothing moves."""
         silent = self._asking.silent_for(now)
         match self.state:
+            case State.OPENING if silent > BLOCKED_AFTER:
+                return f"no answer over UDP for {silent:.0f} s: does a firewall block it?"
             case State.OPENING:
                 return "waiting for the server's first packet"
             case State.PAUSED:
                 return "paused half way" if self._wish is Wish.RUN else "paused"
             case State.VERIFYING:
-                return "checking the file"
+                return "checking the file and bringing it to the disk"
+            case State.RECEIVING if silent > POLL_AFTER:
+                return f"no packet from the server for {silent:.0f} s"
             case State.RECEIVING if self._wish is Wish.PAUSE:
                 return "pausing"
             case State.RECEIVING if self._file.total == self.size:
                 return "waiting for the server's digest"
-            case State.RECEIVING if silent > POLL_AFTER:
-                return f"no packet from the server for {silent:.0f} s"
+            case State.RECEIVING if now - self._moved_at > POLL_AFTER:
+                return self._why_slow()
             case _:
                 return ""
+
+    def _why_slow(self) -> str:
+        """Why nothing new comes though the server is there."""
+        if self._rate_limit < SLOW_RATE:
+            return "held back by your limit"
+        end = self._prefix + WINDOW_BYTES
+        if self._file.within(end - WINDOW_BYTES // 8, end):
+            return "the window is full: waiting for what was lost"
+        if self._status is not None and self._status.limited:
+            return "waiting its turn: the server sends to others, too"
+        return "the server answers, but no data comes"

@@ -87,6 +87,11 @@ Ranges in an acknowledgement from which on the client is told that we know them,
 them no more. It costs a STATUS each round trip, on a path that loses much.
 """
 
+LIMITED_SECONDS = 2.0
+"""Seconds since the server could not send what the path would have carried, after which the client
+is told that it is the path again: the client tells a person, who does not read faster.
+"""
+
 LINGER = 3.0
 """Seconds for which an ended transfer still answers: some probe timeouts of a slow path."""
 
@@ -199,6 +204,9 @@ class Sender:
         self._status_due = False
         self._status_numbers: set[int] = set()
         self._probes_due = 0
+        self._limited_at = -math.inf
+        """When the server last could not send what the path would have carried."""
+        self._told_limited = False
         self._closes_at = now + OPEN_TIMEOUT
         self._now = now
 
@@ -385,9 +393,13 @@ class Sender:
         # would answer that, or what was has not been heard of for so long that it was repeated.
         asked = not outcome.acked and (not self.in_flight or self._path.recovery.probes_sent > 0)
         asked |= len(control.ranges) > MANY_RANGES and not self._status_numbers
+        asked |= self._limited(now) is not self._told_limited
         wish = (control.wish, control.pause_at)
         if asked or before is None or (before.wish, before.pause_at) != wish:
             self._status_due = True
+
+    def _limited(self, now: float) -> bool:
+        return now - self._limited_at < LIMITED_SECONDS
 
     def _take(self, outcome: Outcome, now: float) -> None:
         """Put what was lost back among the unsent, and take what arrived away from it."""
@@ -490,6 +502,7 @@ class Sender:
         if most is not None and packets > (allowed := max(1, most // self._path.datagram)):
             # It is the server that cannot send more: what is measured now is not the path.
             self._path.nothing_to_send()
+            self._limited_at = now
             packets = allowed
         return self._seal_data(*unsent, packets, self._path.datagram, now)
 
@@ -540,6 +553,7 @@ class Sender:
             # How fast so little travels, before the server finds the time for more, says nothing.
             self._path.nothing_to_send()
         number = self._path.recovery.next_number
+        self._told_limited = self._limited(now)
         status = Status(
             phase=_PHASES[self.state],
             end=self._end,
@@ -550,6 +564,7 @@ class Sender:
             ack_delay=self._path.ack_delay,
             ack_bytes=self._path.ack_bytes,
             digest=self._source.digest(),
+            limited=self._told_limited,
         )
         data = seal_packet(self._keys, Kind.STATUS, self.connection_id, number, pack_status(status))
         self._path.on_sent(Load.STATUS, 1, len(data), len(data), 0, now)

@@ -37,8 +37,8 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Served]:
-    """Run a server whose shelf is a new folder in `folder`."""
+def serving(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
+    """Run a server at an address of this machine whose shelf is a new folder in `folder`."""
     shelf = folder / "shelf"
     shelf.mkdir()
     film = shelf / "film.bin"
@@ -48,10 +48,12 @@ def serving(folder: Path) -> Iterator[Served]:
     command = [
         *script("twistd"),
         *("-n", "--pidfile=", "chatbox", "--files", str(shelf)),
-        *("--listen", f"tcp:{tcp_port}:interface=127.0.0.1", "--udp-ports", str(udp_port)),
+        *("--listen", f"tcp:{tcp_port}:interface={address.replace(':', chr(92) + ':')}"),
+        *("--udp-ports", str(udp_port), "--state-dir", str(folder / "state")),
     ]
     with Running(command, cwd=folder) as process:
         process.read_until(f"starting on {tcp_port}")
         process.read_until(f"starting on {udp_port}")
         digest = hashlib.sha256(film.read_bytes()).hexdigest()
-        yield Served(process, f"127.0.0.1:{tcp_port}", tcp_port, udp_port, film, digest)
+        host = f"[{address}]:{tcp_port}" if ":" in address else f"{address}:{tcp_port}"
+        yield Served(process, host, tcp_port, udp_port, film, digest)
