@@ -22,7 +22,8 @@ from chatbox.lan import (
     nearest,
     server_from,
 )
-from chatbox.lan.announce import STOP_TIMEOUT, AnnounceService
+from chatbox.lan.announce import AnnounceService
+from chatbox.lan.beside import STOP_TIMEOUT
 from chatbox.text import is_printable
 
 NETWORKS = ["127.0.0.1/8", "192.0.2.7/24", "fd00::7/64"]
@@ -253,7 +254,6 @@ class AnnounceServiceTests(SynchronousTestCase):
         self.reactor.run(1)
         self.assertEqual(responder.asked, ["made on 192.0.2.1", "announced 50000"])
         stopped = self.service.stopService()
-        assert stopped is not None
         self.reactor.run(1)
         self.successResultOf(stopped)
         self.assertEqual(responder.asked[-1], "closed")
@@ -271,7 +271,7 @@ class AnnounceServiceTests(SynchronousTestCase):
                 self.start(responder)
                 self.reactor.run(2)
             self.assertEqual([one["log_level"].name for one in events], [level])
-            self.assertIsNone(self.service.stopService())
+            self.successResultOf(self.service.stopService())
 
     def test_hang(self) -> None:
         """A farewell that does not end delays the end of the server for a moment only."""
@@ -279,7 +279,6 @@ class AnnounceServiceTests(SynchronousTestCase):
         self.start(responder)
         self.reactor.run(1)
         stopped = self.service.stopService()
-        assert stopped is not None
         self.assertNoResult(stopped)
         self.reactor.advance(STOP_TIMEOUT)
         self.successResultOf(stopped)
@@ -291,7 +290,6 @@ class AnnounceServiceTests(SynchronousTestCase):
         responder = FakeResponder()
         self.start(responder)
         stopped = self.service.stopService()
-        assert stopped is not None
         self.reactor.run(2)
         self.successResultOf(stopped)
         self.assertEqual(responder.asked[-1], "closed")

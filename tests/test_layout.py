@@ -27,6 +27,7 @@ ADAPTERS = {
     "chat/server.py",
     "chat/transport.py",
     "lan/announce.py",
+    "lan/beside.py",
     "lan/browse.py",
     "log/sqlite.py",
     "log/redis.py",

@@ -1,10 +1,8 @@
 """The server's side: say on the local network that it is there, for as long as it runs.
 
-The library zeroconf blocks, waits and has threads of its own. So the whole announcement is the life
-of one thread of ours: it begins it, waits for the end, takes it back. The reactor only starts that
-thread, tells it to end, and hears by `callFromThread` what became of it. Whatever goes wrong there,
-such as a machine without multicast, is one line in the log: a server that cannot be found is still
-a server. The thread is a daemon, so not even a hang in it keeps the process.
+The whole announcement is the life of one thread (see `beside`): it begins it, waits for the end,
+takes it back. Whatever goes wrong there, such as a machine without multicast, is one line in the
+log: a server that cannot be found is still a server.
 """
 
 # mypy: allow-untyped-calls
@@ -15,22 +13,18 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from chatbox.lan import SERVICE_TYPE, Announcement, instance_label
+from chatbox.lan.beside import Beside
 from chatbox.lan.multicast import open_zeroconf, own_networks
 from chatbox.text import printable
 
-__all__ = ["STOP_TIMEOUT", "AnnounceService", "Responder", "zeroconf_responder"]
-
-STOP_TIMEOUT: Final = 3.0
-"""Seconds that taking the announcement back may delay the end of the server: the farewell takes a
-quarter of a second, an announcement that has only begun up to two."""
+__all__ = ["AnnounceService", "Responder", "machine_name", "zeroconf_responder"]
 
 _log = Logger()
 
@@ -59,43 +53,29 @@ class AnnounceService(Service):
         self._announcement = announcement
         self._make_responder = make_responder or zeroconf_responder
         self._over = threading.Event()
-        self._running = False
-        self._stopped: Deferred[None] | None = None
-        self._patience: IDelayedCall | None = None
+        self._thread = Beside(reactor, self._live, self._cannot)
 
     def startService(self) -> None:
         """Begin to announce; what comes of it is said in the log."""
         super().startService()
         self._over.clear()
-        self._running = True
-        threading.Thread(target=self._live, name="announcement", daemon=True).start()
+        self._thread.start()
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> Deferred[None]:
         """Take the announcement back. Fires when that is done, or has taken too long."""
         super().stopService()
         self._over.set()
-        if not self._running:
-            return None
-        self._stopped = Deferred()
-        self._patience = self._reactor.callLater(STOP_TIMEOUT, self._ended)
-        return self._stopped
+        return self._thread.ended()
 
     def _live(self) -> None:
         """The thread."""
-        call = self._reactor.callFromThread
+        responder = self._make_responder(self._announcement.interface)
         try:
-            responder = self._make_responder(self._announcement.interface)
-            try:
-                call(self._begun, responder.announce(self._announcement))
-                self._over.wait()
-            finally:
-                responder.close()
-        except ImportError:
-            call(self._not_installed)
-        except Exception as error:  # zeroconf has many, and sockets more
-            call(self._cannot, str(error) or type(error).__name__)
+            name = responder.announce(self._announcement)
+            self._reactor.callFromThread(self._begun, name)
+            self._over.wait()
         finally:
-            call(self._ended)
+            responder.close()
 
     def _begun(self, name: str) -> None:
         _log.info(
@@ -103,25 +83,16 @@ class AnnounceService(Service):
             name=printable(name.removesuffix(f".{SERVICE_TYPE}")),
         )
 
-    def _not_installed(self) -> None:
-        # Whoever did not ask for it does not miss it.
-        _log.info("not announced on the local network: pip install 'chatbox[lan]' is for that")
-
-    def _cannot(self, why: str) -> None:
+    def _cannot(self, error: Exception) -> None:
+        if isinstance(error, ImportError):
+            # Whoever did not ask for it does not miss it.
+            _log.info("not announced on the local network: pip install 'chatbox[lan]' is for that")
+            return
         _log.warn(
             "this server cannot be found by itself on the local network: {why}."
             " Its address works all the same; --no-announce says that this is wanted.",
-            why=printable(why),
+            why=printable(str(error) or type(error).__name__),
         )
-
-    def _ended(self) -> None:
-        self._running = False
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        self._patience = None
-        stopped, self._stopped = self._stopped, None
-        if stopped is not None:
-            stopped.callback(None)
 
 
 class _ZeroconfResponder:

@@ -1,8 +1,8 @@
 """The client's side: hear which servers are on the local network.
 
-As in `announce`, all that blocks happens in a thread of ours, which ends with the `Browser`. What
-zeroconf hears goes into a mailbox of bounded size; the thread takes one name after the other from
-it, asks for its particulars, and tells the reactor. What does not fit is not asked for.
+All that blocks happens in a thread (see `beside`), which ends with the `Browser`. What zeroconf
+hears goes into a mailbox of bounded size; the thread takes one name after the other from it, asks
+for its particulars, and tells the reactor. What does not fit is not asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
 from chatbox.lan import MAX_SERVERS, SERVICE_TYPE, Server, Servers, server_from
+from chatbox.lan.beside import Beside
 from chatbox.lan.multicast import open_zeroconf, own_networks
 from chatbox.text import printable
 
@@ -28,11 +27,6 @@ within 0.5 s (section 6), and a lost packet is asked for again after a second.""
 
 RESOLVE_MS: Final = 1000
 """Milliseconds that a server may take to tell its particulars, which most send along unasked."""
-
-STOP_TIMEOUT: Final = 3.0
-"""Seconds after which a thread that does not end is left to itself."""
-
-_log = Logger()
 
 
 class CannotBrowse(Exception):
@@ -88,41 +82,21 @@ class Browser:
         self._interface = interface
         self._servers = Servers()
         self._mailbox = _Mailbox()
-        self._running = False
-        self._stopped: Deferred[None] | None = None
-        self._patience: IDelayedCall | None = None
+        self._thread = Beside(reactor, self._listen, self._fail)
 
     def start(self) -> None:
         """Begin to listen."""
-        self._running = True
-        threading.Thread(target=self._live, name="browser", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> Deferred[None]:
         """Listen no more, and call nobody. Fires when the thread has ended, or is given up."""
         self._changed = lambda servers: None
         self._failed = lambda why: None
         self._mailbox.close()
-        stopped: Deferred[None] = Deferred()
-        if not self._running:
-            stopped.callback(None)
-            return stopped
-        self._stopped = stopped
-        self._patience = self._reactor.callLater(STOP_TIMEOUT, self._ended)
-        return stopped
-
-    def _live(self) -> None:
-        """The thread."""
-        call = self._reactor.callFromThread
-        try:
-            self._listen()
-        except ImportError:
-            call(self._fail, "that takes the package zeroconf: pip install 'chatbox[lan]'.")
-        except Exception as error:  # zeroconf has many, and sockets more
-            call(self._fail, f"{printable(str(error)) or type(error).__name__}.")
-        finally:
-            call(self._ended)
+        return self._thread.ended()
 
     def _listen(self) -> None:
+        """The thread."""
         zeroconf = open_zeroconf(self._interface)
         try:
             zeroconf.add_service_listener(SERVICE_TYPE, _Listener(self._mailbox))
@@ -138,17 +112,11 @@ class Browser:
         if new:
             self._changed(self._servers.listed())
 
-    def _fail(self, why: str) -> None:
-        self._failed(why)
-
-    def _ended(self) -> None:
-        self._running = False
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
-        self._patience = None
-        stopped, self._stopped = self._stopped, None
-        if stopped is not None:
-            stopped.callback(None)
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, ImportError):
+            self._failed("that takes the package zeroconf: pip install 'chatbox[lan]'.")
+        else:
+            self._failed(f"{printable(str(error)) or type(error).__name__}.")
 
 
 class _Listener:
