@@ -1,7 +1,7 @@
 """A thread beside the reactor, for a library that blocks and has threads of its own.
 
-The reactor starts it, and hears by `callFromThread` that it has ended. It is a daemon, so not even a
-hang in it keeps the process, and whoever waits for its end waits for a bounded time.
+The reactor starts it, and hears by `callFromThread` that it has ended. It is a daemon, so not even
+a hang in it keeps the process, and whoever waits for its end waits for a bounded time.
 """
 
 from __future__ import annotations
