@@ -23,7 +23,7 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
-from chatbox.rdt.service import TransferService
+from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.rdt.udp import Pump, TrainPort
 from chatbox.shelf import Shelf
 
@@ -90,11 +90,12 @@ def started(ports: int = 1, **options: Any) -> TransferService:
     return service
 
 
+@pytest.mark.parametrize("cc", list(CONTROLLERS))
 @pytest.mark.parametrize("gso", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_file_arrives(tmp_path: Path, shelf: Shelf, gso: bool) -> None:
-    """In trains and packet by packet, with the pause half way."""
-    service = started(gso=gso)
+async def test_a_file_arrives(tmp_path: Path, shelf: Shelf, gso: bool, cc: str) -> None:
+    """In trains and packet by packet, with the pause half way, under each controller."""
+    service = started(gso=gso, make_controller=CONTROLLERS[cc])
     download = Download(service, shelf, tmp_path / "out", gso=gso)
     ended = await download.ended
     assert ended.end is End.DONE
