@@ -146,6 +146,17 @@ async def test_udp_blocked(
     assert "rate" not in found
 
 
+@pytest_twisted.ensureDeferred
+async def test_too_many_ports(server: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
+    """A server may say that it has as many ports as it likes; only so many are tried."""
+    host, udp = server
+    with mock.patch.object(doctor_module, "MAX_PORTS", 2):
+        assert await examine_here(host) is Exit.OK
+    found = read(capsys.readouterr().out)
+    expected = f"data comes from UDP ports {udp}-{udp + 1}. 1 more were not tried: 2 say enough."
+    assert found["UDP"] == ("OK", expected)
+
+
 class BadWire(BadLink):
     """A bad link of the usual MTU."""
 

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.lan import (
     MAX_SERVERS,
+    SERVICE_TYPE,
     Announcement,
     Server,
     Servers,
@@ -25,6 +26,7 @@ from chatbox.lan import (
 from chatbox.lan.announce import AnnounceService
 from chatbox.lan.beside import STOP_TIMEOUT
 from chatbox.text import is_printable
+from tests.helpers.processes import ROOT
 
 NETWORKS = ["127.0.0.1/8", "192.0.2.7/24", "fd00::7/64"]
 
@@ -104,6 +106,14 @@ class AnnouncementTests(SynchronousTestCase):
         self.assertTrue(0 < len(label.encode()) <= 63)
         self.assertNotIn(".", label)
         self.assertTrue(is_printable(label))
+
+
+def test_documented() -> None:
+    """The document has the type of the service, and every property."""
+    text = (ROOT / "docs" / "protocol.rst").read_text()
+    assert f"``{SERVICE_TYPE}``" in text
+    for name in Announcement("room", 1, False, "1.0").properties():
+        assert f"``{name}``, " in text
 
 
 class FoundTests(SynchronousTestCase):

@@ -181,7 +181,7 @@ _TCP_ADVICE: Final = {
 
 def judge_certificate(days_left: float, fingerprint: str, *, pinned: bool) -> Finding:
     """The certificate of a server that was let through: how long it holds, and its key."""
-    says = f"the key is {fingerprint[:16]}..., {'as expected' if pinned else 'known here'};"
+    says = f"the key is {fingerprint[:16]}..., {'as expected' if pinned else 'trusted here'};"
     if days_left < 0:
         return _warning(
             "TLS",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ from chatbox.client.diagnosis import (
 from chatbox.client.events import Event, Offer, Presence, Succeeded
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.oneshots import Visit, visitor_name
+from chatbox.errors import RemoteError
 
 if TYPE_CHECKING:
     from chatbox.rdt.packet import Train
@@ -72,6 +74,10 @@ PROBE_SECONDS: Final = 3.0
 PROBE_BYTES: Final = 16 << 20
 """Bytes of it: what the server gives at most."""
 
+MAX_PORTS: Final = 64
+"""UDP ports that are tried. A server needs a few, and one that says it has more than these may be
+making them up to keep us busy."""
+
 AT_ONCE: Final = 7
 """Short probes at a time: what one user may usually have, less the long one, which may still count.
 A server that allows fewer says so, and is asked again when these have ended."""
@@ -83,7 +89,8 @@ async def doctor(reactor: Any, options: Namespace) -> Exit:
     try:
         await examination.run()
     except Stop as stopped:
-        examination.tell(Finding("chat", Verdict.PROBLEM, stopped.sentence, "", stopped.status))
+        check = "TLS" if stopped.status is Exit.NOT_TRUSTED else "chat"
+        examination.tell(Finding(check, Verdict.PROBLEM, stopped.sentence, "", stopped.status))
     return examination.status
 
 
@@ -210,14 +217,16 @@ class _Examination:
         except Stop as stopped:
             self.tell(judge_ports([], 0, stopped.sentence))
             return
-        total = first.ports
         probes = [PortProbe(first.port, first.answered)]
-        refused = ""
+        last = min(first.ports, MAX_PORTS)
+        refused = f"{last} say enough." if last < first.ports else ""
+        if last > AT_ONCE and sys.stderr.isatty():
+            print(f"Trying {last} UDP ports...", file=sys.stderr)
         which = 2
-        while which <= total:
+        while which <= last:
             begun: list[_Probe] = []
             try:
-                while which <= total and len(begun) < AT_ONCE:
+                while which <= last and len(begun) < AT_ONCE:
                     begun.append(await patient.begin(1, which, self._options.udp_via))
                     which += 1
             except Stop as stopped:  # the server may allow more when these have ended
@@ -226,7 +235,7 @@ class _Examination:
                     break
             await gatherResults([Deferred.fromCoroutine(one.run(0.0)) for one in begun])
             probes += [PortProbe(one.port, one.answered) for one in begun]
-        self.tell(judge_ports(probes, total, refused))
+        self.tell(judge_ports(probes, first.ports, refused))
         if first.answered:
             result = first.result()
             self.tell(judge_rate(result), judge_packets(result))
@@ -247,7 +256,14 @@ class _Patient(Visit):
     async def begin(self, size: int, which: int, via: tuple[str, int] | None) -> _Probe:
         """Begin to fetch `size` bytes from the UDP port `which`, from 1 on. Raises Stop."""
         offer = await self.ask(Offer, self.session.probe(size, which))
-        return _Probe(self._reactor, offer, via or (self.peer, offer.port), self.round_trip)
+        if offer.size > size:
+            raise Stop(Exit.BAD_DATA, "the server wants to send more than was asked for.")
+        try:
+            return _Probe(self._reactor, offer, via or (self.peer, offer.port), self.round_trip)
+        except RemoteError as problem:
+            raise Stop(Exit.BAD_DATA, f"the server's ticket is none ({problem}).") from None
+        except (OSError, error.CannotListenError) as problem:
+            raise Stop(Exit.NO_UDP, f"no UDP socket can be had here ({problem}).") from None
 
     async def probe(self, size: int, which: int, via: tuple[str, int] | None) -> _Probe:
         """The same, to its end."""
@@ -262,6 +278,7 @@ class _Probe:
     def __init__(
         self, reactor: Any, offer: Offer, address: tuple[str, int], round_trip: float
     ) -> None:
+        """Begin it. Raises RemoteError if there is no such ticket; OSError; CannotListenError."""
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.packet import HEADER
         from chatbox.rdt.ticket import Ticket
@@ -271,26 +288,24 @@ class _Probe:
         self.answered = False
         self._reactor = reactor
         self._header = HEADER
+        self._ticket = Ticket.parse(offer.ticket)
         self._ipv6 = ":" in address[0]
         self._began_at = self._ended_at = 0.0
         self._arrived = self._sent = self._largest = 0
         self._received = 0
         self._heard: Deferred[None] = Deferred()
         self._ended: Deferred[None] = Deferred()
-        try:
-            self._transfer = fetch(
-                reactor,
-                address,
-                Ticket.parse(offer.ticket),
-                offer.size,
-                _Nowhere(),
-                self._listen,
-                pause_half_way=False,
-                rtt=round_trip,
-                watch=self._watch,
-            )
-        except (OSError, error.CannotListenError) as problem:
-            raise Stop(Exit.NO_UDP, f"no UDP socket can be had here: {problem}.") from None
+        self._transfer = fetch(
+            reactor,
+            address,
+            self._ticket,
+            offer.size,
+            _Nowhere(),
+            self._listen,
+            pause_half_way=False,
+            rtt=round_trip,
+            watch=self._watch,
+        )
 
     async def run(self, seconds: float) -> None:
         """Wait for an answer, then at most `seconds` for the rest; end it."""
@@ -328,12 +343,15 @@ class _Probe:
             self._ended.callback(None)
 
     def _watch(self, train: Train) -> None:
-        """Count packets. The last of a train has the highest number, for they come in a row."""
-        self._arrived += -(-len(train.data) // train.segment)
-        self._largest = max(self._largest, min(train.segment, len(train.data)))
+        """Count the packets of this transfer; their numbers tell how many were sent."""
         for datagram in train.datagrams():
-            if len(datagram) >= self._header.size:
-                self._sent = max(self._sent, self._header.unpack_from(datagram)[2] + 1)
+            if len(datagram) < self._header.size:
+                continue
+            _, connection_id, number = self._header.unpack_from(datagram)
+            if connection_id == self._ticket.connection_id:
+                self._arrived += 1
+                self._largest = max(self._largest, len(datagram))
+                self._sent = max(self._sent, number + 1)
 
 
 class _Nowhere:
