@@ -9,11 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import LocalError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
-from chatbox.log.attempts import Attempts
+from chatbox.log.attempts import ATTEMPT_SECONDS, Attempts
 from chatbox.log.keep import EVERYTHING, Keep, parse_keep
 from chatbox.log.memory import MemoryLog
 from tests.helpers.chat import NOON, DelayedLog
 from tests.helpers.log import presence, say, texts
+
+NOON_MS = int(NOON * 1000)
 
 if TYPE_CHECKING:
     _Base = SynchronousTestCase
@@ -187,6 +189,15 @@ class LogConformance(_Base):
         self.assertEqual(self.records[0].id, self.records[1].id)
         self.assertEqual(self.history(None, 9), ["a"])
 
+    def test_the_same_mark_by_the_same_connection(self) -> None:
+        """Nobody who still has the connection tries again: it is another message."""
+        one, other = Attempt("alice", b"1", "one"), Attempt("alice", b"1", "other")
+        self.append(say("a", attempt=one), say("a", attempt=one), say("a", attempt=other))
+        self.append(say("a", attempt=one))
+        self.append(say("a", attempt=other))
+        self.assertEqual([r.repeated for r in self.records], [False, False, True, False, True])
+        self.assertEqual(len(self.history(None, 9) or ()), 3)
+
     def test_marks_of_different_people(self) -> None:
         """The same mark means another message if it is somebody else's."""
         self.append(say("a", attempt=Attempt("alice", b"1")))
@@ -257,6 +268,24 @@ class MemoryLogTests(SynchronousTestCase):
         log.append([say("x" * 500)])
         self.assertEqual(self.kept(log), ["d", "e", "f", "g", "h", "x" * 500])
 
+    def test_told_to_keep_less(self) -> None:
+        """What the operator wants forgotten is, by number, by size and by age."""
+        now = [NOON]
+        for keep, kept in {
+            Keep(count=2): ["d", "e"],
+            Keep(size=10**6): ["a", "b", "c", "d", "e"],
+            Keep(age=60): ["c", "d", "e"],
+        }.items():
+            now[0] = NOON
+            log = open_log("memory:", now=lambda: now[0], keep=keep)
+            assert isinstance(log, MemoryLog)
+            log.subscribe(lambda records: None, lambda entries: None)
+            log.append([say("a"), say("b")])
+            now[0] += 1
+            log.append([say("c"), say("d"), say("e")])
+            now[0] += 60
+            self.assertEqual(self.kept(log), kept, keep)
+
     def test_numbers_go_on(self) -> None:
         """Forgetting does not make a number come twice."""
         log = self.make(1, 4000)
@@ -300,8 +329,8 @@ class AttemptsTests(SynchronousTestCase):
         """Each person's oldest attempt goes first."""
         attempts = Attempts(most=100, most_each=2)
         for number in range(3):
-            attempts.add(Attempt("ann", bytes([number])), number + 1)
-        found = [attempts.find(Attempt("ann", bytes([number]))) for number in range(3)]
+            attempts.add(Attempt("ann", bytes([number])), number + 1, 0)
+        found = [attempts.find(Attempt("ann", bytes([number])), 0) for number in range(3)]
         self.assertEqual(found, [None, 2, 3])
 
     def test_of_all_people(self) -> None:
@@ -309,22 +338,30 @@ class AttemptsTests(SynchronousTestCase):
         attempts = Attempts(most=4, most_each=2)
         said = [("a", b"1"), ("b", b"1"), ("b", b"2"), ("a", b"2"), ("c", b"1")]
         for id, (who, mark) in enumerate(said, 1):
-            attempts.add(Attempt(who, mark), id)
-        known = [attempts.find(Attempt(who, b"1")) for who in "abc"]
+            attempts.add(Attempt(who, mark), id, 0)
+        known = [attempts.find(Attempt(who, b"1"), 0) for who in "abc"]
         self.assertEqual(known, [1, None, 5])
 
     def test_the_same_again(self) -> None:
         """An attempt is counted once."""
         attempts = Attempts(most=2, most_each=2)
         for mark in (b"1", b"2", b"2", b"2"):
-            attempts.add(Attempt("ann", mark), 7)
-        self.assertEqual(attempts.find(Attempt("ann", b"1")), 7)
+            attempts.add(Attempt("ann", mark), 7, 0)
+        self.assertEqual(attempts.find(Attempt("ann", b"1"), 0), 7)
+
+    def test_long_ago(self) -> None:
+        """What was said hours ago may be said again; a clock that was set back changes nothing."""
+        attempts = Attempts()
+        attempts.add(Attempt("ann", b"1"), 7, NOON_MS)
+        for passed, found in {-1e6: 7, 0: 7, ATTEMPT_SECONDS: 7, ATTEMPT_SECONDS + 1: None}.items():
+            at = NOON_MS + int(passed * 1000)
+            self.assertEqual(attempts.find(Attempt("ann", b"1"), at), found, passed)
 
     def test_none(self) -> None:
         """An entry without an attempt is always new."""
         attempts = Attempts()
-        attempts.add(None, 1)
-        self.assertIs(attempts.find(None), None)
+        attempts.add(None, 1, 0)
+        self.assertIs(attempts.find(None, 0), None)
 
 
 class KeepTests(SynchronousTestCase):

@@ -36,7 +36,7 @@ from chatbox.client.download import PartFile
 from chatbox.client.events import Kind, Offer, Request, UserList
 from chatbox.client.exits import Exit, Stop, Stopping
 from chatbox.client.main import arguments
-from chatbox.client.oneshots import RETURN_PATIENCE, Visit, _Errand
+from chatbox.client.oneshots import RETURN_PATIENCE, Visit, _Errand, print_history
 from chatbox.client.transfers import Stage
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened
@@ -285,6 +285,26 @@ class VisitTests(SynchronousTestCase):
         asked = self.ask()
         self.clock.advance(ANSWER_TIMEOUT)
         self.assertEqual(self.stopped(asked), Exit.LOST)
+
+    def test_history_in_pages(self) -> None:
+        """More than one answer holds is asked for in pages; what is gone is no result."""
+        out, err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        printed = Deferred.fromCoroutine(print_history(self.visitor, 3, 5))
+        for after, ids, more in ((5, (8, 9), 9), (9, (10,), 10)):
+            (asked,) = self.server.requests()
+            self.assertEqual((asked.after, asked.count), (after, 3 if after == 5 else 1))
+            if after == 5:
+                self.server.answer(7, "gap", sender="server", text="")
+            for id in ids:
+                self.server.answer(id, "message_received", sender="bob", recipient="all", text="x")
+            text = str(len(ids))
+            self.server.answer(asked.sequence, "history_response", text=text, after=more)
+        self.successResultOf(printed)
+        lines = out.getvalue().splitlines()
+        self.assertEqual([line.split("\t")[0] for line in lines], ["8", "9", "10"])
+        self.assertEqual(err.getvalue().count("missing"), 1)
 
     def test_leave(self) -> None:
         """The goodbye is waited for a moment, and then the connection is closed."""

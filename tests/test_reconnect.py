@@ -166,6 +166,19 @@ class SurvivingTests(SurvivingTestCase):
         self.answer_history(question, 71)
         self.assertEqual(self.texts(), ["5", "Cut", "Gap", "71", "Back"])
 
+    def test_gap_among_what_was_missed(self) -> None:
+        """The mark is shown where the server put it."""
+        self.say(5)
+        self.cut()
+        question = self.let_in(self.reconnect()[0])
+        self.say(12)
+        for id in (6, 9):
+            self.say(id)
+            self.server.send(Message("server", "all", text="", response="gap", sequence=id + 1))
+        self.say(11)
+        self.server.answer(question.sequence, "history_response", text="3")
+        self.assertEqual(self.texts(), ["5", "Cut", "6", "Gap", "9", "Gap", "11", "12", "Back"])
+
     def test_a_server_that_forgets_everything(self) -> None:
         """One that counts anew is heard from its beginning, with a mark."""
         self.say(500)

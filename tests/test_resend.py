@@ -59,6 +59,19 @@ class ResendTests(SynchronousTestCase):
             self.answers(again, "<t:history>"), ["message_received hi", "history_response 1"]
         )
 
+    def test_the_same_number_on_one_connection(self) -> None:
+        """Who types the same line twice is heard twice: nobody repeats what is answered."""
+        bob, _ = self.client("bob")
+        alice, token = self.client("alice")
+        bob.heard()
+        for _ in range(2):
+            self.assertIn("message_response True", self.answers(alice, SAY.format("hi", 7)))
+        self.assertEqual(self.answers(bob), ["message_received hi"] * 2)
+        alice.session.connection_lost()
+        again, _ = self.client("alice", token)
+        self.assertEqual(self.answers(again, SAY.format("hi", 7)), ["message_response True"])
+        self.assertEqual(self.answers(bob), [])
+
     def test_other_messages_are_new(self) -> None:
         """Another number, another text, another recipient or another person: another message."""
         alice, _ = self.client("alice")

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
+from itertools import count
 from typing import Final
 
 from chatbox.chat.codes import Code
@@ -115,6 +116,8 @@ class Seat:
         self.origin = origin
         self.person: Person | None = None
         self.left = False
+        self.number = ""
+        """Which of the room's seats this is, for `Attempt.via`."""
 
 
 class Person:
@@ -173,6 +176,7 @@ class Room:
         """Departures that the log did not take; they go ahead of what comes next."""
         self._uncommitted_bytes = 0
         self._closed = False
+        self._seats = count(1)
         self.on_order: Callable[[Record], None] = lambda _: None
         """Called with each order of an operator that is in the log, from whatever server."""
         log.subscribe(self._committed, self._failed)
@@ -188,6 +192,7 @@ class Room:
         The codes are those of `Names.claim`, and log-unavailable. `token` is what an earlier
         connection of the same person was given, or None.
         """
+        seat.number = str(next(self._seats))
         self._names.claim(name, token, partial(self._claimed, seat))
 
     def leave(self, seat: Seat) -> None:
@@ -213,9 +218,10 @@ class Room:
     ) -> None:
         """Say something to everybody or to one person.
 
-        Whoever says the same thing to the same person under the same `number` as before, with the
-        same token, tries again; it is not heard twice. `answer` gets None once it is in the log, or
-        log-unavailable. Raises RemoteError (no-such-user or busy) if it cannot even be tried.
+        Whoever says the same thing to the same person under the same `number` as over an earlier
+        connection, with the same token, tries again; it is not heard twice. `answer` gets None once
+        it is in the log, or log-unavailable. Raises RemoteError (no-such-user or busy) if it cannot
+        even be tried.
         """
         speaker = seat.person
         if speaker is None or speaker.place is not Place.HERE:
@@ -232,7 +238,7 @@ class Room:
         origin = _Saying(answer, cost)
         attempt = None
         if number is not None:
-            attempt = Attempt(speaker.identity, _mark(number, to, text))
+            attempt = Attempt(speaker.identity, _mark(number, to, text), seat.number)
         self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin, attempt))
 
     def order(self, seat: Seat, order: Order, answer: Callable[[Code | None], None]) -> None:

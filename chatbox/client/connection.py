@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import secrets
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -247,7 +248,8 @@ class ChatConnection(Protocol):
 
 async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnection:
     """Connect, or raise Stop with the reason in a sentence."""
-    factory = Factory.forProtocol(lambda: ChatConnection(ClientSession()))
+    first = secrets.randbelow(1 << 31)
+    factory = Factory.forProtocol(lambda: ChatConnection(ClientSession(first)))
     try:
         connection = await endpoint.connect(factory)
     except error.ConnectionRefusedError:

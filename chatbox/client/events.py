@@ -196,10 +196,14 @@ class FileList:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """What was said before, oldest first."""
+    """What was said before, oldest first.
+
+    `more` is the place after which there is more to be asked for, None if this is all.
+    """
 
     request: Request
     said: tuple[Said, ...]
+    more: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

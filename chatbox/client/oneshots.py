@@ -37,6 +37,7 @@ from chatbox.client.events import (
     Event,
     Failed,
     FileList,
+    Gap,
     HistoryPage,
     Left,
     Lost,
@@ -76,6 +77,8 @@ class Visit:
         self._number = 0
         self._waiting: Deferred[Event] | None = None
         self._lost = False
+        self.gaps = 0
+        """How often the server has said that messages are missing."""
         connection.listen(self._hear)
 
     async def ask(self, kind: type[Answer], number: int) -> Answer:
@@ -117,6 +120,8 @@ class Visit:
         is_answer = request is not None and request.number == self._number
         if isinstance(event, Lost):
             self._lost = True
+        elif isinstance(event, Gap):
+            self.gaps += 1
         if is_answer or isinstance(event, Lost | Left):
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
@@ -169,11 +174,24 @@ async def say(reactor: Any, options: Namespace) -> Exit:
 async def history(reactor: Any, options: Namespace) -> Exit:
     """Print what was said: place in the log, time, sender, recipient and text, TAB between them."""
     async with visit(reactor, options) as visitor:
-        number = visitor.session.ask_history(options.count, options.after)
-        answer = await visitor.ask(HistoryPage, number)
-    for said in answer.said:
-        print(_record(said))
+        await print_history(visitor, options.count, options.after)
     return Exit.OK
+
+
+async def print_history(visitor: Visit, wanted: int, after: int | None) -> None:
+    """Print messages, page by page; say where some are gone. Raises Stop."""
+    while True:
+        number = visitor.session.ask_history(wanted, after)
+        answer = await visitor.ask(HistoryPage, number)
+        if visitor.gaps:
+            print("Some messages are missing here: they are gone.", file=sys.stderr, flush=True)
+            visitor.gaps = 0
+        for said in answer.said:
+            print(_record(said))
+        wanted -= len(answer.said)
+        after = answer.more
+        if wanted <= 0 or after is None:
+            return
 
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})

@@ -141,9 +141,13 @@ News = Said | Presence | Moderated | Gap
 
 
 class ClientSession:
-    """One client's conversation with a server, from the first byte to the last."""
+    """One client's conversation with a server, from the first byte to the last.
 
-    def __init__(self) -> None:
+    The first request has the number after `last_number`. That should be another one in each run of
+    a program: who comes again with the token of an earlier run must not use its numbers.
+    """
+
+    def __init__(self, last_number: int = 0) -> None:
         self.state = State.FRESH
         self.name = ""
         """What we are called, as the server spells it; empty until joined."""
@@ -158,7 +162,7 @@ class ClientSession:
         self._restarting = False
         """Whether the server has said that it restarts."""
         self._pending: dict[int, Request] = {}
-        self._last_number = 0
+        self._last_number = last_number
         self._held: deque[tuple[int, News]] = deque()
         self._bans: deque[Banned] = deque(maxlen=MAX_HISTORY)
         self._events: deque[Event] = deque()
@@ -350,13 +354,9 @@ class ClientSession:
 
     def _caught_up(self, count: int, more: bool) -> None:
         """A page of what was missed has come: hand it out, and go on."""
-        news = list(self._held)
-        # What everybody hears may have come before the page that has it, too.
-        live = news[: len(news) - count] if count else news
-        page = news[len(news) - count :] if count else []
-        gaps = [one for one in live if isinstance(one[1], Gap)]
-        self._held = deque(one for one in live if not isinstance(one[1], Gap))
-        for place, one in (*gaps, *page):
+        # What everybody hears may have come before the page that has it, too; it stays held.
+        page = self._take_page(count)
+        for place, one in page:
             self._hand_out(place, one)
         if more and page:
             self._catch_up()
@@ -534,17 +534,25 @@ class ClientSession:
         return Joined(self.name, self.key, answers.limits(message))
 
     def _history(self, request: Request, message: Message) -> HistoryPage:
-        """Of what was held, the end is the history that was asked for."""
-        count = answers.history_count(message)
-        said: deque[Said] = deque()
-        while self._held and len(said) < count:
-            _, newest = self._held[-1]
-            if not isinstance(newest, Said):
-                break
-            said.appendleft(newest)
-            self._held.pop()
+        """What was asked for; where something is missing in it, that is said before."""
+        page = self._take_page(answers.history_count(message))
         self._release()
-        return HistoryPage(request, tuple(said))
+        self._events.extend(news for _, news in page if isinstance(news, Gap))
+        said = tuple(news for _, news in page if isinstance(news, Said))
+        return HistoryPage(request, said, message.after)
+
+    def _take_page(self, count: int) -> list[tuple[int, News]]:
+        """Of what was held, the end is history: `count` messages, and marks among and before."""
+        page = []
+        while self._held:
+            _, newest = self._held[-1]
+            if not isinstance(newest, Gap):
+                if not count or not isinstance(newest, Said):
+                    break
+                count -= 1
+            page.append(self._held.pop())
+        page.reverse()
+        return page
 
 
 _JOINED: Final = frozenset({State.JOINED})

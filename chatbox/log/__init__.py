@@ -14,9 +14,9 @@ The rules that every kind of log follows, and that `tests/test_log.py` checks:
   caused inside the subscriber's callback is reported after that callback has returned, so that
   nobody sees records out of order.
 - What is *attempted* again is said once. An entry may carry an `Attempt`, which names the message
-  rather than the entry. If the log has that message already, the entry is answered with a record
-  that is marked `repeated`; nobody else hears of it. How far back a log knows is bounded, see
-  `chatbox.log.attempts`.
+  rather than the entry. If the log has that message already, by another connection, the entry is
+  answered with a record that is marked `repeated`; nobody else hears of it. How far back a log
+  knows is bounded, see `chatbox.log.attempts`.
 - History shows nothing that has not been reported yet. Whoever listens already, and asks what came
   before, hears everything exactly once.
 - A log may lose its beginning, by plan (`--keep`) or not. Whoever asks for what follows a place
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,6 +68,9 @@ class Attempt:
     """Who tries: the identity. Marks of different people never meet."""
     mark: bytes
     """A few bytes: the same whenever this message is tried, and other ones for any other."""
+    via: str = field(default="", compare=False)
+    """The connection that it comes by, if that is known. Only who has lost a connection has a
+    reason to try again: the same mark by the same connection is another message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ def open_log(
     if url == "memory:":
         from chatbox.log.memory import MemoryLog
 
-        return MemoryLog(now)
+        return MemoryLog(now, keep or EVERYTHING)
     if kind == "sqlite" and url != kind:
         from chatbox.log.sqlite import SqliteLog, parse_place
 

@@ -11,6 +11,7 @@ from typing import Final
 from chatbox.errors import LocalError
 from chatbox.log import Entry, Kind, Record, gap
 from chatbox.log.attempts import Attempts
+from chatbox.log.keep import EVERYTHING, Keep
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "MemoryLog"]
 
@@ -35,13 +36,15 @@ class MemoryLog:
     def __init__(
         self,
         now: Callable[[], float],
+        keep: Keep = EVERYTHING,
         *,
         max_records: int = MAX_RECORDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._now = now
-        self._max_records = max_records
-        self._max_bytes = max_bytes
+        self._max_age = keep.age
+        self._max_records = min(max_records, keep.count or max_records)
+        self._max_bytes = min(max_bytes, keep.size or max_bytes)
         self._last_id = 0
         self._floor = 0
         """The place of the newest message that was forgotten."""
@@ -93,6 +96,7 @@ class MemoryLog:
         answer: Callable[[Sequence[Record] | None], None],
     ) -> None:
         """Answer at once."""
+        self._forget()
         if after is None:
             newest_first = (r for r in reversed(self._kept) if _may_read(reader, r))
             found = list(islice(newest_first, count))
@@ -117,10 +121,10 @@ class MemoryLog:
         self._on_commit(records)
 
     def _record(self, e: Entry, at: int) -> Record:
-        said = self._attempts.find(e.attempt)
+        said = self._attempts.find(e.attempt, at)
         if said is None:
             self._last_id += 1
-            self._attempts.add(e.attempt, self._last_id)
+            self._attempts.add(e.attempt, self._last_id, at)
         id = said or self._last_id
         return Record(
             id, at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin, said is not None
@@ -141,7 +145,15 @@ class MemoryLog:
                 )
                 self._kept.append(kept)
                 self._kept_bytes += _cost(kept)
-        while len(self._kept) > self._max_records or self._kept_bytes > self._max_bytes:
+        self._forget()
+
+    def _forget(self) -> None:
+        oldest = 0 if self._max_age is None else int(self._now() * 1000) - self._max_age * 1000
+        while self._kept and (
+            len(self._kept) > self._max_records
+            or self._kept_bytes > self._max_bytes
+            or self._kept[0].at < oldest
+        ):
             forgotten = self._kept.popleft()
             self._floor = forgotten.id
             self._kept_bytes -= _cost(forgotten)

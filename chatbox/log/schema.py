@@ -60,7 +60,10 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 ATTEMPT_SLOTS: Final = 1 << 16
 """Messages of which the file remembers who tried to say them: what a start reads, in some 0.1 s."""
 
-ATTEMPTS: Final = "SELECT id, who, mark FROM attempt ORDER BY id"
+ATTEMPTS: Final = """
+    SELECT a.id, who, mark, coalesce(m.at, l.at, 0) FROM attempt AS a
+    LEFT JOIN message AS m ON m.id = a.id LEFT JOIN letter AS l ON l.id = a.id ORDER BY a.id
+"""
 
 # CROSS JOIN keeps SQLite from turning the two round.
 _FOUND: Final = """

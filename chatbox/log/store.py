@@ -115,8 +115,8 @@ class Writer:
             raise
         if not self._last_id:
             self._last_id = self._reserved
-            for id, who, mark in attempts:
-                self._attempts.add(Attempt(who, mark), id)
+            for id, who, mark, at in attempts:
+                self._attempts.add(Attempt(who, mark), id, at)
         self._db = db
 
     def close(self) -> None:
@@ -135,14 +135,17 @@ class Writer:
         With `forget`, some of the oldest messages are removed in passing.
         """
         records: list[Record] = []
-        new: dict[Attempt, int] = {}
+        new, tried = Attempts(), list[tuple[Attempt, int]]()
         id = self._last_id
         for e in entries:
-            said = self._attempts.find(e.attempt) or (new.get(e.attempt) if e.attempt else None)
+            said = self._attempts.find(e.attempt, at)
+            if said is None:
+                said = new.find(e.attempt, at)
             if said is None:
                 id += 1
                 if e.attempt is not None:
-                    new[e.attempt] = id
+                    new.add(e.attempt, id, at)
+                    tried.append((e.attempt, id))
             records.append(
                 Record(
                     said or id,
@@ -152,18 +155,22 @@ class Writer:
             )
         fresh = [r for r in records if r.kind is Kind.MESSAGE and not r.repeated]
         if fresh or id > self._reserved:
-            self._store(fresh, new, id, at if forget else None)
+            self._store(fresh, tried, id, at if forget else None)
         self._last_id = id
-        for attempt, place in new.items():
-            self._attempts.add(attempt, place)
+        for attempt, place in tried:
+            self._attempts.add(attempt, place, at)
         return records
 
     def forget(self, at: int) -> None:
         """Remove some of what is too old, or too much."""
-        self._store([], {}, self._last_id, at)
+        self._store([], [], self._last_id, at)
 
     def _store(
-        self, fresh: Sequence[Record], attempts: dict[Attempt, int], last_id: int, at: int | None
+        self,
+        fresh: Sequence[Record],
+        tried: Sequence[tuple[Attempt, int]],
+        last_id: int,
+        at: int | None,
     ) -> None:
         if self._db is None:
             self.open()
@@ -197,7 +204,7 @@ class Writer:
             insert(
                 db,
                 "attempt",
-                [(id % ATTEMPT_SLOTS, id, a.who, a.mark) for a, id in attempts.items()],
+                [(id % ATTEMPT_SLOTS, id, attempt.who, attempt.mark) for attempt, id in tried],
             )
             reserved, kept = last_id + RESERVED, self._kept + len(fresh) - old
             db.execute("UPDATE state SET reserved = ?, kept = ?", (reserved, kept))
