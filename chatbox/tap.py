@@ -379,7 +379,7 @@ def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
         names.forget_all()
         room.expel_all()
 
-    log.lease.on_lost = lost
+    log.on_lost = lost
     return room
 
 

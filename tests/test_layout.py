@@ -30,6 +30,7 @@ ADAPTERS = {
     "lan/beside.py",
     "lan/browse.py",
     "log/sqlite.py",
+    "log/connect.py",
     "log/redis.py",
     "rdt/fetch.py",
     "rdt/service.py",

@@ -8,16 +8,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from chatbox.log import Attempt, Kind, MessageLog
+from chatbox.log import Attempt, Kind, MessageLog, Record
+from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.place import Place, parse_place
 from chatbox.log.redis import RedisLog
 from chatbox.log.store import Writer
-from chatbox.log.streams import parse_place, place_of
+from chatbox.log.streams import id_of, place_of
 from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
@@ -68,6 +71,25 @@ class RedisTestCase(SynchronousTestCase):
         log.start()
         self.run_until(lambda: log.connected)
         return log, heard
+
+    def ask(self, log: RedisLog, after: int | None, reader: str = "") -> list[Record]:
+        """What history says."""
+        answers: list[Sequence[Record] | None] = []
+        log.history(after, 100, reader, answers.append)
+        self.run_until(lambda: answers)
+        assert answers[0] is not None
+        return list(answers[0])
+
+    def hold(self, log: RedisLog) -> None:
+        """Keep a log from its Redis."""
+        for service in log._services:
+            service.stopService()
+        self.run_until(lambda: log._commands is None and not log._epoch)
+
+    def let_go(self, log: RedisLog) -> None:
+        """Let it connect again."""
+        for service in log._services:
+            service.startService()
 
     def run_until(self, done: Any) -> None:
         """Let things happen until something is true."""
@@ -164,6 +186,26 @@ class NodesTests(RedisTestCase):
         self.run_until(lambda: answers)
         self.assertEqual(texts(answers[0]), ["old", "new"])
 
+    def test_what_waits_goes_first(self) -> None:
+        """What the subscriber appends at the first word of the bus comes after what waits."""
+        other, _ = self.node()
+        other.lease.claim("bob", {"name": "bob", "identity": "b", "proof": "p"}, bool, print)
+        self.run_until(lambda: self.server.ask(b"HLEN chatbox:people\r\n") == b":1\r\n")
+        log = self.make_redis_log()
+        heard: list[Record] = []
+
+        def hear(records: Sequence[Record]) -> None:
+            if not heard:
+                log.append([say("second")])
+            heard.extend(records)
+
+        log.subscribe(hear, lambda entries: None)
+        log.start()
+        log.append([say("first")])
+        self.run_until(lambda: log.connected and not log.busy)
+        self.assertEqual((heard[0].kind, heard[0].sender), (Kind.HERE, "bob"))
+        self.assertEqual([r.text for r in heard if r.kind is Kind.MESSAGE], ["first", "second"])
+
 
 class FaultTests(RedisTestCase):
     """Redis and the way to it fail."""
@@ -231,7 +273,7 @@ class FaultTests(RedisTestCase):
         one, heard = self.node()
         self.server.kill()
         one.append([say("a")])
-        one._deadlines[1] = self.reactor.seconds() + 0.1
+        one._deadlines[1] = one._now() + 0.1
         self.run_until(lambda: heard.failed)
         self.assertEqual([entry.text for entry in heard.failed], ["a"])
         answers: list[Any] = []
@@ -247,13 +289,67 @@ class FaultTests(RedisTestCase):
         (one, heard_one), (_, heard_two) = self.node(), self.node()
         one.append([say("a")])
         self.run_until(lambda: heard_two.records)
+        [a] = heard_one.records
+        lost: list[int] = []
+        one.on_lost = lambda: lost.append(1)
         self.server.ask(b"FLUSHALL\r\n")
-        self.server.ask(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
+        one.append([say("refused")])  # before anybody has noticed
+        self.run_until(lambda: not one.busy and one.connected and lost)
+        self.assertEqual([entry.text for entry in heard_one.failed], ["refused"])
         one.append([say("b")])
-        self.run_until(lambda: len(heard_two.records) == 3 and not one.busy)
+        self.run_until(lambda: len(heard_two.records) == 3 and len(heard_one.records) == 3)
         for heard in (heard_one, heard_two):
             kinds = [(r.kind, r.text) for r in heard.records]
             self.assertEqual(kinds, [(Kind.MESSAGE, "a"), (Kind.GAP, ""), (Kind.MESSAGE, "b")])
+        # Who comes back later learns it as well, here or at a server that starts afterwards.
+        for log in (one, self.node()[0]):
+            found = self.ask(log, a.id)
+            self.assertEqual([r.kind for r in found], [Kind.GAP, Kind.MESSAGE])
+            self.assertEqual([r.text for r in self.ask(log, 0)], ["b"])
+
+    def test_a_little_lost(self) -> None:
+        """A Redis that comes back without the last messages: a mark stands where they were."""
+        (one, heard_one), (two, heard_two) = self.node(), self.node()
+        for text in "abcd":
+            one.append([say(text)])
+            self.run_until(lambda: not one.busy)
+        self.run_until(lambda: len(heard_two.records) == 4)
+        a, b = heard_one.records[:2]
+        last = heard_one.records[-1].id
+        # As if what came after b had not reached the disk, and the clock were behind.
+        for stream in ("log", "kept"):
+            for record in heard_one.records[2:]:
+                self.server.ask(f"XDEL chatbox:{stream} {id_of(record.id)}\r\n".encode())
+        self.server.ask(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
+        self.run_until(lambda: not one.connected)
+        self.run_until(lambda: one.connected and two.connected)
+        two.append([say("e")])
+        self.run_until(lambda: heard_one.records[-1].text == "e" == heard_two.records[-1].text)
+        for heard in (heard_one, heard_two):
+            self.assertEqual([r.text for r in heard.records], ["a", "b", "c", "d", "", "e"])
+            self.assertEqual(heard.records[4].kind, Kind.GAP)
+            self.assertGreater(heard.records[4].id, last)
+        self.assertEqual([r.text for r in self.ask(one, a.id)], ["b", "", "e"])
+        self.assertEqual([r.text for r in self.ask(one, last)], ["", "e"])
+        self.assertEqual(self.ask(one, b.id)[0].kind, Kind.GAP)
+
+    def test_a_node_that_was_away_for_too_long(self) -> None:
+        """What the bus has forgotten meanwhile is missing for this node, and it says so."""
+        (one, heard_one), (two, heard_two) = self.node(), self.node()
+        one.append([say("a")])
+        self.run_until(lambda: heard_two.records)
+        self.hold(two)
+        for text in "bcd":
+            one.append([say(text)])
+            self.run_until(lambda: not one.busy)
+        self.server.ask(b"XTRIM chatbox:log MAXLEN 1\r\n")
+        self.let_go(two)
+        self.run_until(lambda: len(heard_two.records) == 3)
+        self.assertEqual([r.text for r in heard_two.records], ["a", "", "d"])
+        gap = heard_two.records[1]
+        self.assertEqual(gap.kind, Kind.GAP)
+        c, d = heard_one.records[2:]
+        self.assertTrue(c.id <= gap.id < d.id)
 
 
 class ExportTests(RedisTestCase):
@@ -302,15 +398,31 @@ class PlaceTests(SynchronousTestCase):
     def test_places(self) -> None:
         """Host, port, database, user and password."""
         place = parse_place("redis://example.org")
-        self.assertEqual((place.host, place.port, place.database), ("example.org", 6379, 0))
+        self.assertEqual(place, Place((("example.org", 6379),)))
         place = parse_place("rediss://ann:p%40ss@[::1]:7/3")
-        self.assertEqual((place.host, place.port, place.database, place.tls), ("::1", 7, 3, True))
+        self.assertEqual((place.hosts, place.database, place.tls), ((("::1", 7),), 3, True))
         self.assertEqual((place.username, place.password), ("ann", "p@ss"))
+        self.assertEqual(parse_place("redis://:x@h").username, None)
+        self.assertEqual(parse_place("redis://nopass@h").password, "")
+        place = parse_place("redis+sentinel://:x@a,[::1]:7/my%20master/2")
+        self.assertEqual(place.hosts, (("a", 26379), ("::1", 7)))
+        self.assertEqual((place.service, place.database, place.tls), ("my master", 2, False))
+        place = parse_place(f"rediss+sentinel://a/m?ca={__file__}")
+        self.assertEqual((place.tls, place.ca, place.cert), (True, __file__, None))
 
     def test_nonsense(self) -> None:
         """What is no place is refused with an example."""
         for url in ("redis:", "redis://", "redis://h:x", "redis://h/a", "redis://h:0", "http://h"):
             self.assertIn("redis://HOST", str(self.assertRaises(ValueError, parse_place, url)), url)
+        for url, why in {
+            "redis+sentinel://h": "SERVICE",
+            "redis://h?ca=x": "means nothing",
+            "rediss://h?x=y": "means nothing",
+            "rediss://h?ca": "means nothing",
+            f"rediss://h?cert={__file__}": "together",
+            "rediss://h?ca=/nowhere/at/all": "cannot be read",
+        }.items():
+            self.assertIn(why, str(self.assertRaises(ValueError, parse_place, url)), url)
 
     def test_numbers(self) -> None:
         """A stream's id is one number that grows as it does."""
@@ -325,3 +437,26 @@ class PlaceTests(SynchronousTestCase):
         places = [place_of(id) for id in ids]
         self.assertEqual(places, sorted(set(places)))
         self.assertLess(places[-1], 1 << 63)
+
+
+class FitnessTests(SynchronousTestCase):
+    """A Redis that does not keep what it is given is named."""
+
+    def test_warnings(self) -> None:
+        """An old one, one without a file of its own, and one that may forget."""
+        fit = {"redis_version": "7.0.15", "aof_enabled": "1", "maxmemory": "0"}
+        for facts, words in (
+            ({}, []),
+            ({"maxmemory": "9", "maxmemory_policy": "noeviction"}, []),
+            ({"maxmemory_policy": "allkeys-lru"}, []),
+            ({"redis_version": "6.0.16"}, ["6.2 or newer"]),
+            ({"redis_version": "255.255.255"}, []),
+            ({"aof_enabled": "0"}, ["appendonly is off"]),
+            ({"maxmemory": "9", "maxmemory_policy": "allkeys-lru"}, ["set noeviction"]),
+        ):
+            info = "# Server\r\n" + "".join(f"{k}:{v}\r\n" for k, v in {**fit, **facts}.items())
+            found = list(warnings(info.encode()))
+            self.assertEqual(len(found), len(words), facts)
+            for sentence, word in zip(found, words, strict=True):
+                self.assertIn(word, sentence)
+        self.assertEqual(list(warnings(b"")), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,10 +22,16 @@ class FakeRegistry:
     """A registry whose answers are given by the test."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str], Callable[[str], None]]] = []
+        self.asked: list[tuple[str, dict[str, str], Callable[[str, int], None]]] = []
         self.released: list[tuple[str, str, Callable[[], bool]]] = []
 
-    def claim(self, key: str, holder: dict[str, str], answer: Callable[[str], None]) -> None:
+    def claim(
+        self,
+        key: str,
+        holder: dict[str, str],
+        held: Callable[[], bool],
+        answer: Callable[[str, int], None],
+    ) -> None:
         """Remember who asks."""
         self.asked.append((key, holder, answer))
 
@@ -45,9 +52,9 @@ class SharedNamesTests(SynchronousTestCase):
         """Ask for a name."""
         self.names.claim(parse_name(name), token, self.outcomes.append)
 
-    def give(self, outcome: str = "new") -> Claim | Code:
+    def give(self, outcome: str = "new", since: int = 0) -> Claim | Code:
         """Let the registry answer the oldest question; return what comes of it."""
-        self.registry.asked.pop(0)[2](outcome)
+        self.registry.asked.pop(0)[2](outcome, since)
         return self.outcomes[-1]
 
     def test_outcomes(self) -> None:
@@ -61,9 +68,10 @@ class SharedNamesTests(SynchronousTestCase):
             self.assertIs(self.give(outcome), code)
         for outcome in ("new", "moved"):
             self.claim(outcome)
-            claim = self.give(outcome)
+            claim = self.give(outcome, 7)
             assert isinstance(claim, Claim)
             self.assertEqual((claim.name.text, claim.resumed), (outcome, False))
+            self.assertEqual((claim.moved, claim.since), (outcome == "moved", 7))
         self.claim("x", "short")
         self.assertIs(self.outcomes[-1], Code.BAD_TOKEN)
 
@@ -78,18 +86,29 @@ class SharedNamesTests(SynchronousTestCase):
         self.assertNotEqual(holder["proof"], holder["identity"])
 
     def test_here_already(self) -> None:
-        """A name that is held here needs no registry: its owner resumes, others are refused."""
+        """Who holds a name here already resumes, if the registry agrees."""
         self.claim("Ann")
         held = self.give()
         assert isinstance(held, Claim)
         self.claim("ANN", held.token)
-        resumed = self.outcomes[-1]
+        resumed = self.give("new", 9)
         assert isinstance(resumed, Claim)
-        self.assertEqual((resumed.name.text, resumed.resumed), ("Ann", True))
+        self.assertEqual((resumed.name.text, resumed.resumed, resumed.since), ("Ann", True, 9))
         for token in (None, "y" * 22):
             self.claim("ann", token)
-            self.assertIs(self.outcomes[-1], Code.NAME_TAKEN)
-        self.assertEqual(self.registry.asked, [])
+            self.assertIs(self.give("taken"), Code.NAME_TAKEN)
+
+    def test_the_registry_knows_better(self) -> None:
+        """Who gets a name that somebody else seems to hold here has it; the other one does not."""
+        self.claim("ann")
+        former = self.give()
+        assert isinstance(former, Claim)
+        self.claim("ann")
+        claim = self.give()
+        assert isinstance(claim, Claim)
+        self.assertFalse(claim.resumed)
+        self.names.release(former)
+        self.assertEqual(self.registry.released, [])
 
     def test_both_at_once(self) -> None:
         """Two connections with one token: the second takes over from the first."""
@@ -142,10 +161,12 @@ class ElsewhereTests(SynchronousTestCase):
         self.turns.end()
         self.ann.heard()
 
-    def tell(self, kind: Kind, sender: str, text: str = "", identity: str = "id-b") -> list[str]:
+    def tell(
+        self, kind: Kind, sender: str, text: str = "", identity: str = "id-b", place: int = 99
+    ) -> list[str]:
         """Let another server tell something; return what ann hears of it."""
         assert self.log._memory._on_commit is not None
-        record = Record(99, 0, kind, sender, "all", text, identity=identity)
+        record = Record(place, 0, kind, sender, "all", text, identity=identity)
         self.log._memory._on_commit([record])
         self.turns.end()
         return self.ann.heard()
@@ -186,6 +207,24 @@ class ElsewhereTests(SynchronousTestCase):
         self.ann.leave()
         self.turns.end()
         self.assertEqual(len(self.log.appended), 0)
+
+    def test_moved_back(self) -> None:
+        """News of an earlier move does not concern who has come back since."""
+        person = self.ann.outcomes[0]
+        assert isinstance(person, Person)
+        person.claim = replace(person.claim, since=50)
+        self.tell(Kind.MOVED, "ann", identity=person.identity, place=50)
+        self.assertEqual((self.ann.replaced, self.room.names()), (0, ["ann"]))
+
+    def test_gone_and_the_roll(self) -> None:
+        """Who is gone without a word is not listed; a new roll begins with nobody."""
+        for name in ("Bob", "Cat"):
+            self.tell(Kind.PRESENCE, name, "joined", f"id-{name}")
+        self.assertEqual(self.tell(Kind.GONE, "Bob", identity="id-other"), [])
+        self.assertEqual(self.tell(Kind.GONE, "Bob", identity="id-Bob"), [])
+        self.assertEqual(self.room.names(), ["ann", "Cat"])
+        self.assertEqual(self.tell(Kind.ROLL, "", identity=""), [])
+        self.assertEqual(self.room.names(), ["ann"])
 
     def test_expelled(self) -> None:
         """When no name could be kept all are told, and nothing is said about it."""

@@ -3,12 +3,14 @@
 Who holds a name is known to a `Registry` that the servers share; who speaks for a name, and with
 which token, is known only to the server that the person is connected to. The registry gets a hash
 of the token, so that it can tell the owner of a name from others and could not pass for the owner.
+
+It is asked for every claim, also of a name that is held here: a server that has not heard the news
+yet must not decide by what it remembers.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -22,8 +24,18 @@ __all__ = ["Registry", "SharedNames"]
 class Registry(Protocol):
     """Where the servers look up who holds a name."""
 
-    def claim(self, key: str, holder: dict[str, str], answer: Callable[[str], None]) -> None:
-        """Hold a name: ``new``; ``moved``, from another server; ``taken``; or not to be had now."""
+    def claim(
+        self,
+        key: str,
+        holder: dict[str, str],
+        held: Callable[[], bool],
+        answer: Callable[[str, int], None],
+    ) -> None:
+        """Hold a name: ``new``; ``moved``, from another server; ``taken``; or not to be had now.
+
+        The second part of the answer is the place in the log since when. `held` tells whether the
+        name is wanted here, should it turn out later that it was given.
+        """
 
     def release(self, key: str, proof: str, held: Callable[[], bool]) -> None:
         """Let go of a name soon, unless it is `held` again by then."""
@@ -44,33 +56,29 @@ class SharedNames:
         if token is not None and not is_token(token):
             answer(Code.BAD_TOKEN)
             return
-        if name.key in self._claims:
-            answer(self._resume(name, token))
-            return
         claim = Claim(name, token or self._make_token())
         holder = {"name": name.text, "identity": claim.identity, "proof": _proof(claim)}
         self._asking[name.key] = self._asking.get(name.key, 0) + 1
-        self._registry.claim(name.key, holder, partial(self._claimed, claim, token, answer))
+        self._registry.claim(
+            name.key, holder, partial(self._holds, name.key), partial(self._claimed, claim, answer)
+        )
 
     def release(self, claim: Claim) -> None:
         """Make the name free, if this claim is the one that holds it."""
         key = claim.name.key
         if self._claims.get(key) is claim:
             del self._claims[key]
-            self._registry.release(
-                key, _proof(claim), lambda: key in self._claims or key in self._asking
-            )
+            self._registry.release(key, _proof(claim), partial(self._holds, key))
 
     def forget_all(self) -> None:
         """All names are lost."""
         self._claims.clear()
 
+    def _holds(self, key: str) -> bool:
+        return key in self._claims or key in self._asking
+
     def _claimed(
-        self,
-        claim: Claim,
-        token: str | None,
-        answer: Callable[[Claim | Code], None],
-        outcome: str,
+        self, claim: Claim, answer: Callable[[Claim | Code], None], outcome: str, since: int
     ) -> None:
         key = claim.name.key
         self._asking[key] -= 1
@@ -78,18 +86,12 @@ class SharedNames:
             del self._asking[key]
         if outcome not in ("new", "moved"):
             answer(Code.NAME_TAKEN if outcome == "taken" else Code.LOG_UNAVAILABLE)
-        elif key in self._claims:
-            answer(self._resume(claim.name, token))  # somebody was quicker, with the same token
-        else:
-            self._claims[key] = claim
-            answer(claim)
-
-    def _resume(self, name: Name, token: str | None) -> Claim | Code:
-        held = self._claims[name.key]
-        if token is None or not hmac.compare_digest(held.token, token):
-            return Code.NAME_TAKEN
-        self._claims[name.key] = Claim(held.name, token, resumed=True)
-        return self._claims[name.key]
+            return
+        held = self._claims.get(key)
+        resumed = held is not None and held.token == claim.token
+        name = held.name if held is not None and resumed else claim.name
+        self._claims[key] = Claim(name, claim.token, resumed, outcome == "moved", since)
+        answer(self._claims[key])
 
 
 def _proof(claim: Claim) -> str:

@@ -107,6 +107,10 @@ class Claim:
     token: str
     resumed: bool = False
     """Whether the name was held already, with this same token."""
+    moved: bool = False
+    """Whether another server had it until now: everybody knows that this person is here."""
+    since: int = 0
+    """The place in a shared log from which on the name is held."""
 
     @property
     def identity(self) -> str:

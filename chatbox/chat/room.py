@@ -301,6 +301,7 @@ class Room:
 
     def expel_all(self) -> None:
         """No name could be kept: everybody here must come again. Others tell that they are gone."""
+        self._unheard.clear()
         for person in list(self._people.values()):
             self._expel(person, lambda seat: seat.expelled())
 
@@ -316,12 +317,16 @@ class Room:
             person.claim = outcome
             if not seat.left:
                 self._take_over(person, seat)
-        elif seat.left:
+        elif seat.left and not outcome.moved:
             self._names.release(outcome)
         else:
-            person = seat.person = Person(outcome, seat)
+            if former := self._people.get(outcome.name.key):
+                self._expel(former, lambda seat: seat.replaced())
+            person = Person(outcome, None if seat.left else seat)
+            if not seat.left:
+                seat.person = person
             self._people[person.name.key] = person
-            self._gather(_presence(person, JOINED))
+            self._gather(_presence(person, JOINED, Kind.HERE if outcome.moved else Kind.PRESENCE))
 
     def _take_over(self, person: Person, seat: Seat) -> None:
         ghost, person.seat = person.seat, seat
@@ -350,8 +355,8 @@ class Room:
                 if record.kind is Kind.ORDER:
                     self.fanout.share(heard_order(record))
                     self.on_order(record)
-                elif record.kind in _RESPONSES:
-                    self.fanout.share(heard(record))
+                else:
+                    self._tell_all(record)
             if isinstance(origin, _Saying):
                 self._uncommitted_bytes -= origin.cost
             if isinstance(origin, _Saying | _Ordering):
@@ -365,7 +370,8 @@ class Room:
             if isinstance(origin, _Saying | _Ordering):
                 origin.answer(Code.LOG_UNAVAILABLE)
             elif isinstance(origin, Person) and entry.text == JOINED:
-                self._forget(origin)
+                if origin.place is Place.COMING:
+                    self._forget(origin)
                 if origin.seat is not None:
                     seat, origin.seat = origin.seat, None
                     seat.person = None
@@ -375,13 +381,20 @@ class Room:
 
     def _note_elsewhere(self, record: Record) -> None:
         """Another server has told who comes and goes there."""
+        if record.kind is Kind.ROLL:
+            self._elsewhere.clear()
         if not record.identity:
             return
         key = parse_name(record.sender).key
         person = self._people.get(key)
-        if record.kind is Kind.MOVED and person and person.identity == record.identity:
+        if (
+            record.kind is Kind.MOVED
+            and person is not None
+            and person.identity == record.identity
+            and person.claim.since < record.id
+        ):
             self._expel(person, lambda seat: seat.replaced())
-        if record.text == LEFT:
+        if record.text == LEFT or record.kind is Kind.GONE:
             if self._elsewhere.get(key, ("", ""))[1] == record.identity:
                 del self._elsewhere[key]
         elif key not in self._people:
@@ -389,12 +402,18 @@ class Room:
 
     def _arrive(self, person: Person, record: Record) -> None:
         self._elsewhere.pop(person.name.key, None)
-        if person.seat is None and not self._closed:
-            self.fanout.share(heard(record))
-            self._depart(person)
-        elif person.seat is not None:
+        if person.place is Place.GONE:
+            return  # Expelled meanwhile; others tell it.
+        if person.seat is not None:
             person.become(Place.HERE)
             self._seated(person, person.seat)
+            self._tell_all(record)
+        elif not self._closed:
+            self._tell_all(record)
+            self._depart(person)
+
+    def _tell_all(self, record: Record) -> None:
+        if record.kind in _RESPONSES:
             self.fanout.share(heard(record))
 
     def _deliver(self, record: Record) -> None:
@@ -484,7 +503,5 @@ def _mark(number: int, recipient: str, text: str) -> bytes:
     return blake2b(f"{number} {recipient} {text}".encode(), digest_size=8).digest()
 
 
-def _presence(person: Person, what: str) -> Entry:
-    return Entry(
-        Kind.PRESENCE, person.name.text, EVERYBODY, what, origin=person, identity=person.identity
-    )
+def _presence(person: Person, what: str, kind: Kind = Kind.PRESENCE) -> Entry:
+    return Entry(kind, person.name.text, EVERYBODY, what, origin=person, identity=person.identity)

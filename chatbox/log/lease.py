@@ -3,10 +3,14 @@
 A node that cannot renew its lease for `LEASE_SECONDS` is dead for the others: whichever of them
 finds that out first announces its people as gone, and gives their names away. So a node that cannot
 renew must let go before that, at `FENCE_SECONDS` by its own clock. It goes on as a new node, under
-another name, so that nothing of the old one can be mistaken for its own.
+another name, so that nothing of the old one can be mistaken for its own. Redis takes nothing from a
+node whose lease has ended, so one that slept over its end cannot speak for its people either.
 
 There is one lease for all names of a node. A lease for each name would expire in just the same
 cases, and cost a command for each person every few seconds.
+
+What Redis must be told is told until it has answered: a name that is let go of, and one that was
+asked for when the connection broke, which Redis may have given.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from chatbox.log.scripts import CLAIM, RELEASE, RENEW
+from chatbox.log.scripts import CLAIM, LEAVE, RELEASE, RENEW
+from chatbox.log.streams import place_of
 
 __all__ = ["FENCE_SECONDS", "LEASE_SECONDS", "Lease"]
 
@@ -33,12 +38,16 @@ RELEASE_SECONDS: Final = 0.01
 
 _log = Logger()
 
+Held = Callable[[], bool]
+"""Whether a name is held, or asked for, by somebody here."""
+
 
 class Lease:
     """One node's lease, and the names that go with it: a registry for whoever gives names out.
 
     `ask` runs a script and gives its reply to a function, or None if there is none; `now` is a
-    clock in seconds, and `later` calls a function after some of them.
+    clock in seconds that nobody sets, and `later` calls a function after some of them. `on_lost` is
+    called when the lease is lost, and all names with it; `on_renewed` whenever it is renewed.
     """
 
     def __init__(
@@ -46,79 +55,115 @@ class Lease:
         ask: Callable[[str, list[object], Callable[[object], None]], None],
         now: Callable[[], float],
         later: Callable[[float, Callable[[], None]], object],
+        on_lost: Callable[[], None] = lambda: None,
+        on_renewed: Callable[[], None] = lambda: None,
     ) -> None:
         self._ask = ask
         self._now = now
         self._later = later
+        self._on_lost = on_lost
+        self._on_renewed = on_renewed
         self._renewed_at: float | None = None
-        self._renewing = False
+        self._renewing = ""
+        """The node that a renewal without an answer is for."""
+        self._owed: dict[tuple[str, str], tuple[Held, bool]] = {}
+        """Names and proofs that are to be released, and whether nobody could be told."""
         self.node = secrets.token_hex(8)
         """What the lease is called."""
-        self.on_lost: Callable[[], None] = lambda: None
-        """Called when the lease is lost, and all names with it."""
 
     @property
     def held(self) -> bool:
         """Whether names can be given out."""
         return self._renewed_at is not None
 
-    def claim(self, key: str, holder: dict[str, str], answer: Callable[[str], None]) -> None:
+    def claim(
+        self, key: str, holder: dict[str, str], held: Held, answer: Callable[[str, int], None]
+    ) -> None:
         """Try to hold a name for a person of this node: new, moved, taken, or anything else if not.
 
-        `holder` has the name, the identity, and as proof a word that only this person knows.
+        `holder` has the name, the identity, and as proof a word that only this person knows. The
+        `answer` also gets the place in the log since when the name is held.
         """
-        text = json.dumps({**holder, "node": self.node})
-        values: list[object] = [self.node, key, text, holder["proof"]]
-        self._ask(
-            CLAIM,
-            values,
-            lambda reply: answer(reply.decode() if isinstance(reply, bytes) else "unavailable"),
-        )
+        node, proof = self.node, holder["proof"]
 
-    def release(self, key: str, proof: str, held: Callable[[], bool]) -> None:
+        def claimed(reply: object) -> None:
+            if node != self.node:
+                answer("no-lease", 0)  # any more
+            elif isinstance(reply, list):
+                outcome, since = reply
+                answer(outcome.decode(), place_of(since))
+            else:
+                answer("unavailable", 0)
+                self._owed[key, proof] = held, True
+
+        self._ask(CLAIM, [node, key, json.dumps({**holder, "node": node}), proof], claimed)
+
+    def release(self, key: str, proof: str, held: Held) -> None:
         """Let go of a name, unless it is `held` again a moment later.
 
         By then it is on its way that its owner has left, so everybody hears that before the name
         can be another's.
         """
-        node = self.node
+        self._owed[key, proof] = held, False
+        self._later(RELEASE_SECONDS, self._settle)
 
-        def let_go() -> None:
-            if not held():
-                self._ask(RELEASE, [node, key, proof], lambda _: None)
-
-        self._later(RELEASE_SECONDS, let_go)
+    def leave(self, left: Callable[[], None]) -> None:
+        """End the lease: everybody has gone. `left` is called once Redis knows, or cannot know."""
+        self._owed.clear()
+        self._renewed_at = None
+        self._ask(LEAVE, [self.node], lambda _: left())
 
     def check(self) -> None:
         """Renew the lease if it is time, or let go if it is too late. Call this twice a second."""
         age = None if self._renewed_at is None else self._now() - self._renewed_at
         if age is not None and age > FENCE_SECONDS:
-            self._lose()
-        # A clock that was set back must not keep us from renewing.
-        elif age is None or not 0 <= age <= LEASE_SECONDS / 3:
+            self.lose()
+        elif age is None or age > LEASE_SECONDS / 3:
             self.renew()
 
     def renew(self) -> None:
         """Renew the lease now."""
-        if self._renewing:
+        node = self.node
+        if self._renewing == node:
             return
-        self._renewing = True
+        self._renewing = node
         # It counts from before it was asked for: Redis may be slow to hear of it.
         asked_at = self._now()
         fresh = int(self._renewed_at is None)
 
         def renewed(reply: object) -> None:
-            self._renewing = False
+            if self._renewing == node:
+                self._renewing = ""
+            if node != self.node:
+                return
             if reply == 1:
                 self._renewed_at = asked_at
+                self._settle()
+                self._on_renewed()
             elif reply == 0:
-                self._lose()
+                self.lose()
 
-        self._ask(RENEW, [self.node, int(LEASE_SECONDS * 1000), fresh], renewed)
+        self._ask(RENEW, [node, int(LEASE_SECONDS * 1000), fresh], renewed)
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """All names are lost, or cannot be relied on; go on as a new node."""
         _log.error("this server could not keep its people's names; they must come again")
         self._renewed_at = None
+        self._owed.clear()
         self.node = secrets.token_hex(8)
-        self.on_lost()
+        self._on_lost()
         self.renew()
+
+    def _settle(self) -> None:
+        """Release what is to be released, and not held again."""
+        node = self.node
+        for (key, proof), (held, unsaid) in list(self._owed.items()):
+            if held():
+                del self._owed[key, proof]
+                continue
+
+            def released(reply: object, one: tuple[str, str] = (key, proof)) -> None:
+                if reply is not None and node == self.node:
+                    self._owed.pop(one, None)
+
+            self._ask(RELEASE, [node, key, proof, int(unsaid)], released)

@@ -10,21 +10,26 @@ themselves, with a delay that grows to `MAX_RETRY_SECONDS`.
 
 - *Nothing twice.* An append whose answer got lost may have happened. So everything that is pending
   is numbered, and is appended again under its numbers when the connection is back; the script knows
-  the last number of each node. What is not read back within `APPEND_SECONDS` has failed. It may
-  still turn up later, as somebody else's message would: Redis may have had it all the time.
+  the last number of each node. A message that is not read back within `APPEND_SECONDS` has failed.
+  It may still turn up later, as somebody else's message would: Redis may have had it all the time.
 - *Nothing lost in a cut.* The bus is read on from the last place read. If Redis has forgotten what
-  follows it, or everything (the epoch is another one), a GAP is reported, and people see it.
+  follows it, or does not have the place itself any more, a GAP is reported, and people see it.
+  Nothing is appended before that is known, so nobody's message lands in a gap.
 - *Everything has a limit.* A command that is not answered in `COMMAND_SECONDS`, or a read that does
   not come back in time, means that the connection is dead, whatever TCP thinks.
-- *A lease* says that this node is alive: see `chatbox.log.lease`.
+- *A lease* says that this node is alive: see `chatbox.log.lease`. Who comes and goes is told as
+  long as it lasts. When it is lost, that is not told by us but by whoever finds the lease ended.
 
-Places are those of Redis, milliseconds and a number, as one integer.
+Places are those of Redis, milliseconds and a number, as one integer. Our own times are of a clock
+that nobody sets. Timers of Twisted stand still while the system's clock is set back; so what must
+not wait is also looked at whenever Redis answers, which it does every few seconds by its own clock.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,43 +37,36 @@ from typing import Any, Final
 
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import clientFromString, wrapClientTLS
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from chatbox.errors import LocalError
 from chatbox.log import Entry, Kind, Record, gap
-from chatbox.log.attempts import MAX_ATTEMPTS_EACH
+from chatbox.log.attempts import ATTEMPT_SECONDS, MAX_ATTEMPTS_EACH
+from chatbox.log.connect import COMMAND_SECONDS, Connections, endpoint_for
+from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.lease import Lease
-from chatbox.log.scripts import APPEND, SYNC
-from chatbox.log.streams import (
-    Place,
-    entry_of,
-    id_of,
-    page_of,
-    parse_place,
-    place_of,
-    record_of,
-    words_of,
-)
+from chatbox.log.place import parse_place
+from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
+from chatbox.log.streams import entry_of, id_of, page_of, place_of, record_of, words_of
 from chatbox.text import printable
 
 __all__ = ["RedisLog"]
 
 PREFIX: Final = "chatbox:"
 
-COMMAND_SECONDS: Final = 4.0
-"""The longest that a command may take."""
-
-BLOCK_SECONDS: Final = 5.0
-"""How long Redis keeps a reader waiting for news before it says that there is none."""
+BLOCK_SECONDS: Final = 4.0
+"""How long Redis keeps a reader waiting for news before it says that there is none: less than a
+third of a lease, which is looked at then."""
 
 APPEND_SECONDS: Final = 10.0
 """How long an entry may wait: long enough for a Redis that starts again or fails over."""
 
 MAX_RETRY_SECONDS: Final = 2.0
 """The longest delay before another attempt to connect, but for some randomness."""
+
+TICK_SECONDS: Final = 0.5
+"""How often to look at deadlines and at the lease."""
 
 BEHIND_SECONDS: Final = 0.05
 BEHIND_TRIES: Final = 20
@@ -83,28 +81,50 @@ MAX_READ: Final = 1000
 BUS_LENGTH: Final = 100_000
 """Records on the bus: what a node may miss and still catch up. A few minutes of a busy cluster."""
 
+MAIL_LENGTH: Final = 10_000
+"""Private messages kept of each person."""
+
+STOP_SECONDS: Final = 5.0
+"""How long an end may wait for what is pending."""
+
+_PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOSCRIPT")
+"""What Redis says if another Redis, or another moment, would do: it is tried by a new connection.
+"""
+
 _log = Logger()
+
+
+def _steady() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class RedisLog:
     """A `MessageLog` in the Redis that `url` names: see `parse_place`; `lease` has the names."""
 
     def __init__(
-        self, url: str, keep: Keep = EVERYTHING, reactor: Any = None, prefix: str = PREFIX
+        self,
+        url: str,
+        keep: Keep = EVERYTHING,
+        reactor: Any = None,
+        prefix: str = PREFIX,
+        now: Callable[[], float] = _steady,
     ) -> None:
         self._place = parse_place(url)
         self._keep = keep
         self._reactor = reactor
         self._prefix = prefix
-        self.lease = Lease(self._ask, self._now, self._later)
+        self._now = now
+        self.lease = Lease(self._ask, now, self._later, self._lost_lease, self._forget)
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
         """What the numbers of our entries belong to. It stays when a lease is lost."""
         self._on_commit: Callable[[Sequence[Record]], None] | None = None
         self._on_failure: Callable[[Sequence[Entry]], None] | None = None
         self._epoch = b""
-        """Which log this is, as long as that is known."""
+        """Which log this is, as long as the bus is read."""
         self._known_epoch = b""
-        self._read_from = "0-0"
         self._position = 0
         """The newest place that was read from the bus."""
         self._number = 0
@@ -121,6 +141,8 @@ class RedisLog:
         self._stopped = False
         self._ticking: Any = None
         self._warned = False
+        self._complaint = ""
+        """Why messages are refused, if they are."""
 
     @property
     def busy(self) -> bool:
@@ -151,8 +173,8 @@ class RedisLog:
             self._reactor = reactor
         for use in (self._use_for_commands, self._use_for_bus):
             service = ClientService(
-                _endpoint(self._place, self._reactor),
-                _Connections(self._place, self._reactor, use),
+                endpoint_for(self._place, self._reactor),
+                Connections(self._place, self._reactor, use),
                 retryPolicy=backoffPolicy(0.05, MAX_RETRY_SECONDS),
                 clock=self._reactor,
             )
@@ -161,8 +183,10 @@ class RedisLog:
         self._tick()
 
     def stop(self, stopped: Callable[[], None]) -> None:
-        """Take no more; wait for what is pending, as long as it may take."""
+        """Take no more; wait for what is pending, but not for ever."""
         self._stopping = stopped
+        for number in self._pending:
+            self._deadlines[number] = self._now() + STOP_SECONDS
         self._check_stopped()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -173,11 +197,12 @@ class RedisLog:
             self._on_failure(entries)
             return
         first = self._number + 1
-        deadline = self._reactor.seconds() + APPEND_SECONDS
+        deadline = self._now() + APPEND_SECONDS
         for entry in entries:
             self._number += 1
             self._pending[self._number] = entry
-            self._deadlines[self._number] = deadline
+            if entry.kind is Kind.MESSAGE:
+                self._deadlines[self._number] = deadline
         if entries and self._commands is not None and self._epoch:
             self._send(first)
 
@@ -223,6 +248,7 @@ class RedisLog:
             else:
                 words = ("XRANGE", key, "(" + id_of(after), until)
             asked.append(connection.execute_command(*words, "COUNT", count))
+        asked.append(connection.execute_command("GET", self._prefix + "born"))
         info = connection.execute_command("XINFO", "STREAM", self._prefix + "kept")
         asked.append(info.addErrback(_no_stream))
         d = gatherResults(asked, consumeErrors=True)
@@ -244,16 +270,30 @@ class RedisLog:
         if self._commands is None:
             answer(None)
             return
-        d = self._commands.eval(script, [self._prefix], values)
-        d.addErrback(lambda _: None)
+        d = self._run_script(script, values)
+        d.addErrback(self._not_asked)
         d.addCallback(answer)
         d.addErrback(lambda failure: _log.failure("what Redis said was not understood", failure))
+
+    def _run_script(self, script: str, values: list[object]) -> Any:
+        return self._commands.execute_command("EVALSHA", HASHES[script], 1, self._prefix, *values)
+
+    def _not_asked(self, failure: Any) -> None:
+        """A script has not been run."""
+        import txredisapi
+
+        text = failure.getErrorMessage()
+        if any(word in text for word in _PASSING):
+            self._drop_connections()
+        elif not failure.check(txredisapi.ConnectionError):
+            self._complain(text)
 
     def _use_for_commands(self, connection: Any) -> None:
         self._commands = connection
         connection.whenDisconnected().addCallback(self._lost_commands)
-        d = connection.execute_command("CONFIG", "GET", "appendonly")
-        d.addCallbacks(self._check_durability, lambda _: None)
+        for script in HASHES:
+            connection.execute_command("SCRIPT", "LOAD", script).addErrback(self._not_asked)
+        connection.execute_command("INFO").addCallbacks(self._check_redis, lambda _: None)
         self.lease.renew()
         if self._epoch:
             self._send(0)
@@ -262,13 +302,11 @@ class RedisLog:
         if self._commands is connection:
             self._commands = None
 
-    def _check_durability(self, reply: list[bytes]) -> None:
-        if not self._warned and reply[1:] == [b"no"]:
-            self._warned = True
-            _log.warn(
-                "Redis keeps nothing but snapshots (appendonly is off): "
-                "if it fails, minutes of messages may be lost"
-            )
+    def _check_redis(self, reply: bytes) -> None:
+        """Warn of a Redis that does not keep what it is given; once."""
+        for sentence in () if self._warned else warnings(reply):
+            _log.warn("{sentence}", sentence=sentence)
+        self._warned = True
 
     def _send(self, first: int) -> None:
         """Append what is pending, from a number on, in calls of a bounded size."""
@@ -280,33 +318,57 @@ class RedisLog:
             else:
                 runs.append([n])
         for run in runs:
-            values: list[object] = [self._run, run[0], self._epoch, BUS_LENGTH]
-            values += [self._keep.count or 0, MAX_ATTEMPTS_EACH]
+            node = self.lease.node
+            values: list[object] = [self._run, run[0], self._epoch, node]
+            values += [BUS_LENGTH, self._keep.count or 0, MAIL_LENGTH]
+            values += [MAX_ATTEMPTS_EACH, ATTEMPT_SECONDS, self._keep.age or 0]
             for n in run:
                 values += words_of(self._pending[n])
-            d = self._commands.eval(APPEND, [self._prefix], values)
-            d.addCallbacks(self._appended, self._refused, callbackArgs=(run,), errbackArgs=(run,))
+            d = self._run_script(APPEND, values)
+            d.addCallbacks(self._appended, self._refused, (run,), None, (run, node))
             d.addErrback(lambda failure: _log.failure("the log failed", failure))
 
     def _appended(self, answers: list[bytes], run: list[int]) -> None:
+        if self._complaint:
+            self._complaint = ""
+            _log.info("Redis takes messages again")
         for n, said in zip(run, answers, strict=True):
             if said and n in self._pending:
                 self._repeats[n] = place_of(said)
         self._settle_repeats()
 
-    def _refused(self, failure: Any, run: list[int]) -> None:
+    def _refused(self, failure: Any, run: list[int], node: str) -> None:
         import txredisapi
 
+        text = failure.getErrorMessage()
         if failure.check(txredisapi.ConnectionError):
             return  # It is sent again when the connection is back.
-        text = failure.getErrorMessage()
-        if "EPOCH" in text:
-            # The reader must find out first, so that nobody reads a gap as silence.
-            self._epoch = b""
+        if "EPOCH" in text or any(word in text for word in _PASSING):
+            # The reader must find out first what is missing, so that nobody reads a gap as silence.
             self._drop_connections()
-            return
-        _log.error("Redis refuses messages: {error}", error=printable(text))
-        self._fail([n for n in run if n in self._pending])
+        elif "FENCED" in text:
+            if node == self.lease.node:
+                self.lease.lose()
+        else:
+            self._complain(text)
+            self._fail([n for n in run if n in self._pending])
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            _log.error("Redis refuses messages: {error}", error=printable(text))
+
+    def _lost_lease(self) -> None:
+        self.on_lost()
+        # Nobody waits for these any more. Whoever finds the lease ended tells who has gone.
+        for number in [n for n, entry in self._pending.items() if entry.kind is not Kind.MESSAGE]:
+            self._take(number)
+        self._fail(list(self._pending))
+
+    def _forget(self) -> None:
+        if self._keep.age or self._keep.size:
+            limits: list[object] = [self._keep.age or 0, self._keep.size or 0]
+            self._ask(FORGET, limits, lambda _: None)
 
     def _settle_repeats(self) -> None:
         """Report what was in the log before, once it must have been read back were it ours."""
@@ -340,33 +402,40 @@ class RedisLog:
     # The connection for the bus.
 
     def _use_for_bus(self, connection: Any) -> None:
-        d = connection.eval(SYNC, [self._prefix], [secrets.token_hex(8), ""])
+        connection.whenDisconnected().addCallback(self._lost_bus)
+        values = [secrets.token_hex(8), self._known_epoch, id_of(self._position)]
+        d = connection.execute_command("EVAL", SYNC, 1, self._prefix, *values)
         d.addCallback(self._synchronise, connection)
         d.addErrback(self._bus_failed, connection)
 
+    def _lost_bus(self, _: Any) -> None:
+        self._epoch = b""
+
     def _synchronise(self, reply: list[Any], connection: Any) -> None:
-        epoch, last, deleted, people = reply
-        first = not self._known_epoch
+        epoch, state, first, last, people = reply
         records = []
-        if first:
+        if state == b"trimmed":
+            records.append(gap(place_of(first) - 1))
+            _log.error("some messages were missed: Redis was away for too long")
+        if self._known_epoch:
+            # Who is where is known as of now, and what will be read next may repeat some of it.
+            records.append(Record(self._position, 0, Kind.ROLL, "", "", ""))
+        else:
             self._position = place_of(last)
-            for text in people:
-                holder = json.loads(text)
+        for text in people:
+            holder = json.loads(text)
+            if holder["node"] != self.lease.node:
                 name, identity = holder["name"], holder["identity"]
                 records.append(
                     Record(self._position, 0, Kind.HERE, name, "all", "", identity=identity)
                 )
-        elif epoch != self._known_epoch or place_of(last) < self._position:
-            # Everything after our place is from another beginning; read it from there.
-            records.append(gap(self._position))
-            _log.error("Redis has lost messages that had been delivered")
-            self._read_from = "0-0"
-        elif self._position < place_of(deleted):
-            records.append(gap(place_of(deleted)))
-        self._known_epoch = self._epoch = epoch
-        if first or not records:
-            self._read_from = id_of(self._position)
+        self._known_epoch = epoch
         self._report(records)
+        if state == b"lost":
+            # There is a mark ahead, which people will see. Who holds which name is lost as well.
+            _log.error("Redis has lost messages that had been delivered")
+            self.lease.lose()
+        self._epoch = epoch  # What is appended from now on is sent behind all that waits.
         if self._commands is not None:
             self._send(0)
         self._read(connection)
@@ -377,7 +446,7 @@ class RedisLog:
         )
         d = connection.execute_command(
             *("XREAD", "COUNT", MAX_READ, "BLOCK", int(BLOCK_SECONDS * 1000)),
-            *("STREAMS", self._prefix + "log", self._read_from),
+            *("STREAMS", self._prefix + "log", id_of(self._position)),
             apply_timeout=False,
         )
 
@@ -394,26 +463,29 @@ class RedisLog:
         for _, rows in reply or ():
             records = []
             for id, fields in rows:
-                self._read_from = id.decode()
-                place = place_of(id)
-                if place > self._position:
-                    self._position = place
-                    record = self._read_back(place, fields)
-                    if record.kind is not Kind.MOVED or record.recipient != self.lease.node:
-                        records.append(record)
+                self._position = place_of(id)
+                try:
+                    record = self._read_back(self._position, fields)
+                except (KeyError, ValueError, TypeError):  # of another version of ours, perhaps
+                    _log.error("the log has a record that makes no sense: {id}", id=id.decode())
+                    continue
+                if record.kind is not Kind.MOVED or record.text != self.lease.node:
+                    records.append(record)
             self._report(records)
             self._settle_repeats()
         if not self._stopped:
+            self._look()
             self._read(connection)
 
     def _read_back(self, place: int, fields: list[bytes]) -> Record:
         facts = dict(zip(fields[::2], fields[1::2], strict=True))
+        kind = Kind(facts[b"k"].decode())
+        if kind is Kind.GAP:
+            return gap(place)
         entry = None
         if facts[b"n"] == self._run.encode():
             entry = self._take(int(facts[b"s"]))
-        if entry is not None:
-            return record_of(place, entry)
-        return record_of(place, entry_of(Kind(facts[b"k"].decode()), facts[b"d"]))
+        return record_of(place, entry or entry_of(kind, facts[b"d"]))
 
     def _bus_failed(self, failure: Any, connection: Any) -> None:
         import txredisapi
@@ -431,17 +503,21 @@ class RedisLog:
 
     # Time.
 
-    def _now(self) -> float:
-        return float(self._reactor.seconds())
-
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         if not self._stopped:
             self._reactor.callLater(seconds, call)
 
     def _tick(self) -> None:
-        self._ticking = self._reactor.callLater(0.5, self._tick)
-        now = self._reactor.seconds()
-        self._fail([n for n, deadline in [*self._deadlines.items()] if deadline < now])
+        self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)
+        self._look()
+
+    def _look(self) -> None:
+        """See what is due."""
+        now = self._now()
+        late = [n for n, deadline in self._deadlines.items() if deadline < now]
+        if late and self._commands is None:
+            self._complain("it cannot be reached")
+        self._fail(late)
         if self._commands is not None or self.lease.held:
             self.lease.check()
 
@@ -451,7 +527,11 @@ class RedisLog:
         self._stopped = True
         if self._ticking is not None:
             self._ticking.cancel()
+        self.lease.leave(self._disconnect)
+
+    def _disconnect(self) -> None:
         stopped, left = self._stopping, [len(self._services)]
+        assert stopped is not None
 
         def one_stopped(_: object) -> None:
             left[0] -= 1
@@ -471,51 +551,3 @@ def _no_stream(failure: Any) -> list[Any]:
 
     failure.trap(txredisapi.ResponseError)
     return []
-
-
-def _endpoint(place: Place, reactor: Any) -> Any:
-    """Where to connect to."""
-    make: Any = clientFromString
-    host = place.host.replace(":", r"\:")
-    plain = make(reactor, f"tcp:{host}:{place.port}:timeout={COMMAND_SECONDS:.0f}")
-    if not place.tls:
-        return plain
-    from twisted.internet.ssl import optionsForClientTLS
-
-    return wrapClientTLS(optionsForClientTLS(place.host), plain)
-
-
-class _Connections(Factory):
-    """Makes connections, and hands over each when Redis has let us in."""
-
-    noisy = False
-    isLazy = True
-
-    def __init__(self, place: Place, reactor: Any, use: Callable[[Any], None]) -> None:
-        self._place = place
-        self._reactor = reactor
-        self._use = use
-
-    def buildProtocol(self, addr: object) -> Any:
-        """Make one."""
-        import txredisapi  # it imports the reactor
-
-        connection = txredisapi.RedisProtocol(
-            charset=None,
-            replyTimeout=COMMAND_SECONDS,
-            password=self._place.password,
-            dbid=self._place.database,
-            convertNumbers=False,
-            username=self._place.username,
-        )
-        connection.factory = self
-        connection.callLater = self._reactor.callLater
-        connection.whenConnected().addCallback(self._use)
-        return connection
-
-    def stopTrying(self) -> None:
-        """txredisapi calls this when Redis does not let us in. We go on trying."""
-
-    def connectionError(self, why: object) -> None:
-        """txredisapi calls this to say why."""
-        _log.error("Redis does not let us in: {why}", why=printable(str(why)))

@@ -6,43 +6,56 @@ us:
 ``log``            the bus: a stream of everything in its order, short; nodes read it
 ``kept``           a stream of the messages for everybody, for history
 ``mail:IDENTITY``  the same of one person's private messages
-``said:IDENTITY``, ``was:IDENTITY``   the places of that person's last attempts, by mark, in two
-                   generations: when the first is full it becomes the second
-``sent:NODE``      the last number of its own that a node has appended
-``epoch``          a random word; if it is another one, Redis has lost what it had
+``said:IDENTITY``, ``was:IDENTITY``   the places of that person's last attempts, and the connections
+                   that they came by, by mark, in two generations: when the first is full it becomes
+                   the second
+``sent:RUN``       the last number of its own that a node has appended
+``epoch``          a random word; if it is another one, Redis has lost all that it had
+``born``           the place at which this epoch began: whatever came before is gone
+``mark``           the newest place up to which messages may have been lost by accident
 ``node:NODE``      there while the node is alive: its lease
 ``nodes``          every node that may have people
-``people``         who is here: by the key of the name, the JSON of a `Holder`
+``people``         who is here: by the key of the name, a JSON object with name, identity, proof and
+                   node, and whether others `know` of this person
+
+Times are those of Redis's own clock.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
-__all__ = ["APPEND", "CLAIM", "RELEASE", "RENEW", "SYNC"]
+__all__ = ["APPEND", "CLAIM", "FORGET", "HASHES", "LEAVE", "RELEASE", "RENEW", "SYNC"]
 
 APPEND: Final = """
-local p, node, first, epoch = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local bus_length, kept_length, attempts = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local p, run, first, epoch, node = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local bus_length, kept_length, mail_length = ARGV[5], ARGV[6], ARGV[7]
+local attempts, attempt_seconds, mail_seconds = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 if redis.call('GET', p..'epoch') ~= epoch then
     return redis.error_reply('EPOCH this log has lost its beginning')
 end
-local last = tonumber(redis.call('GET', p..'sent:'..node) or '0')
+if redis.call('EXISTS', p..'node:'..node) == 0 then
+    return redis.error_reply('FENCED this node is dead for the others')
+end
+local last = tonumber(redis.call('GET', p..'sent:'..run) or '0')
 local answers = {}
-for i = 7, #ARGV, 5 do
-    local kind, readers, who, mark, data = ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3], ARGV[i+4]
-    local number = first + (i - 7) / 5
-    local said = false
+for i = 11, #ARGV, 6 do
+    local kind, readers, who, mark, via, data = unpack(ARGV, i, i + 5)
+    local number = first + (i - 11) / 6
+    if via ~= '' then via = run..'.'..via end
+    local said, by = false, ''
     if mark ~= '' then
         said = redis.call('HGET', p..'said:'..who, mark) or redis.call('HGET', p..'was:'..who, mark)
+        if said then said, by = string.match(said, '^(%S+) (.*)$') end
     end
-    if said then
+    if said and (by == '' or by ~= via) then
         answers[#answers+1] = said
     elseif number <= last then
         answers[#answers+1] = ''
     else
         local id = redis.call('XADD', p..'log', 'MAXLEN', '~', bus_length, '*',
-                              'n', node, 's', number, 'k', kind, 'd', data)
+                              'n', run, 's', number, 'k', kind, 'd', data)
         if kind == 'message' and readers == '' then
             if kept_length == '0' then
                 redis.call('XADD', p..'kept', id, 'd', data)
@@ -51,52 +64,100 @@ for i = 7, #ARGV, 5 do
             end
         elseif kind == 'message' then
             for reader in string.gmatch(readers, '%S+') do
-                redis.call('XADD', p..'mail:'..reader, 'MAXLEN', '~', 10000, id, 'd', data)
+                redis.call('XADD', p..'mail:'..reader, 'MAXLEN', '~', mail_length, id, 'd', data)
+                if mail_seconds ~= '0' then
+                    local oldest = tonumber(string.match(id, '%d+')) - 1000 * mail_seconds
+                    redis.call('XTRIM', p..'mail:'..reader, 'MINID', '~',
+                               string.format('%.0f', math.max(oldest, 0)))
+                    redis.call('EXPIRE', p..'mail:'..reader, mail_seconds)
+                end
             end
         end
         if mark ~= '' then
-            redis.call('HSET', p..'said:'..who, mark, id)
+            redis.call('HSET', p..'said:'..who, mark, id..' '..via)
+            redis.call('EXPIRE', p..'said:'..who, attempt_seconds)
             if redis.call('HLEN', p..'said:'..who) > attempts then
                 redis.call('RENAME', p..'said:'..who, p..'was:'..who)
-                redis.call('EXPIRE', p..'was:'..who, 3600)
-            else
-                redis.call('EXPIRE', p..'said:'..who, 3600)
             end
         end
         answers[#answers+1] = ''
     end
     if number > last then last = number end
 end
-redis.call('SET', p..'sent:'..node, string.format('%.0f', last), 'EX', 86400)
+redis.call('SET', p..'sent:'..run, string.format('%.0f', last), 'EX', 86400)
 return answers
 """
-"""Append entries, unless they have been. For each the place of its first attempt, or nothing."""
+"""Append entries, unless they have been. For each the place of its first attempt, or nothing.
+
+Nothing is appended by a node whose lease has ended: its people's names may be others' by now.
+"""
 
 SYNC: Final = """
-local p, fresh, place = KEYS[1], ARGV[1], ARGV[2]
-redis.call('SET', p..'epoch', fresh, 'NX')
-local last, deleted = '0-0', '0-0'
-if redis.call('EXISTS', p..'log') == 1 then
-    local info = redis.call('XINFO', 'STREAM', p..'log')
-    for i = 1, #info, 2 do
-        if info[i] == 'last-generated-id' then last = info[i+1] end
-        if info[i] == 'max-deleted-entry-id' then deleted = info[i+1] end
-    end
+local p, fresh, known, position = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local function parts(id)
+    local at, number = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(at), tonumber(number)
 end
-return {redis.call('GET', p..'epoch'), last, deleted, redis.call('HVALS', p..'people')}
+local function before(one, other)
+    local a, m = parts(one)
+    local b, n = parts(other)
+    return a < b or (a == b and m < n)
+end
+local function ends()
+    local first, last = '0-0', '0-0'
+    if redis.call('EXISTS', p..'log') == 1 then
+        local info = redis.call('XINFO', 'STREAM', p..'log')
+        for i = 1, #info, 2 do
+            if info[i] == 'last-generated-id' then last = info[i+1] end
+            if info[i] == 'first-entry' and info[i+1] then first = info[i+1][1] end
+        end
+    end
+    return first, last
+end
+if redis.call('SET', p..'epoch', fresh, 'NX') then
+    -- What somebody has put here in advance, such as an export, is not gone.
+    local born = redis.call('EXISTS', p..'kept') == 1 and '0' or redis.call('TIME')[1]..'000'
+    redis.call('SET', p..'born', born..'-0')
+end
+local epoch, state = redis.call('GET', p..'epoch'), 'whole'
+local first, last = ends()
+if position ~= '0-0' and #redis.call('XRANGE', p..'log', position, position) == 0 then
+    state = 'lost'
+    if epoch == known and before(position, first) then state = 'trimmed' end
+end
+if known ~= '' and epoch ~= known then state = 'lost' end
+if state == 'lost' and not before(position, redis.call('GET', p..'mark') or '0-0') then
+    -- The next place must be after all that anybody knows of, whatever the clock says.
+    local at, number = parts(before(last, position) and position or last)
+    local mark = string.format('%.0f-%.0f', at, number + 1)
+    redis.call('XADD', p..'log', mark, 'n', '', 's', 0, 'k', 'gap', 'd', '')
+    redis.call('SET', p..'mark', mark)
+    if epoch == known then
+        redis.call('XADD', p..'kept', mark, 'g', '')
+    elseif before(redis.call('GET', p..'born'), mark) then
+        redis.call('SET', p..'born', mark)
+    end
+    first, last = ends()
+end
+return {epoch, state, first, last, redis.call('HVALS', p..'people')}
 """
-"""Say which log this is, how far it goes, up to where it is forgotten, and who is here."""
+"""Say which log this is, whether what follows a node's place is all there, and who is here.
 
-_FORGET_DEAD: Final = """
-local function bury(p, node)
+``whole``, or ``trimmed``: the bus goes on after the place, but not right after it; or ``lost``:
+Redis does not have what the node has read, so it has lost something. Then a mark is put on the bus
+and into the history, for everybody to see.
+"""
+
+_BURY: Final = """
+local function bury(p, node, kind, text)
     local people = redis.call('HGETALL', p..'people')
     for i = 1, #people, 2 do
         local holder = cjson.decode(people[i+1])
         if holder.node == node then
             redis.call('HDEL', p..'people', people[i])
-            local data = cjson.encode({holder.name, 'all', 'left', {}, holder.identity})
+            local data = cjson.encode({holder.name, 'all', text, {}, holder.identity})
             redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*',
-                       'n', '', 's', 0, 'k', 'presence', 'd', data)
+                       'n', '', 's', 0, 'k', kind, 'd', data)
         end
     end
     redis.call('SREM', p..'nodes', node)
@@ -104,52 +165,110 @@ end
 """
 
 RENEW: Final = (
-    _FORGET_DEAD
+    _BURY
     + """
 local p, node, lease, fresh = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 if fresh == '0' and redis.call('EXISTS', p..'node:'..node) == 0 then return 0 end
 redis.call('SET', p..'node:'..node, 1, 'PX', lease)
 redis.call('SADD', p..'nodes', node)
 for _, other in ipairs(redis.call('SMEMBERS', p..'nodes')) do
-    if redis.call('EXISTS', p..'node:'..other) == 0 then bury(p, other) end
+    if redis.call('EXISTS', p..'node:'..other) == 0 then bury(p, other, 'presence', 'left') end
 end
 return 1
 """
 )
 """Renew a node's lease, and announce the people of nodes whose lease has ended. 0: it was ours."""
 
+LEAVE: Final = (
+    _BURY
+    + """
+local p, node = KEYS[1], ARGV[1]
+bury(p, node, 'gone', '')
+redis.call('DEL', p..'node:'..node)
+return 1
+"""
+)
+"""End a node's lease at once: all its people have said that they leave."""
+
 CLAIM: Final = (
-    _FORGET_DEAD
+    _BURY
     + """
 local p, node, key, holder, proof = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if redis.call('EXISTS', p..'node:'..node) == 0 then return 'no-lease' end
-local held = redis.call('HGET', p..'people', key)
-local outcome = 'new'
+if redis.call('EXISTS', p..'node:'..node) == 0 then return {'no-lease', '0-0'} end
+local held, outcome, place = redis.call('HGET', p..'people', key), 'new', '0-0'
+holder = cjson.decode(holder)
 if held then
     held = cjson.decode(held)
     if redis.call('EXISTS', p..'node:'..held.node) == 0 then
-        bury(p, held.node)
+        bury(p, held.node, 'presence', 'left')
     elseif held.proof ~= proof then
-        return 'taken'
-    elseif held.node ~= node then
-        redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*',
-                   'n', '', 's', 0, 'k', 'moved',
-                   'd', cjson.encode({held.name, 'all', node, {}, held.identity}))
-        outcome = 'moved'
+        return {'taken', '0-0'}
+    else
+        holder.name = held.name
+        holder.known = held.known
+        if held.node ~= node then
+            outcome = 'moved'
+            holder.known = true
+            place = redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*',
+                               'n', '', 's', 0, 'k', 'moved',
+                               'd', cjson.encode({held.name, 'all', node, {}, held.identity}))
+        end
     end
 end
-redis.call('HSET', p..'people', key, holder)
-return outcome
+if place == '0-0' and redis.call('EXISTS', p..'log') == 1 then
+    local info = redis.call('XINFO', 'STREAM', p..'log')
+    for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then place = info[i+1] end
+    end
+end
+redis.call('HSET', p..'people', key, cjson.encode(holder))
+return {outcome, place}
 """
 )
-"""Give a name to a node's person: new, moved (from another node), taken or no-lease."""
+"""Give a name to a node's person: new, moved (from another node), taken or no-lease.
+
+And say since which place: what the bus says of this name up to there is about an earlier claim.
+"""
 
 RELEASE: Final = """
-local p, node, key, proof = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local p, node, key, proof, unsaid = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local held = redis.call('HGET', p..'people', key)
 if not held then return 0 end
 held = cjson.decode(held)
 if held.node ~= node or held.proof ~= proof then return 0 end
-return redis.call('HDEL', p..'people', key)
+redis.call('HDEL', p..'people', key)
+local kind, text = 'gone', ''
+if unsaid == '1' and held.known then kind, text = 'presence', 'left' end
+redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*', 'n', '', 's', 0, 'k', kind,
+           'd', cjson.encode({held.name, 'all', text, {}, held.identity}))
+return 1
 """
-"""Make a name free, if it is this node's and this person's."""
+"""Make a name free, if it is this node's and this person's.
+
+If nobody could be told that this person leaves (``unsaid``), those who know of them are.
+"""
+
+FORGET: Final = """
+local p, seconds, bytes = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local kept, gone = p..'kept', 0
+if seconds > 0 then
+    local oldest = string.format('%.0f', (redis.call('TIME')[1] - seconds) * 1000)
+    gone = redis.call('XTRIM', kept, 'MINID', '~', oldest, 'LIMIT', 20000)
+end
+if bytes > 0 then
+    local size = redis.call('MEMORY', 'USAGE', kept) or 0
+    if size > bytes then
+        local length = redis.call('XLEN', kept)
+        local most = string.format('%.0f', math.floor(length * bytes / size))
+        gone = gone + redis.call('XTRIM', kept, 'MAXLEN', '~', most, 'LIMIT', 50000)
+    end
+end
+return gone
+"""
+"""Remove the oldest messages that are older than some seconds, or more than some bytes: a step."""
+
+HASHES: Final = {
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (APPEND, CLAIM, FORGET, LEAVE, RELEASE, RENEW)
+}
+"""What Redis calls the scripts that it has been given. All but SYNC, the first thing ever run."""

@@ -1,20 +1,16 @@
-"""What the streams of a Redis log hold, and where a Redis is: all that needs no connection."""
+"""What the streams of a Redis log hold."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from chatbox.log import Entry, Kind, Record, gap
 
 __all__ = [
-    "Place",
     "entry_of",
     "id_of",
     "page_of",
-    "parse_place",
     "place_of",
     "record_of",
     "words_of",
@@ -44,6 +40,7 @@ def words_of(entry: Entry | Record) -> list[str]:
         " ".join(entry.readers),
         attempt.who if attempt else "",
         attempt.mark.hex() if attempt else "",
+        attempt.via if attempt else "",
         json.dumps(data, ensure_ascii=False, separators=(",", ":")),
     ]
 
@@ -66,51 +63,24 @@ def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
 
 
 def _kept(id: bytes, fields: list[bytes]) -> Record:
-    return record_of(place_of(id), entry_of(Kind.MESSAGE, fields[1]))
+    place = place_of(id)
+    return gap(place) if fields[0] == b"g" else record_of(place, entry_of(Kind.MESSAGE, fields[1]))
 
 
 def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
     """Put together what the streams have, and say if something is missing."""
-    *streams, info = replies
+    *streams, born, info = replies
     found = [_kept(id, fields) for rows in streams for id, fields in rows or ()]
     found.sort(key=lambda record: record.id)
     if after is None:
         return found[-count:] if count else []
-    floor = place_of(dict(zip(info[::2], info[1::2], strict=True)).get(_DELETED, b"0-0"))
+    facts = dict(zip(info[::2], info[1::2], strict=True))
+    floor, first = place_of(facts.get(_DELETED, b"0-0")), facts.get(b"first-entry")
+    if first and place_of(first[0]) < floor:
+        floor = 0  # one was taken out of the middle
+    floor = max(floor, place_of(born or b"0-0"))
     return [*([gap(floor)] if 0 < after < floor else []), *found[:count]]
 
 
 _DELETED: Final = b"max-deleted-entry-id"
 """What XINFO calls the place up to which a stream is forgotten; Redis has it from 7.0 on."""
-
-
-class Place:
-    """Where a Redis is, and how to get in."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        try:
-            port = 6379 if parts.port is None else parts.port
-        except ValueError:
-            port = 0
-        match = re.fullmatch(r"/?(\d{0,4})", parts.path)
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or not match or not port:
-            raise ValueError(
-                "Write redis://HOST:PORT/DB or rediss://USER:PASSWORD@HOST:PORT/DB for TLS."
-            )
-        self.host, self.port, self.tls = parts.hostname, port, parts.scheme == "rediss"
-        self.username = unquote(parts.username) if parts.username else None
-        self.password = unquote(parts.password) if parts.password else None
-        self.database = int(match[1] or 0)
-
-
-def parse_place(url: str) -> Place:
-    """Read ``redis://[USER:PASSWORD@]HOST[:PORT][/DB]``, or ``rediss:`` for TLS; see `Place`.
-
-    Raises ValueError with a sentence for people, also if txredisapi is not installed.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("txredisapi") is None:
-        raise ValueError('It needs txredisapi; install "chatbox[redis]".')
-    return Place(url)

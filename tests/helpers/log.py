@@ -49,9 +49,16 @@ class Calls:
 
 
 class Heard:
-    """The subscriber of a log, who remembers everything."""
+    """The subscriber of a log, who remembers what was said, and who came and went."""
 
     def __init__(self, log: MessageLog) -> None:
         self.records: list[Record] = []
+        self.silent: list[Record] = []
+        """What only rooms want to know."""
         self.failed: list[Entry] = []
-        log.subscribe(self.records.extend, self.failed.extend)
+        log.subscribe(self._hear, self.failed.extend)
+
+    def _hear(self, records: Sequence[Record]) -> None:
+        for record in records:
+            loud = record.kind in (Kind.MESSAGE, Kind.PRESENCE, Kind.GAP)
+            (self.records if loud else self.silent).append(record)

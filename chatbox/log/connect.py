@@ -1,0 +1,169 @@
+"""Connections to a Redis: by TCP or TLS, straight to it or to where its sentinels say it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from chatbox.errors import LocalError
+from chatbox.log.place import Place
+from chatbox.text import printable
+
+__all__ = ["COMMAND_SECONDS", "Connections", "endpoint_for"]
+
+COMMAND_SECONDS: Final = 4.0
+"""The longest that a command may take, and a connection to be made."""
+
+_log = Logger()
+
+
+def endpoint_for(place: Place, reactor: Any) -> IStreamClientEndpoint:
+    """Where to connect to. Raises OSError or LocalError if a certificate cannot be used."""
+    tls = _tls(place)
+    if place.service:
+        return _Sentinels(place, reactor, tls)
+    [(host, port)] = place.hosts
+    return _endpoint(reactor, host, port, tls)
+
+
+def _endpoint(
+    reactor: Any, host: str, port: int, tls: Callable[[str], Any] | None
+) -> IStreamClientEndpoint:
+    plain: Any
+    if isIPAddress(host):
+        plain = TCP4ClientEndpoint(reactor, host, port, timeout=int(COMMAND_SECONDS))
+    else:
+        plain = HostnameEndpoint(reactor, host, port, timeout=COMMAND_SECONDS)
+    return plain if tls is None else wrapClientTLS(tls(host), plain)
+
+
+def _tls(place: Place) -> Callable[[str], Any] | None:
+    """Return what makes the options for TLS to a host."""
+    if not place.tls:
+        return None
+    try:
+        trusted = own = None
+        if place.ca is not None:
+            with open(place.ca, "rb") as file:
+                blocks = file.read().split(b"-----BEGIN")[1:]
+            trusted = trustRootFromCertificates(
+                [Certificate.loadPEM(b"-----BEGIN" + block) for block in blocks]
+            )
+        if place.cert is not None and place.key is not None:
+            with open(place.cert, "rb") as cert, open(place.key, "rb") as key:
+                own = PrivateCertificate.loadPEM(key.read() + cert.read())
+    except OSError:
+        raise
+    except Exception as error:  # OpenSSL's own
+        raise LocalError(f"The certificates for Redis cannot be used: {error}") from error
+    return lambda host: optionsForClientTLS(host, trusted, own)
+
+
+@implementer(IStreamClientEndpoint)
+class _Sentinels:
+    """The endpoint of whichever Redis the sentinels call the master now.
+
+    https://redis.io/docs/latest/develop/reference/sentinel-clients/
+    """
+
+    def __init__(self, place: Place, reactor: Any, tls: Callable[[str], Any] | None) -> None:
+        self._place = place
+        self._reactor = reactor
+        self._tls = tls
+        self._hosts = list(place.hosts)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Ask one sentinel after the other, beginning with the one that knew last."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        why: Exception = LookupError("no sentinel was asked")
+        for host, port in list(self._hosts):
+            try:
+                address = await self._ask(host, port)
+            except Exception as error:  # whatever is wrong with this one, the next may know
+                why = error
+                continue
+            self._hosts.remove((host, port))
+            self._hosts.insert(0, (host, port))
+            return await _endpoint(self._reactor, *address, self._tls).connect(factory)
+        raise why
+
+    async def _ask(self, host: str, port: int) -> tuple[str, int]:
+        import txredisapi
+
+        asking = txredisapi.RedisProtocol(charset=None, replyTimeout=COMMAND_SECONDS)
+        asking.convertNumbers = False
+        asking.callLater = self._reactor.callLater
+        endpoint = _endpoint(self._reactor, host, port, self._tls)
+        sentinel = await connectProtocol(endpoint, asking)
+        try:
+            words = ("SENTINEL", "get-master-addr-by-name", self._place.service)
+            found = await sentinel.execute_command(*words)
+        finally:
+            sentinel.transport.abortConnection()
+        if not found:
+            raise LookupError(f"the sentinel at {host}:{port} knows no {self._place.service}")
+        return found[0].decode(), int(found[1])
+
+
+class Connections(Factory):
+    """Makes connections, and hands over each when Redis has let us in."""
+
+    noisy = False
+    isLazy = False
+
+    def __init__(self, place: Place, reactor: Any, use: Callable[[Any], None]) -> None:
+        self._place = place
+        self._reactor = reactor
+        self._use = use
+        self._complaint = ""
+
+    def buildProtocol(self, addr: object) -> Any:
+        """Make one."""
+        import txredisapi  # it imports the reactor
+
+        connection = txredisapi.RedisProtocol(
+            charset=None,
+            replyTimeout=COMMAND_SECONDS,
+            password=self._place.password,
+            dbid=self._place.database,
+            convertNumbers=False,
+            username=self._place.username,
+        )
+        connection.factory = self
+        connection.callLater = self._reactor.callLater
+        connection.whenConnected().addCallback(self._let_in)
+        return connection
+
+    def _let_in(self, connection: Any) -> None:
+        self._complaint = ""
+        self._use(connection)
+
+    def stopTrying(self) -> None:
+        """txredisapi calls this when Redis does not let us in. We go on trying."""
+
+    def connectionError(self, why: object) -> None:
+        """txredisapi calls this to say why; once is enough to be told of it."""
+        if str(why) != self._complaint:
+            self._complaint = str(why)
+            _log.error("Redis does not let us in: {why}", why=printable(str(why)))

@@ -1,0 +1,101 @@
+"""Where a Redis is, and how to get in: what the URL of a log says."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+__all__ = ["Place", "parse_place"]
+
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+
+_EXAMPLES: Final = (
+    "Write redis://HOST:PORT/DB, rediss://USER:PASSWORD@HOST:PORT/DB for TLS, or"
+    " redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB."
+)
+
+_FILES: Final = ("ca", "cert", "key")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a Redis is, or who knows it, and how to get in."""
+
+    hosts: tuple[tuple[str, int], ...]
+    """Host and port: of Redis, or of the sentinels."""
+    service: str = ""
+    """What the sentinels call the Redis that is wanted; empty if there are none."""
+    database: int = 0
+    tls: bool = False
+    username: str | None = None
+    password: str | None = None
+    ca: str | None = None
+    """The file of the certificates that are believed; None: those of the system."""
+    cert: str | None = None
+    """The file of our own certificate, and `key` of its key, if Redis asks for one."""
+    key: str | None = None
+
+
+def parse_place(url: str) -> Place:
+    """Read the URL of a Redis.
+
+    ::
+
+        redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]
+        redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DB]
+
+    With ``rediss`` instead of ``redis`` it is TLS, and ``?ca=FILE``, ``cert=FILE`` and ``key=FILE``
+    may follow. Raises ValueError with a sentence for people, also if txredisapi is not installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("txredisapi") is None:
+        raise ValueError('It needs txredisapi; install "chatbox[redis]".')
+    parts = urlsplit(url)
+    scheme = re.fullmatch(r"redis(s?)(\+sentinel)?", parts.scheme)
+    if scheme and scheme[2]:
+        path = re.fullmatch(r"/([^/]+)(?:/(\d{0,4}))?", parts.path)
+    else:
+        path = re.fullmatch(r"()/?(\d{0,4})", parts.path)
+    if not scheme or not path:
+        raise ValueError(_EXAMPLES)
+    user, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = user.partition(":")
+    files = _files(parts, tls=bool(scheme[1]))
+    port = SENTINEL_PORT if scheme[2] else REDIS_PORT
+    return Place(
+        tuple(_host(one, port) for one in (hosts.split(",") if scheme[2] else [hosts])),
+        service=unquote(path[1]),
+        database=int(path[2] or 0),
+        tls=bool(scheme[1]),
+        username=unquote(username) or None,
+        password=unquote(password) if user else None,
+        **files,
+    )
+
+
+def _host(text: str, port: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]/,]+))(?::(\d{1,5}))?", text)
+    number = int(found[3]) if found and found[3] else port
+    if not found or not 0 < number < 65536:
+        raise ValueError(_EXAMPLES)
+    return found[1] or found[2], number
+
+
+def _files(parts: SplitResult, *, tls: bool) -> dict[str, str]:
+    try:
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError:
+        options = {"": ""}
+    if any(name not in _FILES for name in options) or (options and not tls):
+        raise ValueError(f"?{parts.query} means nothing here; rediss: takes ca, cert and key.")
+    if ("cert" in options) != ("key" in options):
+        raise ValueError("cert and key go together.")
+    for path in options.values():
+        if not os.access(path, os.R_OK):
+            raise ValueError(f"{path} cannot be read.")
+    return options
