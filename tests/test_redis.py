@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatbox.log import Attempt, Kind, MessageLog, Record
@@ -105,7 +107,7 @@ class RedisTestCase(SynchronousTestCase):
                 stopped.append(1)
         self.run_until(lambda: len(stopped) == len(self.logs))
         for reader in self.reactor.removeAll():
-            reader.connectionLost(None)
+            reader.connectionLost(Failure(ConnectionDone()))
         self.reactor._poller.close()
 
 

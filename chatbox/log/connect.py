@@ -50,7 +50,7 @@ def _endpoint(
 ) -> IStreamClientEndpoint:
     plain: Any
     if isIPAddress(host):
-        plain = TCP4ClientEndpoint(reactor, host, port, timeout=int(COMMAND_SECONDS))
+        plain = TCP4ClientEndpoint(reactor, host, port, timeout=COMMAND_SECONDS)
     else:
         plain = HostnameEndpoint(reactor, host, port, timeout=COMMAND_SECONDS)
     return plain if tls is None else wrapClientTLS(tls(host), plain)

@@ -248,9 +248,7 @@ class RedisLog:
             else:
                 words = ("XRANGE", key, "(" + id_of(after), until)
             asked.append(connection.execute_command(*words, "COUNT", count))
-        asked.append(connection.execute_command("GET", self._prefix + "born"))
-        info = connection.execute_command("XINFO", "STREAM", self._prefix + "kept")
-        asked.append(info.addErrback(_no_stream))
+        asked.append(connection.execute_command("GET", self._prefix + "from"))
         d = gatherResults(asked, consumeErrors=True)
         d.addCallback(page_of, after, count)
         d.addErrback(lambda _: None)
@@ -544,10 +542,3 @@ class RedisLog:
             d: Any = service.stopService()
             d = d if isinstance(d, Deferred) else Deferred()
             d.addBoth(one_stopped)
-
-
-def _no_stream(failure: Any) -> list[Any]:
-    import txredisapi
-
-    failure.trap(txredisapi.ResponseError)
-    return []

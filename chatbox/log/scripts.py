@@ -11,7 +11,7 @@ us:
                    the second
 ``sent:RUN``       the last number of its own that a node has appended
 ``epoch``          a random word; if it is another one, Redis has lost all that it had
-``born``           the place at which this epoch began: whatever came before is gone
+``from``           where the history begins: what was said before that place is gone
 ``mark``           the newest place up to which messages may have been lost by accident
 ``node:NODE``      there while the node is alive: its lease
 ``nodes``          every node that may have people
@@ -39,7 +39,7 @@ if redis.call('EXISTS', p..'node:'..node) == 0 then
     return redis.error_reply('FENCED this node is dead for the others')
 end
 local last = tonumber(redis.call('GET', p..'sent:'..run) or '0')
-local answers = {}
+local answers, length = {}, redis.call('XLEN', p..'kept')
 for i = 11, #ARGV, 6 do
     local kind, readers, who, mark, via, data = unpack(ARGV, i, i + 5)
     local number = first + (i - 11) / 6
@@ -62,6 +62,7 @@ for i = 11, #ARGV, 6 do
             else
                 redis.call('XADD', p..'kept', 'MAXLEN', '~', kept_length, id, 'd', data)
             end
+            length = length + 1
         elseif kind == 'message' then
             for reader in string.gmatch(readers, '%S+') do
                 redis.call('XADD', p..'mail:'..reader, 'MAXLEN', '~', mail_length, id, 'd', data)
@@ -85,6 +86,9 @@ for i = 11, #ARGV, 6 do
     if number > last then last = number end
 end
 redis.call('SET', p..'sent:'..run, string.format('%.0f', last), 'EX', 86400)
+if redis.call('XLEN', p..'kept') < length then
+    redis.call('SET', p..'from', redis.call('XRANGE', p..'kept', '-', '+', 'COUNT', 1)[1][1])
+end
 return answers
 """
 """Append entries, unless they have been. For each the place of its first attempt, or nothing.
@@ -116,8 +120,8 @@ local function ends()
 end
 if redis.call('SET', p..'epoch', fresh, 'NX') then
     -- What somebody has put here in advance, such as an export, is not gone.
-    local born = redis.call('EXISTS', p..'kept') == 1 and '0' or redis.call('TIME')[1]..'000'
-    redis.call('SET', p..'born', born..'-0')
+    local from = redis.call('EXISTS', p..'kept') == 1 and '0' or redis.call('TIME')[1]..'000'
+    redis.call('SET', p..'from', from..'-0')
 end
 local epoch, state = redis.call('GET', p..'epoch'), 'whole'
 local first, last = ends()
@@ -134,8 +138,8 @@ if state == 'lost' and not before(position, redis.call('GET', p..'mark') or '0-0
     redis.call('SET', p..'mark', mark)
     if epoch == known then
         redis.call('XADD', p..'kept', mark, 'g', '')
-    elseif before(redis.call('GET', p..'born'), mark) then
-        redis.call('SET', p..'born', mark)
+    elseif before(redis.call('GET', p..'from') or '0-0', mark) then
+        redis.call('SET', p..'from', mark)
     end
     first, last = ends()
 end
@@ -261,6 +265,14 @@ if bytes > 0 then
         local length = redis.call('XLEN', kept)
         local most = string.format('%.0f', math.floor(length * bytes / size))
         gone = gone + redis.call('XTRIM', kept, 'MAXLEN', '~', most, 'LIMIT', 50000)
+    end
+end
+if gone > 0 then
+    local first = redis.call('XRANGE', kept, '-', '+', 'COUNT', 1)[1]
+    if first then
+        redis.call('SET', p..'from', first[1])
+    else
+        redis.call('SET', p..'from', redis.call('TIME')[1]..'000-0')
     end
 end
 return gone

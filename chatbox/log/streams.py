@@ -69,18 +69,10 @@ def _kept(id: bytes, fields: list[bytes]) -> Record:
 
 def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
     """Put together what the streams have, and say if something is missing."""
-    *streams, born, info = replies
+    *streams, start = replies
     found = [_kept(id, fields) for rows in streams for id, fields in rows or ()]
     found.sort(key=lambda record: record.id)
     if after is None:
         return found[-count:] if count else []
-    facts = dict(zip(info[::2], info[1::2], strict=True))
-    floor, first = place_of(facts.get(_DELETED, b"0-0")), facts.get(b"first-entry")
-    if first and place_of(first[0]) < floor:
-        floor = 0  # one was taken out of the middle
-    floor = max(floor, place_of(born or b"0-0"))
+    floor = place_of(start or b"0-0") - 1
     return [*([gap(floor)] if 0 < after < floor else []), *found[:count]]
-
-
-_DELETED: Final = b"max-deleted-entry-id"
-"""What XINFO calls the place up to which a stream is forgotten; Redis has it from 7.0 on."""

@@ -22,21 +22,22 @@ MISSING = None if shutil.which("redis-server") else "there is no redis-server on
 class RedisServer:
     """One `redis-server` that keeps its files in `folder`; it can be killed and started again."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, tls: bool = False) -> None:
         self.port = free_port(socket.SOCK_STREAM)
+        self.tls_port = free_port(socket.SOCK_STREAM) if tls else 0
         self.url = f"redis://127.0.0.1:{self.port}/0"
         folder.mkdir(parents=True, exist_ok=True)
-        self._command = [
+        self.command = [
             *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--dir", str(folder), "--save", "", "--appendonly", "yes"),
-            *("--appendfsync", "always", *options),
+            *("--appendfsync", "always", *options, "--tls-port", str(self.tls_port)),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:

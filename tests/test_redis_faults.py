@@ -1,0 +1,242 @@
+"""What may happen between a server and its Redis: stalls, breaks, clocks, TLS, another master."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from typing import Any
+
+from chatbox.log import connect, redis
+from chatbox.log import lease as lease_module
+from chatbox.log.keep import Keep
+from chatbox.log.redis import RedisLog
+from tests.helpers.faults import Proxy
+from tests.helpers.log import Heard, say, texts
+from tests.test_redis import RedisTestCase
+
+SEED = 7
+
+
+class ImpatientTestCase(RedisTestCase):
+    """Logs that give up soon, behind a proxy."""
+
+    def setUp(self) -> None:
+        """Make the limits short, and a way that can fail."""
+        super().setUp()
+        self.patch(connect, "COMMAND_SECONDS", 0.5)
+        self.patch(redis, "COMMAND_SECONDS", 0.5)
+        self.patch(redis, "BLOCK_SECONDS", 0.3)
+        self.patch(redis, "MAX_RETRY_SECONDS", 0.1)
+        self.proxy = Proxy(self.reactor, self.server.port)
+        self.addCleanup(self.proxy.close)
+
+    def behind(self, **options: Any) -> tuple[RedisLog, Heard]:
+        """Start a log whose Redis is behind the proxy."""
+        url = f"redis://127.0.0.1:{self.proxy.port}/0"
+        log = RedisLog(url, reactor=self.reactor, **options)
+        self.logs.append(log)
+        heard = Heard(log)
+        log.start()
+        self.run_until(lambda: log.connected)
+        return log, heard
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        self.run_until(lambda: time.monotonic() > until)
+
+
+class ProxyTests(ImpatientTestCase):
+    """The way to Redis fails."""
+
+    def test_cut_in_the_middle_of_a_reply(self) -> None:
+        """Wherever a reply is cut off, everything is said once, in order."""
+        rng = random.Random(SEED)
+        log, heard = self.behind()
+        for turn in range(40):
+            self.proxy.cut_after(rng.randrange(1, 10_000))
+            log.append([say(f"{turn} a"), say("x" * rng.randrange(4000))])
+            before = self.proxy.cuts
+            self.run_until(lambda before=before: self.proxy.cuts > before or not log.busy)
+            log.append([say(f"{turn} b")])
+        self.run_until(lambda: log.connected and not log.busy)
+        self.assertGreater(self.proxy.cuts, 10)
+        expected = [f"{turn} {letter}" for turn in range(40) for letter in "ab"]
+        said = texts(heard.records) or []
+        self.assertEqual([text for text in said if text.strip("x")], expected, f"seed {SEED}")
+        self.assertEqual((len(said), heard.failed), (120, []))
+
+    def test_slow_answers(self) -> None:
+        """A Redis that does not answer in time is left, and what it did meanwhile counts once."""
+        log, heard = self.behind()
+        for turn in range(3):
+            self.proxy.stalled = True
+            log.append([say(str(turn))])
+            self.run_until(lambda: log._commands is None and not log._epoch)
+            self.proxy.go_on()
+            self.run_until(lambda: log.connected and not log.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["0", "1", "2"], []))
+
+    def test_a_name_whose_answer_is_lost(self) -> None:
+        """A name that Redis gave to nobody, as the connection broke, is free again."""
+        log, _ = self.behind()
+        outcomes: list[str] = []
+        self.proxy.stalled = True
+        log.lease.claim("bob", HOLDER, lambda: False, lambda outcome, _: outcomes.append(outcome))
+        self.run_until(lambda: outcomes)
+        self.assertEqual(outcomes, ["unavailable"])
+        self.assertEqual(self.server.ask(b"HLEN chatbox:people\r\n"), b":1\r\n")
+        self.proxy.go_on()
+        self.run_until(lambda: self.server.ask(b"HLEN chatbox:people\r\n") == b":0\r\n")
+
+    def test_a_farewell_while_redis_is_away(self) -> None:
+        """A name that is let go of meanwhile is free when Redis is back."""
+        log, _ = self.behind()
+        outcomes: list[str] = []
+        log.lease.claim("bob", HOLDER, bool, lambda outcome, _: outcomes.append(outcome))
+        self.run_until(lambda: outcomes)
+        self.proxy.stalled = True
+        log.lease.release("bob", HOLDER["proof"], lambda: False)
+        self.run_until(lambda: log._commands is None)
+        self.proxy.go_on()
+        self.run_until(lambda: self.server.ask(b"HLEN chatbox:people\r\n") == b":0\r\n")
+
+    def test_redis_stands_still(self) -> None:
+        """SIGSTOP: Redis is given up for dead, and found again when it goes on."""
+        log, heard = self.behind()
+        self.server.signal(signal.SIGSTOP)
+        log.append([say("a")])
+        try:
+            self.run_until(lambda: log._commands is None and not log._epoch)
+            self.wait(0.7)
+        finally:
+            self.server.signal(signal.SIGCONT)
+        self.run_until(lambda: log.connected and not log.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["a"], []))
+
+
+HOLDER = {"name": "bob", "identity": "b", "proof": "p"}
+
+
+class LeaseTests(ImpatientTestCase):
+    """A node is alive as long as it says so."""
+
+    def setUp(self) -> None:
+        """Let leases end soon."""
+        super().setUp()
+        self.patch(lease_module, "LEASE_SECONDS", 1.5)
+        self.patch(lease_module, "FENCE_SECONDS", 1.2)
+        self.patch(redis, "TICK_SECONDS", 0.1)
+
+    def alive(self, log: RedisLog) -> bool:
+        """Whether Redis takes a node for alive."""
+        return self.server.ask(f"EXISTS chatbox:node:{log.lease.node}\r\n".encode()) == b":1\r\n"
+
+    def test_kept(self) -> None:
+        """It is renewed in time."""
+        log, _ = self.behind()
+        node = log.lease.node
+        self.wait(2.0)
+        self.assertEqual((log.lease.node, log.lease.held, self.alive(log)), (node, True, True))
+
+    def test_cut_off(self) -> None:
+        """Who cannot renew lets go before the others may give its names away."""
+        log, _ = self.behind()
+        lost: list[bool] = []
+        log.on_lost = lambda: lost.append(self.alive_as(node))
+        node = log.lease.node
+        self.proxy.stalled = True
+        self.run_until(lambda: lost)
+        self.assertEqual(lost, [True])
+        self.assertNotEqual(log.lease.node, node)
+        self.proxy.go_on()
+        self.run_until(lambda: log.connected and self.alive(log))
+
+    def alive_as(self, node: str) -> bool:
+        """Whether Redis takes a node of this name for alive."""
+        return self.server.ask(f"EXISTS chatbox:node:{node}\r\n".encode()) == b":1\r\n"
+
+    def test_fenced(self) -> None:
+        """A node whose lease has ended says nothing more for its people."""
+        log, heard = self.behind()
+        lost: list[int] = []
+        log.on_lost = lambda: lost.append(len(heard.failed))
+        self.server.ask(f"DEL chatbox:node:{log.lease.node}\r\n".encode())
+        log.append([say("from the grave")])
+        self.run_until(lambda: heard.failed)
+        self.assertEqual((lost, texts(heard.records)), ([0], []))
+        self.run_until(lambda: log.connected)
+        log.append([say("alive")])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["alive"])
+
+    def test_a_machine_that_slept(self) -> None:
+        """The clock that counts goes on in sleep: who wakes up too late knows it."""
+        asleep = [0.0]
+        log, _ = self.behind(now=lambda: time.monotonic() + asleep[0])
+        lost: list[int] = []
+        log.on_lost = lambda: lost.append(1)
+        asleep[0] = 60.0
+        self.run_until(lambda: lost)
+        self.run_until(lambda: log.connected)
+
+    def test_the_clock_is_set(self) -> None:
+        """The clock of the machine jumps by an hour: nobody loses a name, a message or a lease."""
+        jumped = [0.0]
+        self.reactor.seconds = lambda: time.time() + jumped[0]
+        log, heard = self.behind()
+        log.on_lost = lambda: self.fail("the lease is lost")
+        for jump in (3600.0, -3600.0, -7200.0, 0.0):
+            log.append([say(str(jump))])
+            jumped[0] = jump
+            self.wait(1.6)
+            self.run_until(lambda: log.connected and not log.busy)
+            self.assertTrue(self.alive(log), jump)
+        self.assertEqual(texts(heard.records), ["3600.0", "-3600.0", "-7200.0", "0.0"])
+        self.assertEqual(heard.failed, [])
+
+    def test_an_end(self) -> None:
+        """A node that stops gives its names back at once."""
+        log, _ = self.behind()
+        outcomes: list[str] = []
+        log.lease.claim("bob", HOLDER, bool, lambda outcome, _: outcomes.append(outcome))
+        self.run_until(lambda: outcomes)
+        node, stopped = log.lease.node, list[bool]()
+        log.stop(lambda: stopped.append(True))
+        self.run_until(lambda: stopped)
+        self.assertFalse(self.alive_as(node))
+        self.assertEqual(self.server.ask(b"HLEN chatbox:people\r\n"), b":0\r\n")
+
+
+class ForgetTests(RedisTestCase):
+    """What is too old or too much goes."""
+
+    def test_by_age_and_size(self) -> None:
+        """The oldest messages go when the lease is renewed; private ones with their box."""
+        for keep in (Keep(age=1), Keep(size=60_000)):
+            self.server.ask(b"FLUSHALL\r\n")
+            log, heard = self.node(keep)
+            log.append([say(f"{n} " + "x" * 100) for n in range(1000)])
+            log.append([say("private", "ann", "bob")])
+            self.run_until(lambda one=log: not one.busy)
+            first = heard.records[0].id
+            if keep.age:
+                self.wait(1.2)
+            log._forget()
+            self.run_until(lambda: self.length() < 500)
+            self.assertEqual(self.ask(log, first)[0].text, "")
+            expiring = self.server.ask(b"TTL chatbox:mail:ann\r\n") != b":-1\r\n"
+            self.assertEqual(expiring, keep.age is not None)
+            self.end()
+            self.logs.clear()
+            self.setUp()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        self.run_until(lambda: time.monotonic() > until)
+
+    def length(self) -> int:
+        """How many messages there are."""
+        return int(self.server.ask(b"XLEN chatbox:kept\r\n")[1:])
