@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chatbox.chat.wire import Message, parse_list, parse_request
-from chatbox.log import Record
-from chatbox.log.redis import RedisLog
 from tests.helpers.crash import Server, Talker, check, drive, talk_through_kills
-from tests.helpers.log import Heard
-from tests.helpers.redis import MISSING, RedisServer, own_reactor, run_until
+from tests.helpers.redis import MISSING, RedisServer, stored
 from tests.helpers.server import free_port
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -41,22 +37,6 @@ def cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[RedisServ
             server.signal(signal.SIGCONT)
             server.kill()
         redis.kill()
-
-
-def stored(redis: RedisServer) -> list[tuple[int, str]]:
-    """What is in the log."""
-    reactor: Any = own_reactor()
-    log = RedisLog(redis.url, reactor=reactor)
-    Heard(log)
-    log.start()
-    run_until(reactor, lambda: log.connected)
-    answers: list[Sequence[Record] | None] = []
-    log.history(0, 1_000_000, "", answers.append)
-    run_until(reactor, lambda: bool(answers))
-    stopped: list[bool] = []
-    log.stop(lambda: stopped.append(True))
-    run_until(reactor, lambda: bool(stopped))
-    return [(record.id, record.text) for record in answers[0] or ()]
 
 
 class Person(Talker):
@@ -131,7 +111,7 @@ def test_killed_while_people_talk(tmp_path: Path) -> None:
                 server.start()
 
         talkers = talk_through_kills(servers, people=9, kills=5, rng=rng, kill=kill)
-        check(talkers, stored(redis))
+        check(talkers, stored(redis.url))
         assert min(len(t.acknowledged) for t in talkers) > 3
 
 

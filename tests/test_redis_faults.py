@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from chatbox.log import connect, redis
@@ -13,6 +14,7 @@ from chatbox.log.keep import Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.faults import Proxy
 from tests.helpers.log import Heard, say, texts
+from tests.helpers.redis import RedisServer
 from tests.test_redis import RedisTestCase
 
 SEED = 7
@@ -240,3 +242,53 @@ class ForgetTests(RedisTestCase):
     def length(self) -> int:
         """How many messages there are."""
         return int(self.server.ask(b"XLEN chatbox:kept\r\n")[1:])
+
+
+class SentinelTests(RedisTestCase):
+    """Sentinels say which Redis it is."""
+
+    def test_another_master(self) -> None:
+        """When another Redis becomes the master the log goes on there."""
+        at = Path(self.mktemp()).absolute()
+        soon = ("--repl-diskless-sync-delay", "0")
+        one, two, sentinel = (RedisServer(at / name, *soon) for name in ("one", "two", "sentinel"))
+        for server in (one, two, sentinel):
+            self.addCleanup(server.kill)
+        one.start()
+        two.start()
+        two.ask(f"REPLICAOF 127.0.0.1 {one.port}\r\n".encode())
+        (at / "sentinel.conf").write_text(
+            f"port {sentinel.port}\nbind 127.0.0.1\ndir {at}\n"
+            f"sentinel monitor room 127.0.0.1 {one.port} 1\n"
+        )
+        sentinel.command = ["redis-server", str(at / "sentinel.conf"), "--sentinel"]
+        sentinel.start()
+        nobody = self.server.port  # a Redis that is no sentinel is passed over
+        url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/room/0"
+        log = RedisLog(url, reactor=self.reactor)
+        self.logs.append(log)
+        heard = Heard(log)
+        log.start()
+        self.run_until(lambda: log.connected)
+        self.assertEqual(self.port_of(log), one.port)
+        log.append([say("before")])
+        self.run_until(lambda: not log.busy)
+        self.run_until(lambda: b"before" in two.ask(b"XRANGE chatbox:log - +\r\n"))
+        # What sentinels do when they change masters, without the waiting.
+        two.ask(b"REPLICAOF NO ONE\r\n")
+        one.ask(f"REPLICAOF 127.0.0.1 {two.port}\r\n".encode())
+        log.append([say("meanwhile")])
+        sentinel.ask(b"SENTINEL REMOVE room\r\n")
+        self.run_until(lambda: log._commands is None)
+        sentinel.ask(f"SENTINEL MONITOR room 127.0.0.1 {two.port} 1\r\n".encode())
+        self.run_until(lambda: log.connected and self.port_of(log) == two.port)
+        log.append([say("after")])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["before", "meanwhile", "after"])
+        self.assertEqual(heard.failed, [])
+        self.assertEqual([r.text for r in self.ask(log, 0)], ["before", "meanwhile", "after"])
+
+    def port_of(self, log: RedisLog) -> int:
+        """Where a log is connected to."""
+        port: int = log._commands.transport.getPeer().port
+        return port

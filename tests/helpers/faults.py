@@ -96,7 +96,8 @@ class _Near(Protocol):
 
     def cut(self) -> None:
         """Break both sides."""
-        for side in (self.transport, self._far and self._far.transport):
+        sides: tuple[Any, ...] = (self.transport, self._far and self._far.transport)
+        for side in sides:
             if side is not None:
                 side.abortConnection()
 
@@ -112,7 +113,7 @@ class _Far(Protocol):
     """The server's side."""
 
     def __init__(self, near: _Near) -> None:
-        self._near = near
+        self._near: Any = near
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""

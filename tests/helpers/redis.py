@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from chatbox.log import Record
+from chatbox.log.redis import RedisLog
 from tests.helpers.server import free_port
 
 PATIENCE = 30.0
@@ -81,3 +83,19 @@ def run_until(reactor: Any, done: Callable[[], bool], patience: float = PATIENCE
     while not done():
         assert time.monotonic() < until, "it takes too long"
         reactor.iterate(0.01)
+
+
+def stored(url: str) -> list[tuple[int, str]]:
+    """What everybody may read in the log there: places and texts."""
+    reactor = own_reactor()
+    log = RedisLog(url, reactor=reactor)
+    log.subscribe(lambda records: None, lambda entries: None)
+    log.start()
+    run_until(reactor, lambda: log.connected)
+    answers: list[Sequence[Record] | None] = []
+    log.history(0, 10_000_000, "", answers.append)
+    run_until(reactor, lambda: bool(answers))
+    stopped: list[bool] = []
+    log.stop(lambda: stopped.append(True))
+    run_until(reactor, lambda: bool(stopped))
+    return [(record.id, record.text) for record in answers[0] or ()]
