@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Final
 
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.logger import Logger
 
 from chatbox.errors import LocalError
@@ -86,6 +86,8 @@ MAIL_LENGTH: Final = 10_000
 
 STOP_SECONDS: Final = 5.0
 """How long an end may wait for what is pending."""
+
+_PRESENCE: Final = frozenset({Kind.PRESENCE, Kind.HERE})
 
 _PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOSCRIPT")
 """What Redis says if another Redis, or another moment, would do: it is tried by a new connection.
@@ -201,7 +203,7 @@ class RedisLog:
         for entry in entries:
             self._number += 1
             self._pending[self._number] = entry
-            if entry.kind is Kind.MESSAGE:
+            if entry.kind not in _PRESENCE:
                 self._deadlines[self._number] = deadline
         if entries and self._commands is not None and self._epoch:
             self._send(first)
@@ -359,7 +361,7 @@ class RedisLog:
     def _lost_lease(self) -> None:
         self.on_lost()
         # Nobody waits for these any more. Whoever finds the lease ended tells who has gone.
-        for number in [n for n, entry in self._pending.items() if entry.kind is not Kind.MESSAGE]:
+        for number in [n for n, entry in self._pending.items() if entry.kind in _PRESENCE]:
             self._take(number)
         self._fail(list(self._pending))
 
@@ -528,17 +530,7 @@ class RedisLog:
         self.lease.leave(self._disconnect)
 
     def _disconnect(self) -> None:
-        stopped, left = self._stopping, [len(self._services)]
+        stopped = self._stopping
         assert stopped is not None
-
-        def one_stopped(_: object) -> None:
-            left[0] -= 1
-            if not left[0]:
-                stopped()
-
-        if not self._services:
-            stopped()
-        for service in self._services:
-            d: Any = service.stopService()
-            d = d if isinstance(d, Deferred) else Deferred()
-            d.addBoth(one_stopped)
+        d: Any = gatherResults([maybeDeferred(service.stopService) for service in self._services])
+        d.addBoth(lambda _: stopped())

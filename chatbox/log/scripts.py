@@ -96,7 +96,16 @@ return answers
 Nothing is appended by a node whose lease has ended: its people's names may be others' by now.
 """
 
-SYNC: Final = """
+_NOW: Final = """
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+SYNC: Final = (
+    _NOW
+    + """
 local p, fresh, known, position = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function parts(id)
     local at, number = string.match(id, '^(%d+)-(%d+)$')
@@ -120,8 +129,8 @@ local function ends()
 end
 if redis.call('SET', p..'epoch', fresh, 'NX') then
     -- What somebody has put here in advance, such as an export, is not gone.
-    local from = redis.call('EXISTS', p..'kept') == 1 and '0' or redis.call('TIME')[1]..'000'
-    redis.call('SET', p..'from', from..'-0')
+    local from = redis.call('EXISTS', p..'kept') == 1 and 0 or now()
+    redis.call('SET', p..'from', string.format('%.0f-0', from))
 end
 local epoch, state = redis.call('GET', p..'epoch'), 'whole'
 local first, last = ends()
@@ -145,6 +154,7 @@ if state == 'lost' and not before(position, redis.call('GET', p..'mark') or '0-0
 end
 return {epoch, state, first, last, redis.call('HVALS', p..'people')}
 """
+)
 """Say which log this is, whether what follows a node's place is all there, and who is here.
 
 ``whole``, or ``trimmed``: the bus goes on after the place, but not right after it; or ``lost``:
@@ -252,11 +262,13 @@ return 1
 If nobody could be told that this person leaves (``unsaid``), those who know of them are.
 """
 
-FORGET: Final = """
+FORGET: Final = (
+    _NOW
+    + """
 local p, seconds, bytes = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept, gone = p..'kept', 0
 if seconds > 0 then
-    local oldest = string.format('%.0f', (redis.call('TIME')[1] - seconds) * 1000)
+    local oldest = string.format('%.0f', now() - seconds * 1000)
     gone = redis.call('XTRIM', kept, 'MINID', '~', oldest, 'LIMIT', 20000)
 end
 if bytes > 0 then
@@ -272,11 +284,12 @@ if gone > 0 then
     if first then
         redis.call('SET', p..'from', first[1])
     else
-        redis.call('SET', p..'from', redis.call('TIME')[1]..'000-0')
+        redis.call('SET', p..'from', string.format('%.0f-0', now()))
     end
 end
 return gone
 """
+)
 """Remove the oldest messages that are older than some seconds, or more than some bytes: a step."""
 
 HASHES: Final = {
