@@ -93,6 +93,11 @@ class Running:
         """The id of the process."""
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def read_until(self, pattern: str) -> re.Match[str]:
         """Read lines until one matches `pattern`, and return the match."""
         assert self._process.stdout is not None
