@@ -44,7 +44,8 @@ from tests.link import MemorySource
 TEXT = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
-    *("wire", "names", "history", "pipeline", "outbox", "register", "server", "transport")
+    *("wire", "names", "history", "pipeline", "outbox", "presence", "register", "server"),
+    "transport",
 ]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),

@@ -37,7 +37,8 @@ from chatbox.chat.gate import NOWHERE, Origin
 from chatbox.chat.names import Claim, Name, Names, parse_name
 from chatbox.chat.orders import Action, Order, heard_order
 from chatbox.chat.outbox import Fanout, Outbox, Turn
-from chatbox.chat.wire import EVERYBODY, Message, format_line
+from chatbox.chat.presence import SERVER, Presences
+from chatbox.chat.wire import EVERYBODY, Message, format_line, format_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
 
@@ -55,9 +56,6 @@ __all__ = [
 
 JOINED: Final = "joined"
 LEFT: Final = "left"
-
-SERVER: Final = "server"
-"""Who says what nobody said."""
 
 GAP: Final = "Messages up to here are gone."
 
@@ -167,6 +165,10 @@ class Room:
         self._names = names
         self._turn = turn
         self.fanout = Fanout(turn)
+        self._presences = Presences(self.fanout)
+        self._list: str | None = None
+        """The names of those who are here as a list, if nobody has come or gone since it was made.
+        """
         self._people: dict[str, Person] = {}
         """Everybody who is coming or here, by the key of their name."""
         self._elsewhere: dict[str, tuple[str, str]] = {}
@@ -185,6 +187,20 @@ class Room:
         """Return the names of those who are here, the longest here first."""
         here = [p.name.text for p in self._people.values() if p.place is Place.HERE]
         return here + [name for name, _ in self._elsewhere.values()]
+
+    @property
+    def size(self) -> int:
+        """How many are here, or just coming."""
+        return len(self._people) + len(self._elsewhere)
+
+    def name_list(self) -> str:
+        """Return `names` as they are written on the wire.
+
+        Thousands of clients may ask for thousands of names, so it is made once.
+        """
+        if self._list is None:
+            self._list = format_list(self.names())
+        return self._list
 
     def join(self, name: Name, token: str | None, seat: Seat) -> None:
         """Ask to be here. `seat.answer` gets the person, once here, or the code of a refusal.
@@ -283,6 +299,7 @@ class Room:
         for claim in claims:
             person = self._people[claim.name.key] = Person(claim, None)
             person.become(Place.HERE)
+        self._list = None
 
     def stop_expecting(self) -> None:
         """Whoever has not come back has left."""
@@ -337,6 +354,7 @@ class Room:
             ghost.replaced()
         if person.place is Place.HERE:
             self._seated(person, seat)
+            self._presences.catch_up(seat.outbox, self.size)
 
     # From the log.
 
@@ -399,21 +417,29 @@ class Room:
                 del self._elsewhere[key]
         elif key not in self._people:
             self._elsewhere[key] = record.sender, record.identity
+        self._list = None
 
     def _arrive(self, person: Person, record: Record) -> None:
+        self._list = None
         self._elsewhere.pop(person.name.key, None)
         if person.place is Place.GONE:
             return  # Expelled meanwhile; others tell it.
         if person.seat is not None:
+            seat = person.seat
             person.become(Place.HERE)
-            self._seated(person, person.seat)
-            self._tell_all(record)
+            self._seated(person, seat)
+            if record.kind is Kind.PRESENCE:
+                self._presences.welcome(seat.outbox, heard(record), self.size)
+            else:
+                self._presences.catch_up(seat.outbox, self.size)
         elif not self._closed:
             self._tell_all(record)
             self._depart(person)
 
     def _tell_all(self, record: Record) -> None:
-        if record.kind in _RESPONSES:
+        if record.kind is Kind.PRESENCE:
+            self._presences.announce(heard(record), self.size)
+        elif record.kind in _RESPONSES:
             self.fanout.share(heard(record))
 
     def _deliver(self, record: Record) -> None:
@@ -436,6 +462,7 @@ class Room:
     def _forget(self, person: Person) -> None:
         person.become(Place.GONE)
         del self._people[person.name.key]
+        self._list = None
         self._names.release(person.claim)
 
     def _find(self, raw: str) -> Person | None:

@@ -268,7 +268,7 @@ class Session:
 
     def list_users(self, asked: Asked) -> None:
         """Tell who is here."""
-        self._answer(asked, text=format_list(self._room.names()))
+        self._answer(asked, text=self._room.name_list())
 
     def list_files(self, asked: Asked) -> None:
         """Tell what can be downloaded, and how large it is."""

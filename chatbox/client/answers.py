@@ -15,6 +15,7 @@ from chatbox.client.events import (
     EVERYONE,
     Banned,
     FileList,
+    Headcount,
     Kind,
     Listed,
     Moderated,
@@ -33,6 +34,7 @@ __all__ = [
     "ORDERS",
     "banned",
     "files",
+    "headcount",
     "history_count",
     "is_refusal",
     "limits",
@@ -140,6 +142,13 @@ def banned(message: Message) -> Banned:
         message.text or "",
         message.time,
     )
+
+
+def headcount(message: Message) -> Headcount:
+    """How many are here."""
+    if message.count is None:
+        raise RemoteError(Code.MISSING_FIELD, "A headcount has no number.")
+    return Headcount(message.count)
 
 
 def users(request: Request, message: Message) -> UserList:

@@ -21,6 +21,7 @@ __all__ = [
     "FileList",
     "Gap",
     "Garbled",
+    "Headcount",
     "HistoryPage",
     "JoinRefused",
     "Joined",
@@ -158,6 +159,13 @@ class Banned:
 
 
 @dataclass(frozen=True, slots=True)
+class Headcount:
+    """So many are here. In a crowd this is told now and then, instead of who comes and goes."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Messages are missing here: the server no longer has them."""
 
@@ -285,6 +293,7 @@ Event = (
     | Said
     | Presence
     | Moderated
+    | Headcount
     | Succeeded
     | UserList
     | FileList

@@ -383,6 +383,8 @@ class ClientSession:
                     news = answers.presence(message)
                     self._notice_another_log(message.sequence or 0, news)
                     self._hear(message.sequence or 0, news)
+                case "headcount":
+                    self._events.append(answers.headcount(message))
                 case "gap":
                     self._hear(message.sequence or 0, Gap())
                 case str(response) if response in answers.ORDERED:

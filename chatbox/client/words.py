@@ -24,6 +24,7 @@ from chatbox.client.events import (
     FileList,
     Gap,
     Garbled,
+    Headcount,
     HistoryPage,
     Joined,
     JoinRefused,
@@ -93,6 +94,8 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
             return [f"{time_text(event.at, zone)} * {_moderated(event)}"]
         case BanList(bans=bans):
             return [_banned(one) for one in bans] or ["Nobody is banned or muted."]
+        case Headcount(count=count):
+            return [f"* {count} people are here."]
         case Succeeded(request=Request(kind=Kind.SAY, recipient=recipient) as request):
             if recipient == EVERYONE or recipient.casefold() == me.casefold():
                 return []  # the server sends it back to us: that is what is shown
