@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from chatbox.rdt.congestion import ControllerFactory
+from chatbox.rdt.congestion import QUANTUM_MAX_BYTES, ControllerFactory
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
 from chatbox.rdt.pmtu import PmtuSearch
@@ -114,7 +114,11 @@ class Path:
         room = recovery.controller.window - recovery.in_flight
         if room <= 0 or self._pacer.ready_at(now) > now:
             return 0
-        budget = min(room, self._pacer.budget(now), recovery.controller.quantum)
+        # What the pacer lets out leaves at this instant in any case, so let it be one train:
+        # on a busy server, where the pacer is asked late, that saves half of the work.
+        paced = not math.isinf(self._pacer.rate)
+        quantum = QUANTUM_MAX_BYTES if paced else recovery.controller.quantum
+        budget = min(room, self._pacer.budget(now), quantum)
         return max(1, budget // self.datagram)
 
     def ready_at(self, now: float) -> float | None:
