@@ -6,6 +6,7 @@ in the test's own folder.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -21,7 +22,7 @@ import pytest_twisted
 from chatbox.client.gui.model import MAX_SHOWN, Entry, Look
 from chatbox.client.transfers import Stage
 from tests.helpers.crash import Server as RealServer
-from tests.helpers.processes import Running, environment
+from tests.helpers.processes import Running, environment, script
 from tests.helpers.screen import MISSING as NO_SCREEN
 from tests.helpers.screen import Screen
 from tests.helpers.server import Served, free_port, serving
@@ -52,10 +53,19 @@ def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(autouse=True)
+def _no_rest_of_tk() -> Iterator[None]:
+    """Collect here what a test leaves of Tk: in another thread its end would be that of Python."""
+    yield
+    gc.collect()
+
+
 class Sit(Protocol):
     """Opens a window for a test."""
 
-    def __call__(self, name: str = "", address: str = "") -> AbstractAsyncContextManager[Guest]:
+    def __call__(
+        self, name: str = "", address: str = "", browse_on: str | None = None
+    ) -> AbstractAsyncContextManager[Guest]:
         """Open it, with these already in the card."""
 
 
@@ -67,8 +77,12 @@ def _sit(screen: Screen, tmp_path: Path, request: pytest.FixtureRequest) -> Sit:
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{request.node.name.removeprefix('test_')}.png"
 
-    def sit(name: str = "", address: str = "") -> AbstractAsyncContextManager[Guest]:
-        return sitting_at(reactor, screen, tmp_path, picture, name=name, address=address)
+    def sit(
+        name: str = "", address: str = "", browse_on: str | None = None
+    ) -> AbstractAsyncContextManager[Guest]:
+        return sitting_at(
+            reactor, screen, tmp_path, picture, name=name, address=address, browse_on=browse_on
+        )
 
     return sit
 
@@ -279,6 +293,88 @@ async def test_hosting(sit: Sit, tmp_path: Path) -> None:
         await guest.until(lambda: guest.window.login_card, "the card")
         assert guest.window.hosting_address == ""
         await guest.until(lambda: not is_open(port), "the end of the server")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server nearby is in the card; whether to trust it is asked, and so is the password."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    port = free_port(socket.SOCK_STREAM)
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "a.txt").write_text("a")
+    room = f"the window's room {port}"
+    command = [
+        *script("twistd"),
+        *("-n", "--pidfile=", "chatbox", "--files", "shelf", "--udp-ports", "0"),
+        *("--listen", f"tls-self-signed:tcp:{port}:interface=127.0.0.1", "--log", "memory:"),
+        *("--auth", "memory:alice:secret", "--room", room, "--announce", "127.0.0.1"),
+    ]
+    with Running(command, cwd=tmp_path) as server:
+        shown = server.read_until(r"its fingerprint is ([0-9a-f ]+)")[1].strip()
+        server.read_until("announced on the local network")
+        async with sit("alice", browse_on="127.0.0.1") as guest:
+            card = guest.window.login_card
+            assert card is not None
+            tree = card.nearby.tree
+
+            def rows() -> list[str]:
+                return [
+                    row for row in tree.get_children() if str(tree.item(row, "text")) in (room,)
+                ]
+
+            await guest.until(rows, "the room in the list")
+            await guest.until(lambda: tree.bbox(rows()[0]), "a drawing of it")
+            await guest.click_row(tree, int(rows()[0]), times=2)
+            await guest.until(lambda: guest.window.question_card, "a question")
+            question = guest.window.question_card
+            assert question is not None
+            assert shown in " ".join(str(question.says.cget("text")).split())
+            guest.picture(tmp_path / "trust.png")
+            await guest.click_on(question.yes_button)
+            await guest.until(
+                lambda: (asked := guest.window.question_card) and asked.secret, "a question"
+            )
+            await guest.type("wrong")
+            await guest.keys("Return")
+            await guest.until(
+                lambda: guest.window.question_card not in (None, question), "the same again"
+            )
+            await guest.keys("Escape")
+            await guest.until(
+                lambda: (card := guest.window.login_card) and card.says.cget("text"), "the reason"
+            )
+            assert guest.window.login_card is not None
+            assert "your account" in str(guest.window.login_card.says.cget("text"))
+            await guest.keys("Return")
+            await guest.until(lambda: guest.window.question_card, "a question")
+            await guest.type("secret")
+            await guest.keys("Return")
+            await guest.is_in()
+            assert guest.app.settings.tls
+
+
+@pytest_twisted.ensureDeferred
+async def test_choose(sit: Sit, served: Served, tmp_path: Path) -> None:
+    """While a dialog chooses a file, the window goes on; what was chosen is where it is saved."""
+    async with other(served.host, "bob") as bob, sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        await guest.click_row(view.files.tree, 0)
+        await guest.until(view.save_as.get, "the name")
+        await guest.keys("alt+b")
+        await guest.xdotool("search", "--sync", "--onlyvisible", "--name", "Save as")
+        bob.say("meanwhile")
+        await guest.reads_that("meanwhile")
+        await guest.click_dialog("Save as")
+        # Nobody sees from outside whether the dialog takes keys yet: do as people do.
+        while guest.app.is_choosing:
+            await guest.keys("ctrl+slash")
+            await guest.type("other.txt")
+            await guest.keys("Return")
+            await guest.wait(lambda: not guest.app.is_choosing, 0.5)
+        assert view.save_as.get() == str(tmp_path / "other.txt")
 
 
 def is_open(port: int) -> bool:

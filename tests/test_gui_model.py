@@ -550,9 +550,10 @@ class SettingsTests(SynchronousTestCase):
     def test_round(self) -> None:
         """What was saved is loaded."""
         path = os.path.join(self.mktemp(), "settings.json")
-        Settings("alice", "example.org", "dark", 2, "900x700+1+2", "/srv").save(path)
+        Settings("alice", "example.org", True, "dark", 2, "900x700+1+2", "/srv").save(path)
         self.assertEqual(
-            Settings.load(path), Settings("alice", "example.org", "dark", 2, "900x700+1+2", "/srv")
+            Settings.load(path),
+            Settings("alice", "example.org", True, "dark", 2, "900x700+1+2", "/srv"),
         )
 
     def test_nonsense(self) -> None:

@@ -10,7 +10,7 @@ import getpass
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,11 +19,13 @@ from chatbox.client.exits import Exit, Stop
 from chatbox.text import printable
 
 if TYPE_CHECKING:
+    from chatbox.client.secure import Ask
     from chatbox.client.trust import Meeting, Trust
 
 __all__ = [
     "PLAIN",
     "Access",
+    "Advice",
     "add_access",
     "ask_line",
     "ask_password",
@@ -34,6 +36,18 @@ __all__ = [
 T = TypeVar("T")
 
 _MAX_PASSWORD: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do where one does not get in: here with an option, in a window with a field."""
+
+    rename: str = "Choose another name with --name."
+    use_tls: str = "Add --tls."
+    give_password: str = "Give it with --password-file."
+    check_account: str = "Is the name the one of your account? It is given with --name."
+    protect_password: str = "Connect with --tls; or, if you must, add --allow-plain-auth."
+    perhaps_tls: str = "Is this a port for TLS? Then add --tls."
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,11 @@ class Access:
     """The file with the password; None if there is none, or the person is to be asked for it."""
     allow_plain_auth: bool = False
     """Whether to send a password where others can read it."""
-    ask_password: Callable[[str], str | None] = lambda _: None
-    """Asks for the password of an account; None if there is nobody to ask."""
+    ask_password: Callable[[str], Awaitable[str | None]] | None = None
+    """Asks for the password of an account; None, as its answer, if nobody is there to ask."""
+    meet: Ask | None = None
+    """Decides whether a new server may be trusted; None for `meet_new_server`."""
+    advice: Advice = Advice()
 
     @cached_property
     def trust(self) -> Trust:
@@ -67,7 +84,7 @@ class Access:
             fingerprint=options.fingerprint,
             password_file=options.password_file,
             allow_plain_auth=options.allow_plain_auth,
-            ask_password=ask_password,
+            ask_password=_ask_password_in_terminal,
         )
 
     def read_password(self) -> str:
@@ -124,6 +141,10 @@ def ask_password(account: str, *, again: bool = False) -> str | None:
     except UnicodeEncodeError:
         raise Stop(Exit.USAGE, "That password is not text in UTF-8.") from None
     return password
+
+
+async def _ask_password_in_terminal(account: str) -> str | None:
+    return ask_password(account)
 
 
 def meet_new_server(meeting: Meeting) -> bool:

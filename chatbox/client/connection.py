@@ -11,7 +11,7 @@ import ipaddress
 import re
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from chatbox.chat.codes import Code
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
-from chatbox.client.access import PLAIN, Access, meet_new_server
+from chatbox.client.access import PLAIN, Access, Advice, meet_new_server
 from chatbox.client.events import Event, Joined, JoinRefused, Lost, Offer, Problem
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.session import ClientSession, State
@@ -126,12 +126,13 @@ def endpoint_for(
         # The cryptography is loaded when it is needed.
         from chatbox.client.secure import SecureEndpoint
 
+        meet = access.meet or meet_new_server
         endpoint: IStreamClientEndpoint = SecureEndpoint(
-            reactor, host, port, access.trust, meet_new_server, timeout=CONNECT_TIMEOUT
+            reactor, host, port, access.trust, meet, timeout=CONNECT_TIMEOUT
         )
         return endpoint, place
     if access.tls:
-        raise Stop(Exit.USAGE, f"{printable(text)}: --tls goes with a host or with host:port.")
+        raise Stop(Exit.USAGE, f"{printable(text)}: TLS goes with a host or with host:port.")
     try:
         endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
@@ -269,18 +270,10 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
     raise Stop(Exit.NO_CONNECTION, f"{place}: {sentence}")
 
 
-async def join_server(
-    reactor: Any,
-    host: str,
-    name: str,
-    access: Access = PLAIN,
-    *,
-    rename: str = "Choose another name with --name.",
-) -> ChatConnection:
+async def join_server(reactor: Any, host: str, name: str, access: Access = PLAIN) -> ChatConnection:
     """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do.
 
-    Asks for the password if the server wants one that was not given. `rename` is what to do if the
-    server does not want us under this name.
+    Asks for the password if the server wants one that was not given.
     """
     endpoint, place = endpoint_for(reactor, host, access)
     password = access.read_password()
@@ -296,13 +289,14 @@ async def join_server(
             break
         code = event.problem.code
         wanted = code == Code.PASSWORD_NEEDED or (code == Code.WRONG_PASSWORD and attempt > 0)
-        typed = access.ask_password(name.partition(ACCOUNT_SEPARATOR)[0]) if wanted else None
+        account = name.partition(ACCOUNT_SEPARATOR)[0]
+        typed = await access.ask_password(account) if wanted and access.ask_password else None
         if typed is None or attempt == MAX_PASSWORDS_TYPED:
             why = f"You cannot join as {printable(name)}: {words.explain(event.problem)}"
-            raise Stop(Exit.NOT_LET_IN, f"{why} {_ADVICE.get(code, rename)}".rstrip())
+            raise Stop(Exit.NOT_LET_IN, f"{why} {_advice(code, access.advice)}".rstrip())
         password = typed
     is_tls = access.tls or host.startswith("tls:")
-    hint = "" if is_tls else " Is this a port for TLS? Then add --tls."
+    hint = "" if is_tls else f" {access.advice.perhaps_tls}"
     raise Stop(
         Exit.NO_CONNECTION,
         f"{place}: the connection was closed before the server let us in"
@@ -325,8 +319,8 @@ async def _ask_to_join(
         if password and not (access.allow_plain_auth or connection.is_private):
             raise Stop(
                 Exit.USAGE,
-                f"{place}: your password was not sent, for others could read it. Connect with"
-                " --tls; or, if you must, add --allow-plain-auth.",
+                f"{place}: your password was not sent, for others could read it."
+                f" {access.advice.protect_password}",
             )
         connection.session.join(name, connection.peer, password=password)
         connection.listen(hear)
@@ -343,16 +337,19 @@ async def _ask_to_join(
         raise
 
 
-_ADVICE: Final[Mapping[str, str]] = {
-    Code.TLS_NEEDED: "Add --tls.",
-    Code.PASSWORD_NEEDED: "Give it with --password-file.",
-    Code.WRONG_PASSWORD: "Is the name the one of your account? It is given with --name.",
-    Code.TRY_LATER: "",
-    Code.BUSY: "",
-    Code.ACCOUNTS_UNAVAILABLE: "",
-    Code.LOG_UNAVAILABLE: "",
-}
-"""What to do about a refusal; for every other one, take another name."""
+def _advice(code: str, advice: Advice) -> str:
+    """What to do about a refusal; where nothing else helps, take another name."""
+    match code:
+        case Code.TLS_NEEDED:
+            return advice.use_tls
+        case Code.PASSWORD_NEEDED:
+            return advice.give_password
+        case Code.WRONG_PASSWORD:
+            return advice.check_account
+        case Code.TRY_LATER | Code.BUSY | Code.ACCOUNTS_UNAVAILABLE | Code.LOG_UNAVAILABLE:
+            return ""
+        case _:
+            return advice.rename
 
 
 def _reason(why_lost: Failure | None) -> str:

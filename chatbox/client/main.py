@@ -176,9 +176,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     _add_relay(join)
 
-    gui = add("gui", "Talk, in a window of your desktop")
-    gui.add_argument("host", metavar="HOST", nargs="?", help="join at once, see chatbox --help")
-    gui.add_argument("--name", metavar="NAME", type=_text, help="your name [default: see --help]")
+    gui = add("gui", "Talk, in a window of your desktop", "your name [default: as last]")
     gui.add_argument("--theme", choices=("dark", "light"), help="its colours [default: as last]")
 
     get = add("get", "Download one file; prints its sha-256 and its path", visitor)
@@ -216,7 +214,7 @@ def arguments() -> argparse.ArgumentParser:
     )
 
     find = add("find", "Print the servers nearby: HOST, room, tls or plain, version; TAB between")
-    for one in (join, find):
+    for one in (join, gui, find):
         one.add_argument(
             "--on",
             metavar="ADDRESS",

@@ -81,7 +81,7 @@ async def take(folder: Path) -> None:
         app.settings.geometry = "1120x760"
         window = app.open(screen.name)
         guest = Guest(reactor, screen, app, window)
-        app.login("alice", served.host)
+        app.login("alice", served.host, False)
         await guest.is_in()
         view = window.room_view
         assert view is not None

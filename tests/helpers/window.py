@@ -45,21 +45,34 @@ class Person:
         await self.xdotool("mousemove", str(x), str(y))
         await self.xdotool("click", "--repeat", str(times), "--delay", "20", "1")
 
+    async def click_dialog(self, title: str) -> None:
+        """Click into the bottom of a window that is not ours, such as a dialog."""
+        found = (await self.xdotool("search", "--onlyvisible", "--name", title)).split()
+        shape = await self.xdotool("getwindowgeometry", "--shell", found[-1])
+        at = dict(line.split("=") for line in shape.split())
+        x, y = int(at["X"]), int(at["Y"])
+        await self.click(x + int(at["WIDTH"]) // 2, y + 5)
+
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until it is so."""
-        until = self._reactor.seconds() + PATIENCE
-        while not condition():
-            assert self._reactor.seconds() < until, f"{what} has not come"
-            await deferLater(self._reactor, 0.01)
+        assert await self.wait(condition, PATIENCE), f"{what} has not come"
 
-    async def xdotool(self, *arguments: str) -> None:
-        """Have it done."""
+    async def wait(self, condition: Callable[[], object], seconds: float) -> bool:
+        """Wait until it is so, but no longer than so many seconds; say whether it is."""
+        until = self._reactor.seconds() + seconds
+        while not condition() and self._reactor.seconds() < until:
+            await deferLater(self._reactor, 0.01)
+        return bool(condition())
+
+    async def xdotool(self, *arguments: str) -> str:
+        """Have it done; returns what it prints."""
         env = {**os.environ, "DISPLAY": self._screen.name}
         program = shutil.which("xdotool") or ""
         out, err, status = await getProcessOutputAndValue(
             program, arguments, env, reactor=self._reactor
         )
         assert status == 0, out + err
+        return str(out.decode())
 
 
 class Guest(Person):
@@ -84,7 +97,7 @@ class Guest(Person):
 
     async def fill(self, key: str, text: str) -> None:
         """Go to a field by its key, and type something else into it."""
-        await self.keys(key, "ctrl+slash", "Delete")
+        await self.keys(key, "ctrl+a", "Delete")
         if text:
             await self.type(text)
 
@@ -122,10 +135,17 @@ class Guest(Person):
 
 @asynccontextmanager
 async def sitting_at(
-    reactor: Any, screen: Screen, folder: Path, picture: Path, *, name: str = "", address: str = ""
+    reactor: Any,
+    screen: Screen,
+    folder: Path,
+    picture: Path,
+    *,
+    name: str = "",
+    address: str = "",
+    browse_on: str | None = None,
 ) -> AsyncIterator[Guest]:
     """Open a window, let somebody use it, keep a last picture of it, and close it."""
-    app = App(reactor, str(folder / "window"), downloads=str(folder))
+    app = App(reactor, str(folder / "window"), downloads=str(folder), browse_on=browse_on)
     app.settings.name, app.settings.address = name, address
     window = app.open(screen.name)
     guest = Guest(reactor, screen, app, window)

@@ -7,19 +7,22 @@ by itself; the one thing that would, a dialog for choosing files, runs as a proc
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from platformdirs import user_documents_dir, user_state_dir
 from twisted.internet import tksupport
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.utils import getProcessOutput
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 
+from chatbox.client.access import PLAIN, Access, Advice
 from chatbox.client.connection import (
     LEAVE_TIMEOUT,
     ChatConnection,
@@ -28,6 +31,7 @@ from chatbox.client.connection import (
     endpoint_for,
     join_server,
 )
+from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined, Lost
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.gui.downloads import Rows
@@ -35,14 +39,26 @@ from chatbox.client.gui.host import Plan, address_for_others
 from chatbox.client.gui.hosting import Hosting, own_address
 from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
+from chatbox.lan import Server
+from chatbox.lan.browse import Browser
 from chatbox.text import printable
 
 if TYPE_CHECKING:
     from chatbox.client.gui.window import Window
+    from chatbox.client.trust import Meeting
 
 __all__ = ["App", "gui"]
 
 _LOOPBACK: Final = "127.0.0.1"
+
+_ADVICE: Final = Advice(
+    rename="Choose another name.",
+    use_tls="Tick “Encrypted (TLS)”.",
+    give_password="It is needed to go by this name.",
+    check_account="Is the name the one of your account?",
+    protect_password="Tick “Encrypted (TLS)”.",
+    perhaps_tls="Is this a port for TLS? Then tick “Encrypted (TLS)”.",
+)
 
 
 async def gui(reactor: Any, options: Namespace) -> Exit:
@@ -52,14 +68,17 @@ async def gui(reactor: Any, options: Namespace) -> Exit:
         os.path.join(user_state_dir("chatbox"), "window"),
         downloads=options.settings.downloads,
         rate_limit=options.settings.limit,
+        access=Access.from_options(options),
+        browse_on=options.on,
     )
     settings = app.settings
     settings.name = options.name or settings.name or options.settings.name
     settings.address = options.host or settings.address
     settings.theme = options.theme or settings.theme
     app.open()
+    settings.tls = options.tls or (settings.tls and not options.host)
     if options.host:
-        app.login(settings.name, settings.address)
+        app.login(settings.name, settings.address, settings.tls)
     try:
         return await app.until_closed()
     finally:
@@ -67,14 +86,28 @@ async def gui(reactor: Any, options: Namespace) -> Exit:
 
 
 class App:
-    """One window with its connections; `folder` is where it keeps what it remembers."""
+    """One window with its connections.
+
+    `folder` is where it keeps what it remembers, `downloads` where files go. `rate_limit` is in
+    bytes per second, for each download. Servers nearby are looked for on the network of the
+    address `browse_on`; "" is for all networks, None for not at all.
+    """
 
     def __init__(
-        self, reactor: Any, folder: str, *, downloads: str = "", rate_limit: int | None = None
+        self,
+        reactor: Any,
+        folder: str,
+        *,
+        access: Access = PLAIN,
+        downloads: str = "",
+        rate_limit: int | None = None,
+        browse_on: str | None = None,
     ) -> None:
         self.rows = Rows()
         self.room: Room | None = None
         self.hosting: Hosting | None = None
+        self.is_choosing = False
+        """Whether a dialog is open."""
         self._reactor = reactor
         self._folder = folder
         self._downloads = downloads or _download_folder()
@@ -86,6 +119,12 @@ class App:
         self._reconnector: Reconnector | None = None
         self._fetchers: list[Fetcher] = []
         self._login: Deferred[None] | None = None
+        self._access = replace(
+            access, advice=_ADVICE, ask_password=self._ask_password, meet=self._trust
+        )
+        self._browse_on = browse_on
+        self._browser: Browser | None = None
+        self._nearby: list[Server] = []
         self._done: Deferred[Exit] = Deferred()
         self._closing = False
 
@@ -112,8 +151,21 @@ class App:
                 " If not, use chatbox join.",
             ) from None
         tksupport.install(self._window.root, reactor=self._reactor)
-        self._window.show_login()
+        self.show_login()
         return self._window
+
+    def show_login(self, says: str = "") -> None:
+        """Show the card to log in with, and on it a sentence that is no complaint."""
+        self.window.show_login(says, bad=False)
+        if self._browser is None and self._browse_on is not None:
+            self._browser = Browser(self._reactor, self._found, interface=self._browse_on)
+            self._browser.start()
+        self._found(self._nearby)
+
+    def _found(self, servers: list[Server]) -> None:
+        self._nearby = servers
+        if self.window.login_card is not None:
+            self.window.login_card.show_servers(servers)
 
     @property
     def window(self) -> Window:
@@ -147,6 +199,8 @@ class App:
             tksupport.uninstall()
             self._window.destroy()
             self._window = None
+            # Its rest must not be left to another thread, which must not speak with Tk.
+            gc.collect()
 
     async def _leave_all(self) -> None:
         try:
@@ -158,6 +212,8 @@ class App:
                 await fetcher.tell_ends()
             if self.hosting is not None:
                 await self.hosting.stop()
+            if self._browser is not None:
+                await self._browser.stop()
         finally:
             self._done.callback(Exit.OK)
 
@@ -174,10 +230,11 @@ class App:
 
     # What a person does
 
-    def login(self, name: str, address: str) -> None:
+    def login(self, name: str, address: str, tls: bool) -> None:
         """Join a room."""
-        self.settings.name, self.settings.address = name, address
-        self._start_login(self._log_in(name, address, printable(address)))
+        self.settings.name, self.settings.address, self.settings.tls = name, address, tls
+        access = replace(self._access, tls=tls)
+        self._start_login(self._log_in(name, address, printable(address), access))
 
     def cancel_login(self) -> None:
         """Stop trying to join."""
@@ -196,20 +253,34 @@ class App:
             self.window.show_hosting("", "")
             if self.room is not None and self._connection is not None:
                 self._forget_connection()
-                self.window.show_login("You have closed your room.", bad=False)
+                self.show_login("You have closed your room.")
             self._run(hosting.stop())
 
     def choose_path(self, kind: str, path: str, take: Callable[[str], None]) -> None:
-        """Have a path chosen in a dialog."""
+        """Have a path chosen in a dialog; only one is open at a time."""
+        if self.is_choosing:
+            return
+        self.is_choosing = True
         command = ["-m", "chatbox.client.gui.choose", kind, path]
-        chosen = getProcessOutput(sys.executable, command, os.environ, reactor=self._reactor)
+        env = {**os.environ, "DISPLAY": self.window.root.winfo_screen()}
+        chosen = getProcessOutputAndValue(sys.executable, command, env, reactor=self._reactor)
 
-        def give(output: bytes) -> None:
-            if output and not self._closing:
-                take(os.fsdecode(output))
+        def give(result: tuple[bytes, bytes, int]) -> None:
+            self.is_choosing = False
+            if result[0] and not self._closing:
+                take(os.fsdecode(result[0]))
 
         chosen.addCallback(give)
         chosen.addErrback(self._log_bug)
+
+    def open_file(self, path: str) -> None:
+        """Show a file that has come."""
+
+        def tell(sentence: str) -> None:
+            if self.room is not None:
+                self.room.notice(sentence)
+
+        open_file(self._reactor, path, tell)
 
     # How it works
 
@@ -232,16 +303,43 @@ class App:
         except CancelledError:
             says = "Given up."
         self._login = None
-        window = self.window
-        card = window.host_card or window.login_card
-        if says and card is not None and not self._closing:
+        if says and not self._closing:
+            if self.window.question_card is not None:
+                self.show_login()
+            self._say_on_card(says)
+
+    def _say_on_card(self, says: str) -> None:
+        card = self.window.host_card or self.window.login_card
+        if card is not None:
             card.set_busy(False)
             card.say(says)
             card.focus_first()
 
-    async def _log_in(self, name: str, address: str, place: str) -> None:
-        connection = await join_server(self._reactor, address, name, rename="Choose another name.")
-        endpoint, _ = endpoint_for(self._reactor, address)
+    def _ask(self, title: str, text: str, *, yes: str, secret: bool) -> Deferred[str | None]:
+        """Ask a person a question on the way in; afterwards it goes on as it was."""
+        answered: Deferred[str | None] = Deferred()
+
+        def answer(given: str | None) -> None:
+            self.show_login()
+            if self.window.login_card is not None:
+                self.window.login_card.set_busy(True)
+            answered.callback(given)
+
+        self.window.ask(title, text, yes=yes, secret=secret, answer=answer)
+        return answered
+
+    def _ask_password(self, account: str) -> Deferred[str | None]:
+        text = f"{printable(account)} has a password on this server."
+        return self._ask("Password", text, yes="Login", secret=True)
+
+    def _trust(self, meeting: Meeting) -> Deferred[bool]:
+        text = "\n".join(meeting.introduce())
+        asked = self._ask("A new server", text, yes="Trust it", secret=False)
+        return asked.addCallback(lambda answer: answer is not None)
+
+    async def _log_in(self, name: str, address: str, place: str, access: Access) -> None:
+        connection = await join_server(self._reactor, address, name, access)
+        endpoint, _ = endpoint_for(self._reactor, address, access)
         fetcher = Fetcher(self._reactor, connection.peer)
         self._fetchers.append(fetcher)
         self._connection = connection
@@ -261,13 +359,20 @@ class App:
         connection.listen(lambda event: self._hear(room, event))
 
     async def _host(self, name: str, plan: Plan) -> None:
+        if self.hosting is not None:  # a room that was left, but not closed
+            self.window.show_hosting("", "")
+            hosting, self.hosting = self.hosting, None
+            await hosting.stop()
         hosting = Hosting(self._reactor, self._hosting_ended)
         await hosting.start(plan, os.path.join(self._folder, "server"))
-        if self.hosting is not None:
-            await self.hosting.stop()
-        self.hosting = hosting
         port = hosting.port
-        await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room")
+        self.hosting = hosting
+        try:
+            await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room", self._access)
+        except BaseException:
+            self.hosting = None
+            await hosting.stop()
+            raise
         if plan.for_everyone:
             address, note = own_address(), "Others type this address:"
         else:
@@ -286,7 +391,7 @@ class App:
         if isinstance(event, Lost) and room is self.room:
             self._forget_connection()
             if event.expected and not self._closing:
-                self.window.show_login("Goodbye.", bad=False)
+                self.show_login("Goodbye.")
 
     def _forget_connection(self) -> None:
         if self._reconnector is not None:

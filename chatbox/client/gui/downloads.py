@@ -42,6 +42,8 @@ class Row:
     """It stands half way and waits for an answer."""
     has_ended: bool
     is_complete: bool
+    path: str
+    """Where it is, or will be."""
 
 
 class Rows:
@@ -123,6 +125,7 @@ class Rows:
             is_asking=stage is Stage.HALF_WAY,
             has_ended=stage is Stage.ENDED,
             is_complete=complete,
+            path=os.path.abspath(_path(download)),
         )
 
 

@@ -1,19 +1,26 @@
-"""The window before one is in a room: the card to log in with, and the card to host a room."""
+"""The window before one is in a room: cards to log in with, to host a room, and to be asked on."""
 
 from __future__ import annotations
 
 import tkinter as tk
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from tkinter import ttk
+from typing import Any, Final
 
 from chatbox.client.connection import DEFAULT_PORT
 from chatbox.client.gui.host import Plan
 from chatbox.client.gui.theme import Theme
-from chatbox.client.gui.widgets import add_mnemonic, select_all
+from chatbox.client.gui.widgets import Rows, add_mnemonic, select_all
+from chatbox.lan import Server
 
-__all__ = ["HostCard", "LoginCard"]
+__all__ = ["HostCard", "LoginCard", "QuestionCard"]
 
-_CARD_WIDTH = 400
+_CARD_WIDTH: Final = 400
+
+# Variables of Tk by their names. An object for one would tell Tk of its end, which may come in
+# whatever thread collects the garbage; but only one thread may speak with Tk.
+_TLS: Final = "chatbox_tls"
+_EVERYONE: Final = "chatbox_everyone"
 
 
 class _Card(ttk.Frame):
@@ -70,6 +77,20 @@ class _Card(ttk.Frame):
         add_mnemonic(self.winfo_toplevel(), label, target)
         self._row += 1
 
+    def _add_choice(
+        self,
+        kind: type[ttk.Radiobutton] | type[ttk.Checkbutton],
+        text: str,
+        gap: int,
+        **options: Any,
+    ) -> None:
+        button = kind(self.card, text=text, **options)
+        button.bind("<Return>", lambda _: button.invoke())
+        pady = (self._theme.px(gap) if gap else 0, 0)
+        button.grid(row=self._row, column=0, columnspan=2, sticky="w", pady=pady)
+        self._row += 1
+        self._fields.append(button)
+
     def _add_says(self) -> None:
         px = self._theme.px
         self.says.grid(row=self._row, column=0, columnspan=2, sticky="ew", pady=(px(12), 0))
@@ -98,7 +119,8 @@ class LoginCard(_Card):
         *,
         name: str,
         address: str,
-        login: Callable[[str, str], None],
+        tls: bool,
+        login: Callable[[str, str, bool], None],
         cancel: Callable[[], None],
         host: Callable[[], None],
     ) -> None:
@@ -108,14 +130,23 @@ class LoginCard(_Card):
         self.is_busy = False
         self.name = self._add_field("Name", 0, name)
         self.address = self._add_field("Address of the server (host or host:port)", 0, address)
+        self.setvar(_TLS, tls)
+        self._add_choice(ttk.Checkbutton, "Encrypted (TLS)", 0, variable=_TLS)
         self._add_says()
         self.login_button = self._add_button("Login", 0, self._act, "CardAccent.TButton", 12)
         self.host_button = self._add_button("Host a room…", 0, host, "Card.TButton", 8)
         self._fields.append(self.host_button)
+        self._servers: list[Server] = []
+        self._add_nearby()
         for entry in (self.name, self.address):
             entry.bind("<Return>", lambda _: self._act())
         self.card.bind("<Escape>", lambda _: self.is_busy and self._cancel())
         self.login_button.bind("<Escape>", lambda _: self.is_busy and self._cancel())
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is to be encrypted."""
+        return bool(self.getboolean(self.getvar(_TLS)))
 
     def focus_first(self) -> None:
         """Go to the first field that must be filled."""
@@ -139,7 +170,39 @@ class LoginCard(_Card):
             self.say("Where is the server? Type its name or address, or host a room yourself.")
             self.address.focus_set()
         else:
-            self._login(self.name.get().strip(), self.address.get().strip())
+            self._login(self.name.get().strip(), self.address.get().strip(), self.tls)
+
+    def show_servers(self, servers: Sequence[Server]) -> None:
+        """Show the servers nearby, if there are any."""
+        self._servers = list(servers)
+        self.nearby.show(
+            [((one.room, f"{one.host}{', TLS' if one.tls else ''}"), "") for one in servers]
+        )
+        for row, widget in enumerate((self._nearby_title, self.nearby), self._row):
+            if servers:
+                widget.grid(row=row, column=0, columnspan=2, sticky="ew")
+            else:
+                widget.grid_forget()
+
+    def _add_nearby(self) -> None:
+        self._nearby_title = ttk.Label(
+            self.card, text="On this network", style="SurfaceDim.TLabel", padding=(0, 14, 0, 4)
+        )
+        self.nearby = Rows(
+            self.card, self._theme, columns=2, height=3, chosen=self._join, picked=self._pick
+        )
+        self.nearby.tree.column("c1", width=self._theme.px(210))
+
+    def _pick(self, row: int) -> None:
+        server = self._servers[row]
+        self.address.delete(0, "end")
+        self.address.insert(0, server.host)
+        self.setvar(_TLS, server.tls)
+
+    def _join(self, row: int) -> None:
+        if not self.is_busy:
+            self._pick(row)
+            self._act()
 
 
 class HostCard(_Card):
@@ -171,17 +234,13 @@ class HostCard(_Card):
         choose.grid(row=self._row - 1, column=1, padx=(px(8), 0))
         add_mnemonic(self.winfo_toplevel(), choose, None)
         self._fields.append(choose)
-        self.everyone = tk.BooleanVar(self, False)
+        self.setvar(_EVERYONE, False)
         for text, value in (
             ("Only this computer can join", False),
             ("Everyone on the network can join", True),
         ):
-            radio = ttk.Radiobutton(self.card, text=text, variable=self.everyone, value=value)
-            radio.grid(
-                row=self._row, column=0, columnspan=2, sticky="w", pady=(0 if value else px(14), 0)
-            )
-            self._row += 1
-            self._fields.append(radio)
+            gap = 0 if value else 12
+            self._add_choice(ttk.Radiobutton, text, gap, variable=_EVERYONE, value=value)
         self.port = self._add_field("Port", 3, str(DEFAULT_PORT))
         self._add_says()
         self.host_button = self._add_button("Start", 0, self._act, "CardAccent.TButton", 12)
@@ -200,7 +259,8 @@ class HostCard(_Card):
             self.say("What is your name? Others see it beside what you say.")
             self.name.focus_set()
         else:
-            plan = Plan(self.folder.get(), self.everyone.get(), self.port.get())
+            everyone = self.getboolean(self.getvar(_EVERYONE))
+            plan = Plan(self.folder.get(), bool(everyone), self.port.get())
             self._host(self.name.get().strip(), plan)
 
     def _choose(self) -> None:
@@ -211,3 +271,44 @@ class HostCard(_Card):
                 select_all(self.folder)
 
         self._choose_folder(self.folder.get(), take)
+
+
+class QuestionCard(_Card):
+    """A question that somebody must answer before one is in. `answer` hears the answer, or None."""
+
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        icon: tk.PhotoImage,
+        *,
+        title: str,
+        text: str,
+        yes: str,
+        secret: bool,
+        answer: Callable[[str | None], None],
+    ) -> None:
+        super().__init__(parent, theme, icon, title, "")
+        self._answer = answer
+        self._add_says()
+        self.says.configure(text=text, style="Surface.TLabel")
+        self.secret = self._add_field("Password", 0, "", show="•") if secret else None
+        self.yes_button = self._add_button(yes, 0, self._act, "CardAccent.TButton", 14)
+        self.no_button = self._add_button("Cancel", 0, lambda: answer(None), "Card.TButton", 8)
+        for widget in (self.secret, self.yes_button, self.no_button):
+            if widget is not None:
+                widget.bind("<Escape>", lambda _: answer(None))
+        if self.secret is not None:
+            self.secret.bind("<Return>", lambda _: self._act())
+
+    def focus_first(self) -> None:
+        """Go to the answer that does no harm."""
+        (self.secret or self.no_button).focus_set()
+
+    def _act(self) -> None:
+        if self.secret is None:
+            self._answer("")
+        elif self.secret.get():
+            self._answer(self.secret.get())
+        else:
+            self.secret.focus_set()

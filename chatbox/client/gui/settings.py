@@ -16,6 +16,7 @@ class Settings:
 
     name: str = ""
     address: str = ""
+    tls: bool = False
     theme: str = "light"
     zoom: int = 0
     geometry: str = ""

@@ -255,24 +255,31 @@ class Theme:
         style.layout("Field.TFrame", [("Round.field", {"sticky": "nsew"})])
         style.configure("Field.TFrame", background=p.ground)
 
-        def dot(fill: str, border: str) -> tk.PhotoImage:
-            return self._box(8, fill, border, on=p.surface, size=16)
+        self._make_choice("TRadiobutton", "Radiobutton", 8, p)
+        self._make_choice("TCheckbutton", "Checkbutton", 4, p)
+
+    def _make_choice(self, name: str, base: str, radius: int, p: Palette) -> None:
+        """A button that is on or off, with a mark before its text."""
+        style = self._style
+
+        def mark(fill: str, border: str) -> tk.PhotoImage:
+            return self._box(radius, fill, border, on=p.surface, size=16)
 
         style.element_create(
-            "Round.indicator",
+            f"{base}.mark",
             "image",
-            dot(p.surface, p.dim),
-            ("selected", "focus", dot(p.accent, p.text)),
-            ("selected", "active", dot(p.accent_hover, p.border)),
-            ("selected", dot(p.accent, p.border)),
-            ("active", dot(p.hover, p.accent)),
-            ("focus", dot(p.surface, p.accent)),
+            mark(p.surface, p.dim),
+            ("selected", "focus", mark(p.accent, p.text)),
+            ("selected", "active", mark(p.accent_hover, p.border)),
+            ("selected", mark(p.accent, p.border)),
+            ("active", mark(p.hover, p.accent)),
+            ("focus", mark(p.surface, p.accent)),
         )
-        indicator: Any = ("Round.indicator", {"side": "left", "sticky": ""})
-        words = _nested("Radiobutton.padding", "Radiobutton.label", side="left")
-        style.layout("TRadiobutton", [indicator, *words])
-        style.configure("TRadiobutton", background=p.surface, padding=(self.px(9), self.px(5)))
-        style.map("TRadiobutton", background=[("active", p.surface)])
+        indicator: Any = (f"{base}.mark", {"side": "left", "sticky": ""})
+        words = _nested(f"{base}.padding", f"{base}.label", side="left")
+        style.layout(name, [indicator, *words])
+        style.configure(name, background=p.surface, padding=(self.px(9), self.px(5)))
+        style.map(name, background=[("active", p.surface)])
 
     def _make_lists(self, p: Palette) -> None:
         style = self._style

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tkinter as tk
+from collections.abc import Callable
 from tkinter import ttk
 
 from chatbox.client.commands import Steering
@@ -14,11 +15,14 @@ __all__ = ["Transfers"]
 
 
 class Transfers(ttk.Frame):
-    """A line for each download; nothing where there are none."""
+    """A line for each download; nothing where there are none. `open_file` shows one."""
 
-    def __init__(self, parent: tk.Misc, theme: Theme, rows: Rows) -> None:
+    def __init__(
+        self, parent: tk.Misc, theme: Theme, rows: Rows, open_file: Callable[[str], None]
+    ) -> None:
         super().__init__(parent)
         self._theme = theme
+        self._open_file = open_file
         self._rows = rows
         self.lines: dict[int, _Line] = {}
         """By the identity of the download."""
@@ -33,7 +37,9 @@ class Transfers(ttk.Frame):
         for number, download in enumerate(downloads):
             line = self.lines.get(id(download))
             if line is None:
-                line = self.lines[id(download)] = _Line(self, self._theme, self._rows, download)
+                line = self.lines[id(download)] = _Line(
+                    self, self._theme, self._rows, download, self._open_file
+                )
             line.grid(row=number, column=0, sticky="ew", pady=(0, self._theme.px(6)))
             line.show(self._rows.row(download))
         if not downloads:
@@ -47,10 +53,18 @@ class Transfers(ttk.Frame):
 
 
 class _Line(ttk.Frame):
-    def __init__(self, parent: tk.Misc, theme: Theme, rows: Rows, download: Download) -> None:
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        rows: Rows,
+        download: Download,
+        open_file: Callable[[str], None],
+    ) -> None:
         px = theme.px
         super().__init__(parent, style="Card.TFrame", padding=(px(12), px(7)))
         self._shown: Row | None = None
+        self._gap = px(6)
         self.columnconfigure(1, weight=1)
         self.name = ttk.Label(self, style="SurfaceBold.TLabel")
         self.name.grid(row=0, column=0, sticky="w")
@@ -59,21 +73,21 @@ class _Line(ttk.Frame):
         self.bar = ttk.Progressbar(self, maximum=100)
         self.bar.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(px(5), px(1)))
 
-        def button(text: str, steering: Steering, style: str, underline: int = -1) -> ttk.Button:
-            def act() -> None:
-                rows.steer(download, steering)
-
-            made = ttk.Button(self, text=text, style=style, command=act, underline=underline)
+        def button(text: str, style: str, act: Callable[[], None]) -> ttk.Button:
+            made = ttk.Button(self, text=text, style=f"{style}.TButton", command=act, underline=0)
             made.bind("<Return>", lambda _: made.invoke())
             return made
 
-        self.proceed = button("Proceed", Steering.PROCEED, "CardSmallAccent.TButton", 0)
-        self.pause = button("Pause", Steering.PAUSE, "CardSmall.TButton")
-        self.cancel = button("Cancel", Steering.CANCEL, "CardSmall.TButton")
-        self.close = ttk.Button(
-            self, text="Close", style="CardSmall.TButton", command=lambda: rows.dismiss(download)
-        )
-        self.close.bind("<Return>", lambda _: self.close.invoke())
+        def steer(steering: Steering) -> Callable[[], None]:
+            return lambda: rows.steer(download, steering)
+
+        self.proceed = button("Proceed", "CardSmallAccent", steer(Steering.PROCEED))
+        self.pause = button("Pause", "CardSmall", steer(Steering.PAUSE))
+        self.cancel = button("Cancel", "CardSmall", steer(Steering.CANCEL))
+        self.open = button("Open", "CardSmall", lambda: open_file(rows.row(download).path))
+        self.close = button("Close", "CardSmall", lambda: rows.dismiss(download))
+        for one in (self.pause, self.cancel, self.open, self.close):
+            one.configure(underline=-1)
 
     def show(self, row: Row) -> None:
         """Draw it."""
@@ -90,6 +104,7 @@ class _Line(ttk.Frame):
             self.proceed: row.can_proceed,
             self.pause: row.can_pause,
             self.cancel: not row.has_ended,
+            self.open: row.is_complete,
             self.close: row.has_ended,
         }
         if before is None or _buttons(before) != _buttons(row):
@@ -97,9 +112,9 @@ class _Line(ttk.Frame):
             for button, wanted in buttons.items():
                 button.grid_forget()
                 if wanted:
-                    button.grid(row=0, column=column, rowspan=2, padx=(6, 0))
+                    button.grid(row=0, column=column, rowspan=2, padx=(self._gap, 0))
                     column += 1
 
 
 def _buttons(row: Row) -> tuple[bool, ...]:
-    return row.can_proceed, row.can_pause, row.has_ended
+    return row.can_proceed, row.can_pause, row.has_ended, row.is_complete

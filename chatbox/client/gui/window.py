@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan
-from chatbox.client.gui.login import HostCard, LoginCard
+from chatbox.client.gui.login import HostCard, LoginCard, QuestionCard
 from chatbox.client.gui.model import Link, Part, Room
 from chatbox.client.gui.palette import DARK, LIGHT
 from chatbox.client.gui.room import RoomView
@@ -35,7 +35,10 @@ PROGRESS_MS: Final = 200
 class Actions(Protocol):
     """What a person can have done that needs more than the window."""
 
-    def login(self, name: str, address: str) -> None:
+    def show_login(self) -> None:
+        """Go back to the card to log in with."""
+
+    def login(self, name: str, address: str, tls: bool) -> None:
         """Join a room."""
 
     def cancel_login(self) -> None:
@@ -49,6 +52,9 @@ class Actions(Protocol):
 
     def choose_path(self, kind: str, path: str, take: Callable[[str], None]) -> None:
         """Let a file to "save" or a "folder" be chosen, and give it to `take`."""
+
+    def open_file(self, path: str) -> None:
+        """Show a file that has come, in the program for such files."""
 
     def quit(self) -> None:
         """Close the window."""
@@ -70,6 +76,7 @@ class Window:
         self.hosting_address = ""
         self.login_card: LoginCard | None = None
         self.host_card: HostCard | None = None
+        self.question_card: QuestionCard | None = None
         self.room_view: RoomView | None = None
         icons = [tk.PhotoImage(master=self.root, data=_icon(size)) for size in (64, 256)]
         self._icon = icons[0]
@@ -84,7 +91,7 @@ class Window:
             self.root.geometry(f"{px(1080)}x{px(720)}")
         self.root.rowconfigure(0, weight=1)
         self.root.columnconfigure(0, weight=1)
-        self.transfers = Transfers(self.root, self.theme, rows)
+        self.transfers = Transfers(self.root, self.theme, rows, actions.open_file)
         self.transfers.grid(row=1, column=0, sticky="ew", padx=px(12))
         self._make_footer()
         self._bind_keys()
@@ -100,6 +107,7 @@ class Window:
             self._icon,
             name=settings.name,
             address=settings.address,
+            tls=settings.tls,
             login=actions.login,
             cancel=actions.cancel_login,
             host=self.show_host,
@@ -120,11 +128,35 @@ class Window:
             name=settings.name,
             folder=settings.shared,
             host=actions.host,
-            back=self.show_login,
+            back=actions.show_login,
             choose_folder=lambda path, take: actions.choose_path("folder", path, take),
         )
         self._swap(card)
         self.host_card = card
+        card.focus_first()
+
+    def ask(
+        self,
+        title: str,
+        text: str,
+        *,
+        yes: str,
+        secret: bool,
+        answer: Callable[[str | None], None],
+    ) -> None:
+        """Ask a question on a card; `answer` hears what was typed if `secret`, or None for no."""
+        card = QuestionCard(
+            self.root,
+            self.theme,
+            self._icon,
+            title=title,
+            text=text,
+            yes=yes,
+            secret=secret,
+            answer=answer,
+        )
+        self._swap(card)
+        self.question_card = card
         card.focus_first()
 
     def show_room(self, room: Room, place: str) -> None:
@@ -134,7 +166,7 @@ class Window:
             self.theme,
             room,
             place=place,
-            log_in_again=self.show_login,
+            log_in_again=self._actions.show_login,
             choose_path=lambda path, take: self._actions.choose_path("save", path, take),
         )
         self._swap(view)
@@ -206,6 +238,9 @@ class Window:
 
     def _bind_keys(self) -> None:
         root = self.root
+        # Tk for X has Emacs's keys, where Ctrl+A is the beginning of the line.
+        root.event_delete("<<LineStart>>", "<Control-a>")
+        root.event_add("<<SelectAll>>", "<Control-a>")
         for key in ("plus", "equal", "KP_Add"):
             root.bind(f"<Control-{key}>", lambda _: self._zoom(1))
         for key in ("minus", "KP_Subtract"):
@@ -223,7 +258,7 @@ class Window:
     def _swap(self, view: ttk.Frame) -> None:
         if self.room_view is not None:
             self.room_view.room.on_change = lambda: None
-        self.login_card = self.host_card = self.room_view = None
+        self.login_card = self.host_card = self.question_card = self.room_view = None
         if self._view is not None:
             self._view.destroy()
         self._view = view
