@@ -130,7 +130,7 @@ class LoginCard(_Card):
         self.is_busy = False
         self.name = self._add_field("Name", 0, name)
         self.address = self._add_field("Address of the server (host or host:port)", 0, address)
-        self.setvar(_TLS, tls)
+        self.setvar(_TLS, str(int(tls)))
         self._add_choice(ttk.Checkbutton, "Encrypted (TLS)", 0, variable=_TLS)
         self._add_says()
         self.login_button = self._add_button("Login", 0, self._act, "CardAccent.TButton", 12)
@@ -197,7 +197,7 @@ class LoginCard(_Card):
         server = self._servers[row]
         self.address.delete(0, "end")
         self.address.insert(0, server.host)
-        self.setvar(_TLS, server.tls)
+        self.setvar(_TLS, str(int(server.tls)))
 
     def _join(self, row: int) -> None:
         if not self.is_busy:
@@ -234,13 +234,13 @@ class HostCard(_Card):
         choose.grid(row=self._row - 1, column=1, padx=(px(8), 0))
         add_mnemonic(self.winfo_toplevel(), choose, None)
         self._fields.append(choose)
-        self.setvar(_EVERYONE, False)
+        self.setvar(_EVERYONE, "0")
         for text, value in (
             ("Only this computer can join", False),
             ("Everyone on the network can join", True),
         ):
             gap = 0 if value else 12
-            self._add_choice(ttk.Radiobutton, text, gap, variable=_EVERYONE, value=value)
+            self._add_choice(ttk.Radiobutton, text, gap, variable=_EVERYONE, value=int(value))
         self.port = self._add_field("Port", 3, str(DEFAULT_PORT))
         self._add_says()
         self.host_button = self._add_button("Start", 0, self._act, "CardAccent.TButton", 12)
