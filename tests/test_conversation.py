@@ -529,6 +529,13 @@ class LeavingTests(ConversationTestCase):
         self.assertEqual(transfer.asked, ["interrupt"])
         self.assertEqual(self.read(), ["b.iso stops at 31 %; the beginning is kept."])
 
+    def test_quit_before_the_offer(self) -> None:
+        """A download that was only asked for does not begin after all."""
+        (request,) = self.enter(f"/get b.iso {self.folder}/")
+        self.enter("/quit")
+        self.server.offer(request.sequence)
+        self.assertEqual(self.fetch.begun, [])
+
     def test_end_of_input(self) -> None:
         """The goodbye waits for the answers that are still to come."""
         first, second = self.enter("one", "two")

@@ -210,6 +210,7 @@ class Conversation:
     def leave(self) -> None:
         """Say goodbye now. Downloads that are on their way are named, since they stop here."""
         downloads, self.downloads = self.downloads, []
+        self._asked.clear()  # an offer that still comes begins nothing
         for download in downloads:
             download.interrupt()
         if self.session.state is State.JOINED:
