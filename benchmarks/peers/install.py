@@ -20,7 +20,17 @@ from link import compile_link, why_not
 from tools import certificate, environment, make_tools_folder
 
 # The command that must be there, and the Debian package that brings it.
-DEBIAN = {"srt-file-transmit": "srt-tools", "uftp": "uftp", "openssl": "openssl", "ip": "iproute2"}
+DEBIAN = {
+    "srt-file-transmit": "srt-tools",
+    "uftp": "uftp",
+    "openssl": "openssl",
+    "ip": "iproute2",
+    "ngircd": "ngircd",
+}
+# Debian starts these when it installs them; the benchmarks start their own.
+SERVICES = {"ngircd"}
+# Where Debian puts what only root is expected to run.
+os.environ["PATH"] += os.pathsep + "/usr/sbin"
 
 
 def newest_python(minor: int) -> str | None:
@@ -69,6 +79,9 @@ def install_debian_packages() -> None:
             stdout=subprocess.DEVNULL,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         )
+    for service in SERVICES & set(wanted):
+        if shutil.which("systemctl"):
+            subprocess.run(["systemctl", "disable", "--now", "-q", service], check=False)
 
 
 def main() -> None:
