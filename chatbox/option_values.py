@@ -52,7 +52,11 @@ def common_interface(descriptions: Sequence[str]) -> str:
     address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
     both kinds if one of them is IPv6.
     """
-    found = {match[1] if (match := _INTERFACE.search(text)) else "" for text in descriptions}
+    found = {
+        # The endpoint tls: is for both kinds of addresses by itself.
+        match[1] if (match := _INTERFACE.search(text)) else "::" * text.startswith("tls:")
+        for text in descriptions
+    }
     addresses = {re.sub(r"\\(.)", r"\1", address) for address in found}
     if len(addresses) == 1:
         return addresses.pop()

@@ -25,7 +25,7 @@ from chatbox.chat.accounts import (
     account_of,
 )
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, OpenGate, Origin, Refusal, network_of
+from chatbox.chat.gate import Admission, OpenGate, Origin, Refusal, Visitor, network_of
 from chatbox.chat.names import Name, is_token, parse_name
 from chatbox.chat.throttle import Throttle
 from chatbox.errors import LocalError, RemoteError
@@ -179,7 +179,8 @@ class GateTestCase(SynchronousTestCase):
         origin: Origin = TLS,
     ) -> None:
         """Ask to be let in."""
-        self.gate.admit(parse_name(name), key, password, origin, self.answers.append)
+        visitor = Visitor(parse_name(name), key, password, origin)
+        self.gate.admit(visitor, self.answers.append)
 
     def check(self) -> int:
         """Check all passwords, of which one is right, and return how many there were."""
@@ -215,7 +216,8 @@ class GateTests(GateTestCase):
 
     def test_open(self) -> None:
         """Without accounts everybody is, with the token that they show; passwords are ignored."""
-        OpenGate().admit(Name("a", "a"), "token", "x", Origin("192.0.2.1"), self.answers.append)
+        visitor = Visitor(Name("a", "a"), "token", "x", Origin("192.0.2.1"))
+        OpenGate().admit(visitor, self.answers.append)
         self.assertEqual(self.outcome(), Admission("token"))
 
     def test_password(self) -> None:
@@ -309,8 +311,8 @@ class GateTests(GateTestCase):
     def test_not_before_the_start(self) -> None:
         """A gate without its secret lets nobody in."""
         gate = AccountGate(lambda *_: None, self.folder, lambda: self.now)
-        name = parse_name("alice")
-        self.assertRaises(LocalError, gate.admit, name, None, "right", TLS, self.answers.append)
+        visitor = Visitor(parse_name("alice"), None, "right", TLS)
+        self.assertRaises(LocalError, gate.admit, visitor, self.answers.append)
 
 
 class GuessingTests(GateTestCase):

@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Origin, Refusal
+from chatbox.chat.gate import Admission, Origin, Refusal, Visitor
 from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
@@ -40,22 +40,15 @@ class LaterGate:
     """A gate that answers when the test does."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Name, str | None, str | None, Origin]] = []
+        self.asked: list[Visitor] = []
         self.answers: list[Callable[[Admission | Refusal], None]] = []
 
     def start(self) -> None:
         """There is nothing to do."""
 
-    def admit(
-        self,
-        name: Name,
-        key: str | None,
-        password: str | None,
-        origin: Origin,
-        answer: Callable[[Admission | Refusal], None],
-    ) -> None:
+    def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Remember the question."""
-        self.asked.append((name, key, password, origin))
+        self.asked.append(visitor)
         self.answers.append(answer)
 
 
@@ -86,7 +79,7 @@ class GateTests(SynchronousTestCase):
     def test_asked_with_everything(self) -> None:
         """The gate hears the name, the token, the password and where it comes from."""
         client, gate = self.come("<s:alice><r:server:x><t:connect><m:pass><k:key>")
-        expected = (Name("alice", "alice"), "key", "pass", Origin("192.0.2.7"))
+        expected = Visitor(Name("alice", "alice"), "key", "pass", Origin("192.0.2.7"))
         self.assertEqual(gate.asked, [expected])
         self.assertEqual(client.heard(), [])
         self.assertEqual(client.session.state, State.JOINING)

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat import moderation as moderation_module
 from chatbox.chat import sanctions as sanctions_module
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal
+from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.moderation import (
     CHECK_SECONDS,
     MAX_REASON_CHARACTERS,
@@ -548,7 +548,8 @@ class ModerationTests(RoomTestCase):
         answers: list[Admission | Refusal] = []
         self.patch(self.moderation, "_accounts", True)
         for name in ("alice", "bob"):
-            gate.admit(Name(name, name), None, None, Origin("198.51.100.1"), answers.append)
+            visitor = Visitor(Name(name, name), None, None, Origin("198.51.100.1"))
+            gate.admit(visitor, answers.append)
         self.assertEqual(answers, [Admission(None), Refusal(Code.BANNED)])
 
     def test_in_order(self) -> None:

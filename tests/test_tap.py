@@ -249,6 +249,8 @@ class InterfaceTests(TapTestCase):
     def test_several_interfaces(self) -> None:
         """Otherwise any address will do, of IPv6 too if the chat has one of these."""
         self.assertEqual(common_interface(["tcp:1"]), "")
+        self.assertEqual(common_interface(["tls:/pem:port=1"]), "::")
+        self.assertEqual(common_interface(["tls:/pem:port=1:interface=10.0.0.1"]), "10.0.0.1")
         self.assertEqual(common_interface(["tcp:1:interface=127.0.0.1", "tcp:2"]), "")
         both = ["tcp:1:interface=127.0.0.1", r"tcp:1:interface=\:\:1"]
         self.assertEqual(common_interface(both), "::")

@@ -37,7 +37,7 @@ from functools import partial
 from typing import Final
 
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Origin, Refusal, network_of
+from chatbox.chat.gate import Admission, Refusal, Visitor, network_of
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.throttle import MAX_BUCKETS, Throttle
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
@@ -139,31 +139,25 @@ class AccountGate:
         """Read the secret, or make it."""
         self._seals = Seals(_own_secret(os.path.join(self._state_dir, SECRET_FILE)))
 
-    def admit(
-        self,
-        name: Name,
-        key: str | None,
-        password: str | None,
-        origin: Origin,
-        answer: Callable[[Admission | Refusal], None],
-    ) -> None:
+    def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Let in who has the password, or a resume token that is good still."""
         if self._seals is None:
             raise LocalError("Nobody can come in before the start")
         try:
-            account = account_of(name)
+            account = account_of(visitor.name)
         except RemoteError:
             answer(Refusal(Code.NAME_INVALID))
             return
         now = self._now()
+        key, origin = visitor.key, visitor.origin
         if not (origin.encrypted or origin.is_local or self._allow_plain):
             answer(Refusal(Code.TLS_NEEDED))
         elif key is not None and self._seals.opens(key, account.key, now):
             answer(Admission(self._seals.token(account.key), key))
-        elif password is None:
+        elif visitor.password is None:
             answer(Refusal(Code.PASSWORD_NEEDED))
         else:
-            self._guess(account, password, network_of(origin.host), answer)
+            self._guess(account, visitor.password, network_of(origin.host), answer)
 
     def _guess(
         self,

@@ -21,6 +21,7 @@ __all__ = [
     "OpenGate",
     "Origin",
     "Refusal",
+    "Visitor",
     "network_of",
     "read_address",
 ]
@@ -48,6 +49,17 @@ NOWHERE: Final = Origin("")
 
 
 @dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who wants to come in, with what they show."""
+
+    name: Name
+    key: str | None
+    """A token from an earlier time."""
+    password: str | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """Somebody may come in, if the name is free or theirs."""
 
@@ -72,15 +84,8 @@ class Gate(Protocol):
     def start(self) -> None:
         """Begin to work. Raises OSError or LocalError, in words, if that is impossible."""
 
-    def admit(
-        self,
-        name: Name,
-        key: str | None,
-        password: str | None,
-        origin: Origin,
-        answer: Callable[[Admission | Refusal], None],
-    ) -> None:
-        """Decide whether somebody may have `name`, who shows a token or a password or neither."""
+    def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
+        """Decide whether somebody may have the name, as far as that is not a matter of others."""
 
 
 class OpenGate:
@@ -89,16 +94,9 @@ class OpenGate:
     def start(self) -> None:
         """There is nothing to do."""
 
-    def admit(
-        self,
-        name: Name,
-        key: str | None,
-        password: str | None,
-        origin: Origin,
-        answer: Callable[[Admission | Refusal], None],
-    ) -> None:
+    def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Let everybody in; there are no accounts, and so no passwords."""
-        answer(Admission(key))
+        answer(Admission(visitor.key))
 
 
 def network_of(host: str) -> str:

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 
 from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Gate, Origin, Refusal, network_of
+from chatbox.chat.gate import Admission, Gate, Origin, Refusal, Visitor, network_of
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, read_order
 from chatbox.chat.sanctions import (
@@ -306,24 +306,17 @@ class ModeratedGate:
         self._moderation.start()
         self._inner.start()
 
-    def admit(
-        self,
-        name: Name,
-        key: str | None,
-        password: str | None,
-        origin: Origin,
-        answer: Callable[[Admission | Refusal], None],
-    ) -> None:
+    def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Refuse who is banned, and who wants an operator's name without being one."""
         try:
-            account = account_of(name).key
+            account = account_of(visitor.name).key
         except RemoteError:
-            account = name.key
+            account = visitor.name.key
         if account in self._moderation.operators:
-            if not self._moderation.has_proof(origin):
+            if not self._moderation.has_proof(visitor.origin):
                 answer(Refusal(Code.NAME_RESERVED))
                 return
-        elif ban := self._moderation.ban_of(account, origin.host):
+        elif ban := self._moderation.ban_of(account, visitor.origin.host):
             answer(Refusal(Code.BANNED, self._moderation.left(ban)))
             return
-        self._inner.admit(name, key, password, origin, answer)
+        self._inner.admit(visitor, answer)

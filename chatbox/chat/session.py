@@ -23,7 +23,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from chatbox.chat.codes import Code, sentence
-from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal
+from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.history import page, wanted
 from chatbox.chat.moderation import MAX_LISTED, Moderation
 from chatbox.chat.names import Name, parse_name
@@ -224,8 +224,8 @@ class Session:
         name = parse_name(asked.message.sender or "")
         self._called = name.text
         self._become(State.JOINING)
-        answer = partial(self._admitted, asked, name)
-        self._gate.admit(name, asked.message.key, asked.message.text, self._origin, answer)
+        visitor = Visitor(name, asked.message.key, asked.message.text, self._origin)
+        self._gate.admit(visitor, partial(self._admitted, asked, name))
 
     def _admitted(self, asked: Asked, name: Name, outcome: Admission | Refusal) -> None:
         if self._state is not State.JOINING:
