@@ -246,6 +246,14 @@ class ShapeTests(SynchronousTestCase):
         transfer.run()
         self.assertLess(arrived[0], 0.045)
 
+    def test_small_file_on_a_far_path(self) -> None:
+        """64 KB are there within one and a half round trips of 200 ms after the ticket."""
+        far = Weather(rate=12.5e6, delay=0.1, queue=2_500_000)
+        transfer = Transfer(DATA[:64_000], down=far, make_controller=CONTROLLERS["bbr"], rtt=0.2)
+        transfer.run()
+        transfer.check()
+        self.assertLess(transfer.duration, 1.5 * 0.2)
+
     def test_large_sparse_file(self) -> None:
         """Five gigabytes of nothing arrive: offsets do not end at 32 bits."""
 
