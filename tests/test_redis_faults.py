@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,17 +199,25 @@ class LeaseTests(ImpatientTestCase):
         self.assertEqual(texts(heard.records), ["3600.0", "-3600.0", "-7200.0", "0.0"])
         self.assertEqual(heard.failed, [])
 
-    def test_an_end(self) -> None:
-        """A node that stops gives its names back at once."""
-        log, _ = self.behind()
+    def claim(self, log: RedisLog) -> None:
+        """Have a log hold bob's name."""
         outcomes: list[str] = []
         log.lease.claim("bob", HOLDER, bool, lambda outcome, _: outcomes.append(outcome))
         self.run_until(lambda: outcomes)
-        node, stopped = log.lease.node, list[bool]()
-        log.stop(lambda: stopped.append(True))
-        self.run_until(lambda: stopped)
-        self.assertFalse(self.alive_as(node))
-        self.assertEqual(self.server.ask(b"HLEN chatbox:people\r\n"), b":0\r\n")
+
+    def test_an_end(self) -> None:
+        """A node that stops gives back the names of those who have left, at once."""
+        for leaves in (True, False):
+            log, _ = self.behind()
+            self.claim(log)
+            node, stopped = log.lease.node, list[bool]()
+            if leaves:
+                log.lease.release("bob", HOLDER["proof"], lambda: False)
+            log.stop(partial(stopped.append, True))
+            self.run_until(partial(len, stopped))
+            self.assertEqual(self.alive_as(node), not leaves)
+            names = self.server.ask(b"HLEN chatbox:people\r\n")
+            self.assertEqual(names, b":0\r\n" if leaves else b":1\r\n")
 
 
 class ForgetTests(RedisTestCase):

@@ -108,8 +108,8 @@ class Lease:
         self._later(RELEASE_SECONDS, self._settle)
 
     def leave(self, left: Callable[[], None]) -> None:
-        """End the lease: everybody has gone. `left` is called once Redis knows, or cannot know."""
-        self._owed.clear()
+        """End the lease, unless people are to come back. `left` is called once Redis knows."""
+        self._settle()
         self._renewed_at = None
         self._ask(LEAVE, [self.node], lambda _: left())
 

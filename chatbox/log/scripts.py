@@ -163,15 +163,15 @@ and into the history, for everybody to see.
 """
 
 _BURY: Final = """
-local function bury(p, node, kind, text)
+local function bury(p, node)
     local people = redis.call('HGETALL', p..'people')
     for i = 1, #people, 2 do
         local holder = cjson.decode(people[i+1])
         if holder.node == node then
             redis.call('HDEL', p..'people', people[i])
-            local data = cjson.encode({holder.name, 'all', text, {}, holder.identity})
+            local data = cjson.encode({holder.name, 'all', 'left', {}, holder.identity})
             redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*',
-                       'n', '', 's', 0, 'k', kind, 'd', data)
+                       'n', '', 's', 0, 'k', 'presence', 'd', data)
         end
     end
     redis.call('SREM', p..'nodes', node)
@@ -186,23 +186,22 @@ if fresh == '0' and redis.call('EXISTS', p..'node:'..node) == 0 then return 0 en
 redis.call('SET', p..'node:'..node, 1, 'PX', lease)
 redis.call('SADD', p..'nodes', node)
 for _, other in ipairs(redis.call('SMEMBERS', p..'nodes')) do
-    if redis.call('EXISTS', p..'node:'..other) == 0 then bury(p, other, 'presence', 'left') end
+    if redis.call('EXISTS', p..'node:'..other) == 0 then bury(p, other) end
 end
 return 1
 """
 )
 """Renew a node's lease, and announce the people of nodes whose lease has ended. 0: it was ours."""
 
-LEAVE: Final = (
-    _BURY
-    + """
+LEAVE: Final = """
 local p, node = KEYS[1], ARGV[1]
-bury(p, node, 'gone', '')
+for _, holder in ipairs(redis.call('HVALS', p..'people')) do
+    if cjson.decode(holder).node == node then return 0 end
+end
 redis.call('DEL', p..'node:'..node)
-return 1
+return redis.call('SREM', p..'nodes', node)
 """
-)
-"""End a node's lease at once: all its people have said that they leave."""
+"""End a node's lease, if nobody is left. Who is left may come to another node until it ends."""
 
 CLAIM: Final = (
     _BURY
@@ -214,7 +213,7 @@ holder = cjson.decode(holder)
 if held then
     held = cjson.decode(held)
     if redis.call('EXISTS', p..'node:'..held.node) == 0 then
-        bury(p, held.node, 'presence', 'left')
+        bury(p, held.node)
     elseif held.proof ~= proof then
         return {'taken', '0-0'}
     else
