@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import fields
 from pathlib import Path
 
 from hypothesis import example, given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import shelf
+from chatbox.chat import wire
 from chatbox.chat.codes import Code, sentence
 from chatbox.chat.wire import (
     MAX_NUMBER,
@@ -244,9 +244,13 @@ class FormatTests(SynchronousTestCase):
     @given(messages)
     def test_missing_fields(self, message: Message) -> None:
         """A field is on the line exactly if it is not None."""
-        written = sum(getattr(message, field.name) is not None for field in fields(message))
+        written = sum(value is not None for value in message)
         line = format_line(message)
         self.assertEqual(line.replace(b"\\<", b"").count(b"<"), written)
+
+    def test_keys_and_fields(self) -> None:
+        """Each key has its field, in the order in which they are written."""
+        self.assertEqual(tuple(wire._ATTRIBUTES.values()), Message._fields)
 
     def test_longest_request(self) -> None:
         """The longest text fits into the longest line, whatever it is made of."""

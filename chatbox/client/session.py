@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import Enum
 from typing import Final
 
@@ -326,7 +325,7 @@ class ClientSession:
             raise LocalError(f"{MAX_PENDING} requests wait for their answers")
         number = self._last_number + 1
         # Before it is remembered: what cannot be written as a line has not been asked.
-        line = wire.format_line(replace(message, request=kind.wire, sequence=number))
+        line = wire.format_line(message._replace(request=kind.wire, sequence=number))
         self._last_number = number
         self._pending[number] = Request(number, kind, recipient, text)
         if kind is not Kind.SAY or self.state is State.JOINED:
@@ -365,7 +364,7 @@ class ClientSession:
         self._release()
         for request in self.pending:
             message = Message(recipient=request.recipient, text=request.text)
-            line = replace(message, request=request.kind.wire, sequence=request.number)
+            line = message._replace(request=request.kind.wire, sequence=request.number)
             self._outgoing.append(wire.format_line(line))
         self._events.append(Back(self._restarting))
         self._restarting = False
