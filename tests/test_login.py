@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
 import threading
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.chat.accounts import ADDRESS_BURST
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Origin, Refusal, Visitor
 from chatbox.chat.names import LocalNames, Name
@@ -258,3 +261,29 @@ def test_asked_at_a_terminal(tmp_path: Path) -> None:
         os.close(ours)
         assert b"horse" not in shown
         assert shown.count(b"Password of alice: ") == 2
+
+
+def test_guessing(tmp_path: Path) -> None:
+    """Who guesses at full speed gets so many guesses and no more, and a bystander talks on."""
+    auth, password = server_place(tmp_path)
+    port = free_port(socket.SOCK_STREAM)
+    with serving(tmp_path, f"tcp:{port}:interface=127.0.0.1", auth=auth) as server:
+        server.read_until("starting")
+        host = f"127.0.0.1:{port}"
+        login = ["--name", "alice", "--password-file", str(password)]
+        with Running([*CLIENT, "join", host, *login], cwd=tmp_path) as alice:
+            alice.read_until("You are in, as alice")
+            codes: Counter[str] = Counter()
+            for number in range(6):
+                lines = b"".join(
+                    b"<s:name%d><t:connect><m:guess %d>\n" % (number, guess) for guess in range(10)
+                )
+                with socket.create_connection(("127.0.0.1", port), PATIENCE) as enemy:
+                    enemy.sendall(lines)
+                    enemy.shutdown(socket.SHUT_WR)
+                    with enemy.makefile("rb") as told:
+                        codes.update(re.findall(r"<e:([a-z-]+)>", told.read().decode()))
+            assert codes == {"wrong-password": ADDRESS_BURST, "try-later": 60 - ADDRESS_BURST}
+            alice.write("still here\n/quit\n")
+            alice.read_until("alice: still here")
+            assert alice.wait() == Exit.OK

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import product
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class TargetTests(SynchronousTestCase):
         for text in (
             *("127.0.0.1", "127.0.0.0/8", "0.0.0.0/0", "126.0.0.0/7", "::1", "::/0", "::/64"),
             *("::ffff:127.0.0.1", "::ffff:0:0/96"),
-            *("", "all", "+x", "a" * 40, "\x00"),
+            *("", "all", "a" * 40, "\x00"),
         ):
             self.assertRaises(RemoteError, parse_target, text)
 
@@ -462,6 +462,37 @@ class ModerationTests(RoomTestCase):
         self.assertEqual(self.refusal("erin", Origin("::ffff:192.0.2.1")).error, "banned")
         self.assertEqual(self.refusal("erin", Origin("192.0.2.1", True)).count, None)
         self.client("erin", other)
+
+    def test_odd_names_are_in_nobodys_way(self) -> None:
+        """A name that is all but a plus is one like others: it talks, and shields nobody."""
+        alice = self.client("alice")
+        people = [self.client(name, FAR) for name in ("+x", "bob", "all+y")]
+        self.assertEqual(people[0].ask_all("<r:all><t:message_request><m:hi>")[-1].text, "True")
+        alice.send("<t:ban><r:+x>")
+        self.settle()
+        self.assertEqual(self.room.names(), ["alice", "bob", "all+y"])
+        alice.send("<t:ban><r:192.0.2.0/24>")
+        self.settle()
+        self.assertEqual(self.room.names(), ["alice"])
+
+    def test_banned_while_the_password_is_checked(self) -> None:
+        """Who is banned meanwhile does not get in by having asked before."""
+        waiting: list[Callable[[Admission | Refusal], None]] = []
+
+        class Slow(OpenGate):
+            def admit(
+                self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]
+            ) -> None:
+                waiting.append(answer)
+
+        answers: list[Admission | Refusal] = []
+        gate = ModeratedGate(self.moderation, Slow())
+        for name in ("bob", "carol"):
+            gate.admit(Visitor(Name(name, name), None, "x", FAR), answers.append)
+        self.moderation.sanctions.add(sanction("bob"))
+        for answer in waiting:
+            answer(Admission(None))
+        self.assertEqual(answers, [Refusal(Code.BANNED), Admission(None)])
 
     def test_ban_where_somebody_comes_from(self) -> None:
         """address:NAME is the address of somebody here, the network /64 in IPv6."""

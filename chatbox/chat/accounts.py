@@ -75,10 +75,14 @@ out now."""
 
 
 def account_of(name: Name) -> Name:
-    """Return the name of the account that `name` belongs to. Raises RemoteError if none can be."""
-    if ACCOUNT_SEPARATOR not in name.text:
-        return name
-    return parse_name(name.text.partition(ACCOUNT_SEPARATOR)[0])
+    """Return the name of the account that `name` belongs to.
+
+    If what stands before the plus is nobody's name, as in ``+x``, it belongs to itself.
+    """
+    if ACCOUNT_SEPARATOR in name.text:
+        with suppress(RemoteError):
+            return parse_name(name.text.partition(ACCOUNT_SEPARATOR)[0])
+    return name
 
 
 class Seals:
@@ -143,11 +147,7 @@ class AccountGate:
         """Let in who has the password, or a resume token that is good still."""
         if self._seals is None:
             raise LocalError("Nobody can come in before the start")
-        try:
-            account = account_of(visitor.name)
-        except RemoteError:
-            answer(Refusal(Code.NAME_INVALID))
-            return
+        account = account_of(visitor.name)
         now = self._now()
         key, origin = visitor.key, visitor.origin
         if not (origin.encrypted or origin.is_local or self._allow_plain):

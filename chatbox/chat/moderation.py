@@ -308,15 +308,17 @@ class ModeratedGate:
 
     def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Refuse who is banned, and who wants an operator's name without being one."""
-        try:
-            account = account_of(visitor.name).key
-        except RemoteError:
-            account = visitor.name.key
+        refusal = self._refusal(visitor)
+        if refusal is not None:
+            answer(refusal)
+        else:
+            # Checking a password takes its time, in which somebody may have been banned.
+            self._inner.admit(visitor, lambda outcome: answer(self._refusal(visitor) or outcome))
+
+    def _refusal(self, visitor: Visitor) -> Refusal | None:
+        account = account_of(visitor.name).key
         if account in self._moderation.operators:
-            if not self._moderation.has_proof(visitor.origin):
-                answer(Refusal(Code.NAME_RESERVED))
-                return
-        elif ban := self._moderation.ban_of(account, visitor.origin.host):
-            answer(Refusal(Code.BANNED, self._moderation.left(ban)))
-            return
-        self._inner.admit(visitor, answer)
+            proven = self._moderation.has_proof(visitor.origin)
+            return None if proven else Refusal(Code.NAME_RESERVED)
+        ban = self._moderation.ban_of(account, visitor.origin.host)
+        return None if ban is None else Refusal(Code.BANNED, self._moderation.left(ban))
