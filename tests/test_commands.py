@@ -394,13 +394,6 @@ class ProgressTests(SynchronousTestCase):
                 self.assertIn(end.sentence, text)
                 self.assertIn("Detail.", text)
 
-    def test_clip(self) -> None:
-        """Text is cut by columns: wide characters take two, combining ones none."""
-        self.assertEqual(words.clip("abc", 2), "ab")
-        self.assertEqual(words.clip("日本", 3), "日")
-        self.assertEqual(words.clip("e\u0301e\u0301", 2), "e\u0301e\u0301")
-        self.assertEqual(words.clip("abc", 80), "abc")
-
     def test_os_errors(self) -> None:
         """A sentence with the file's name, without Python's trimmings."""
         self.assertEqual(

@@ -376,7 +376,7 @@ def in_a_terminal(
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment(TERM="xterm"),
+        env=environment(TERM="xterm", NO_COLOR="1"),
         cwd=folder,
         start_new_session=True,
     )

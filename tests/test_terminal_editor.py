@@ -10,6 +10,7 @@ from chatbox.client.commands import COMMANDS
 from chatbox.client.events import (
     Event,
     FileList,
+    Headcount,
     Joined,
     Kind,
     Listed,
@@ -238,6 +239,7 @@ class CompletionTests(EditorTestCase):
             '/msg "ann l': Completion(5, ('"Ann Lee" ',)),
             "/msg bob zo": Completion(9, ("zoe ",)),
             "/reply zo": Completion(9, ()),
+            "/kick zo": Completion(6, ("zoe ",)),
             "//msg b": Completion(6, ("Bea ", "bob ")),
             "x": Completion(0, ()),
             "": Completion(0, ()),
@@ -296,7 +298,6 @@ class RosterTests(SynchronousTestCase):
             UserList(request, ("alice", "bob", "\x1b[2J")),
             Presence("carol", True),
             Presence("bob", False),
-            Presence("nobody", False),
             Presence("da\u202eve", True),
             FileList(request, (Listed("a", 1), Listed("\x07", None))),
         ]
@@ -304,6 +305,9 @@ class RosterTests(SynchronousTestCase):
             roster.hear(event)
         self.assertEqual(list(roster.people), ["alice", "carol"])
         self.assertEqual(roster.files, ("a",))
+        self.assertEqual(roster.count, 4)  # with those whose names cannot be shown
+        roster.hear(Headcount(5000))
+        self.assertEqual(roster.count, 5000)
 
     def test_bound(self) -> None:
         """A server may send any number of names; so many are remembered."""

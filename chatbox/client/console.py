@@ -1,8 +1,11 @@
-"""The console: a terminal or a pipe, as the two ends of one conversation.
+"""The console: standard input and output as the two ends of one conversation.
 
-On a terminal the running downloads are one line that is redrawn in place; a message that arrives
-takes that line away, prints itself, and puts the line back. In a pipe nothing is redrawn and no
-terminal code is written: a download says so when it has reached a quarter, a half, three quarters.
+What they look like is up to a `View`. If both are a terminal, it is that of `chatbox.client.live`.
+Else lines come and go as plain text: `PlainView`, for pipes and files. If only the output is
+a terminal, the running downloads are one line on it that is redrawn in place; a message that
+arrives takes that line away, prints itself, and puts the line back. In a pipe nothing is redrawn
+and no terminal code is written: a download says so when it has reached a quarter, a half, three
+quarters.
 
 Reading stops while the session has as many unanswered requests as it may have, and the server's
 lines wait while standard output takes no more, so a fast pipe on either side costs no memory.
@@ -13,8 +16,9 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+from typing import Protocol as Interface
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
@@ -33,16 +37,27 @@ from chatbox.client.connection import (
     endpoint_for,
     join_server,
 )
-from chatbox.client.conversation import Conversation
+from chatbox.client.conversation import Conversation, Hints
 from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
 from chatbox.client.find import choose_server
 from chatbox.client.lines import LineBuffer
 from chatbox.client.session import State
+from chatbox.client.terminal.editor import Control
+from chatbox.client.terminal.width import clip
 from chatbox.client.transfers import Download, Fetch, Stage
 
-__all__ = ["Console", "Screen", "Ticker", "columns_of", "is_terminal", "join"]
+__all__ = [
+    "Console",
+    "PlainView",
+    "Screen",
+    "Ticker",
+    "View",
+    "columns_of",
+    "is_terminal",
+    "join",
+]
 
 # Several times what a message may hold; a longer line is not a message.
 MAX_TYPED_BYTES: Final = 64 * 1024
@@ -88,7 +103,7 @@ class Screen:
         else:
             self._write(f"{text}\n")
 
-    def show(self, downloads: list[Download]) -> None:
+    def show(self, downloads: Sequence[Download]) -> None:
         """Say how far the downloads are, where it has changed."""
         if self._terminal:
             self._redraw(downloads)
@@ -101,19 +116,19 @@ class Screen:
             self._write(_CLEAR_LINE)
             self._status = ""
 
-    def _redraw(self, downloads: list[Download]) -> None:
+    def _redraw(self, downloads: Sequence[Download]) -> None:
         texts = [
             words.progress_text(download.name, progress)
             for download in downloads
             if download.stage is Stage.RUNNING and (progress := download.progress()) is not None
         ]
         # One column stays free: a full line makes some terminals go to the next.
-        status = words.clip(" | ".join(texts), self._columns() - 1)
+        status = clip(" | ".join(texts), self._columns() - 1)
         if status != self._status:
             self._write(f"{_CLEAR_LINE}{status}")
             self._status = status
 
-    def _tell_milestones(self, downloads: list[Download]) -> None:
+    def _tell_milestones(self, downloads: Sequence[Download]) -> None:
         self._told = {id(one): self._told.get(id(one), 0) for one in downloads}
         for download in downloads:
             progress = download.progress()
@@ -126,21 +141,70 @@ class Screen:
                     self.line(words.progress_text(download.name, progress))
 
 
+class View(Interface):
+    """What a person sees and types."""
+
+    def feed(self, data: bytes) -> Sequence[str | Control]:
+        """Take what came in; return the lines that are complete, and what else was asked."""
+
+    def end(self) -> Sequence[str | Control]:
+        """Nothing more comes in; return what was still to be said."""
+
+    def tell(self, text: str) -> None:
+        """Show a line."""
+
+    def hear(self, event: Event, me: str) -> None:
+        """Show what has happened to somebody called `me`."""
+
+    def show(self, downloads: Sequence[Download]) -> None:
+        """Show how far the downloads are."""
+
+
+class PlainView:
+    """Lines in, and lines out to a `Screen`."""
+
+    def __init__(self, screen: Screen, clock: Callable[[], float]) -> None:
+        self.tell = screen.line
+        self.show = screen.show
+        self._clock = clock
+        self._lines = LineBuffer(MAX_TYPED_BYTES)
+
+    def feed(self, data: bytes) -> Sequence[str | Control]:
+        """Take a piece of the input."""
+        return [_text(line) for line in self._lines.feed(data)]
+
+    def end(self) -> Sequence[str | Control]:
+        """The input is over."""
+        return [_text(line) for line in self._lines.end()]
+
+    def hear(self, event: Event, me: str) -> None:
+        """Print what there is to say about it."""
+        for line in words.describe(event, me, now=self._clock()):
+            self.tell(line)
+
+
+def _text(line: bytes | None) -> str | Control:
+    return Control.TOO_LONG if line is None else line.decode("utf-8", "replace")
+
+
 class Ticker:
     """The one timer of a client that shows downloads; it runs only while there are any."""
 
     def __init__(
-        self, reactor: Any, screen: Screen, downloads: Callable[[], list[Download]]
+        self,
+        reactor: Any,
+        show: Callable[[Sequence[Download]], None],
+        downloads: Callable[[], list[Download]],
     ) -> None:
         self._reactor = reactor
-        self._screen = screen
+        self._show = show
         self._downloads = downloads
         self._call: IDelayedCall | None = None
 
     def update(self) -> None:
         """Show the downloads now, and go on showing them while there are any."""
         downloads = self._downloads()
-        self._screen.show(downloads)
+        self._show(downloads)
         if downloads and self._call is None:
             self._call = self._reactor.callLater(REDRAW_EVERY, self._tick)
         elif not downloads:
@@ -167,30 +231,35 @@ class Console(Protocol):
         connection: ChatConnection,
         fetch: Fetch,
         *,
-        terminal: bool,
+        terminal: bool = False,
         columns: Callable[[], int] = lambda: columns_of(1),
+        view: View | None = None,
+        hints: Hints | None = None,
         folder: str = "",
         rate_limit: int | None = None,
     ) -> None:
+        """Without a `view` it is a plain one, on a terminal or not, of so many columns."""
         self._reactor = reactor
         self._connection = connection
         self._session = connection.session
         self._screen = Screen(self._write, terminal=terminal, columns=columns)
+        self._view: View = view or PlainView(self._screen, reactor.seconds)
         self._conversation = Conversation(
             self._session,
             host=connection.peer,
             fetch=fetch,
             flush=connection.flush,
-            tell=self._screen.line,
+            tell=self._view.tell,
+            show=self._view.hear,
             changed=self._download_changed,
             clock=reactor.seconds,
+            hints=hints or Hints(),
             folder=folder,
             rate_limit=rate_limit,
-            open_file=lambda path: open_file(reactor, path, self._screen.line),
+            open_file=lambda path: open_file(reactor, path, self._view.tell),
         )
-        self._ticker = Ticker(reactor, self._screen, lambda: self._conversation.downloads)
-        self._input = LineBuffer(MAX_TYPED_BYTES)
-        self._typed: deque[bytes | None] = deque()
+        self._ticker = Ticker(reactor, self._view.show, lambda: self._conversation.downloads)
+        self._typed: deque[str | Control] = deque()
         self._input_ended = False
         self._status: Exit | None = None
         self._deadline: IDelayedCall | None = None  # for the goodbye, then for the last words
@@ -230,12 +299,12 @@ class Console(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Something was typed, or came through a pipe."""
-        self._typed += self._input.feed(data)
+        self._typed += self._view.feed(data)
         self._settle()
 
     def readConnectionLost(self) -> None:
         """There is no more input."""
-        self._typed += self._input.end()
+        self._typed += self._view.end()
         self._input_ended = True
         self._settle()
 
@@ -292,10 +361,10 @@ class Console(Protocol):
             line = self._typed.popleft()
             if self._session.state is State.LEAVING:
                 pass  # it follows /quit
-            elif line is None:
-                self._screen.line("That line is too long.")
+            elif isinstance(line, Control):
+                self._obey(line)
             else:
-                self._conversation.enter(line.decode("utf-8", "replace"))
+                self._conversation.enter(line)
         if self._input_ended:
             if not self._typed:
                 self._conversation.end_input()
@@ -304,6 +373,13 @@ class Console(Protocol):
                 self._stdio.pauseProducing()
             else:
                 self._stdio.resumeProducing()
+
+    def _obey(self, control: Control) -> None:
+        """Do what is asked of the program, not of the server."""
+        if control is Control.END:
+            self._input_ended = True
+        elif control is Control.TOO_LONG:
+            self._view.tell("That line is too long.")
 
     def _close(self, status: Exit) -> None:
         """The conversation is over: say the last words, then close."""
@@ -341,17 +417,41 @@ async def join(reactor: Any, options: Namespace) -> Exit:
     endpoint, _ = endpoint_for(reactor, host, access)
     reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)
     fetcher = Fetcher(reactor, connection.peer, options.udp_via)
-    console = Console(
-        reactor,
-        connection,
-        fetcher,
-        terminal=is_terminal(1),
-        folder=options.settings.downloads,
-        rate_limit=options.settings.limit,
-    )
+    console = _console(reactor, connection, fetcher, host, options)
     try:
         return await console.run()
     finally:
         reconnector.stop()
         connection.drop()
         await fetcher.tell_ends()
+
+
+def _console(
+    reactor: Any, connection: ChatConnection, fetch: Fetch, host: str, options: Namespace
+) -> Console:
+    """The console that fits standard input and output."""
+    folder, rate_limit = options.settings.downloads, options.settings.limit
+    if not (is_terminal(0) and is_terminal(1)):
+        return Console(
+            reactor,
+            connection,
+            fetch,
+            terminal=is_terminal(1),
+            folder=folder,
+            rate_limit=rate_limit,
+        )
+    from chatbox.client.live import LiveConsole
+    from chatbox.client.terminal.screen import RESET
+    from chatbox.client.terminal.style import palette_for
+    from chatbox.client.terminal.tty import Terminal
+
+    return LiveConsole(
+        reactor,
+        connection,
+        fetch,
+        terminal=Terminal(RESET.encode()),
+        palette=palette_for(os.environ, options.settings.colours),
+        place=host,
+        folder=folder,
+        rate_limit=rate_limit,
+    )

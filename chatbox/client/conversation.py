@@ -84,6 +84,8 @@ class Hints:
     """What to do where a file cannot be saved."""
     lost: str = "The download goes on; /quit leaves without it."
     """What becomes of downloads without a connection."""
+    keys: str = ""
+    """What else the person can do than type lines."""
 
 
 class Conversation:
@@ -105,10 +107,12 @@ class Conversation:
         rate_limit: int | None = None,
         open_file: Callable[[str], None] | None = None,
         tell_progress: Callable[[str], None] | None = None,
+        show: Callable[[Event, str], None] | None = None,
     ) -> None:
         """`folder` is where files go that a person gives no place; empty for the current one.
         `rate_limit` holds for each download, in bytes per second. `tell_progress` takes what the
-        downloads say, where they have a place of their own.
+        downloads say, where they have a place of their own. `show` tells of an event to the person
+        whose name it is given; without it that is done by `tell`.
         """
         self.session = session
         self.downloads: list[Download] = []
@@ -139,6 +143,7 @@ class Conversation:
         self._rate_limit = rate_limit
         self._open_file = open_file
         self._tell_progress = tell_progress or tell
+        self._show = show or self._describe
         self._correspondent = ""  # who has last written to us privately
 
     # What the person does
@@ -157,7 +162,8 @@ class Conversation:
         """Do what a person asked for, if the conversation allows it now."""
         match action:
             case Help(operators=operators):
-                for line in help_lines(operators=operators):
+                told = help_lines(operators=operators)
+                for line in filter(None, (*told, self._hints.keys)):
                     self._tell(line)
             case Steer(steering=steering, name=name):
                 self._steer(steering, name)
@@ -241,10 +247,7 @@ class Conversation:
                     words.explain(problem), exit_for_refusal(problem.code)
                 )
             case _:
-                for line in words.describe(
-                    event, self.session.name, now=self._clock(), zone=self._zone
-                ):
-                    self._tell(line)
+                self._show(event, self.session.name)
         match event:
             case Lost():
                 self._lose(event)
@@ -272,6 +275,10 @@ class Conversation:
         self._changed()
 
     # How it works
+
+    def _describe(self, event: Event, me: str) -> None:
+        for line in words.describe(event, me, now=self._clock(), zone=self._zone):
+            self._tell(line)
 
     def _download(self, wanted: FetchFile) -> None:
         """Ask for a file, once it is clear that it could be saved."""

@@ -250,7 +250,7 @@ class _Errand:
         self._asked = False
         self._last_line = ""
         self._screen = Screen(_write_error, terminal=is_terminal(2), columns=lambda: columns_of(2))
-        self._ticker = Ticker(reactor, self._screen, self._running)
+        self._ticker = Ticker(reactor, self._screen.show, self._running)
         self._away_since: float | None = None
         self.download = Download(
             options.file,

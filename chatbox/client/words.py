@@ -6,8 +6,8 @@ out of this module may go to a terminal.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from chatbox.rdt.receiver import Ended
 
 __all__ = [
+    "Spoken",
     "beginning_text",
-    "clip",
     "describe",
     "duration_text",
     "ended_text",
@@ -61,6 +61,7 @@ __all__ = [
     "progress_text",
     "rate_text",
     "size_text",
+    "spoken",
     "time_text",
 ]
 
@@ -100,9 +101,7 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
             if recipient == EVERYONE or recipient.casefold() == me.casefold():
                 return []  # the server sends it back to us: that is what is shown
             at = event.at if event.at is not None else int(now * 1000)
-            return _lines(
-                f"{time_text(at, zone)} (private) you to {printable(recipient)}: ", request.text
-            )
+            return _said(Said(me, recipient, request.text, at=at), me, zone)
         case UserList(names=names):
             return [f"Online ({len(names)}): {', '.join(map(printable, names)) or 'nobody'}"]
         case FileList(files=files):
@@ -262,16 +261,29 @@ def time_text(at: int | None, zone: tzinfo | None = None, *, day_of: float | Non
     return f"{when:%Y-%m-%d %H:%M}"
 
 
-def clip(text: str, columns: int) -> str:
-    """As much of `text` as fits into so many columns of a terminal; wide characters take two."""
-    used = 0
-    for index, character in enumerate(text):
-        if unicodedata.combining(character):
-            continue
-        used += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if used > columns:
-            return text[:index]
-    return text
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A message in the parts that a person reads."""
+
+    time: str
+    who: str
+    private: bool
+    lines: tuple[str, ...]
+    """The first one, and those that follow, each marked as such."""
+
+
+def spoken(
+    said: Said, me: str, zone: tzinfo | None = None, *, day_of: float | None = None
+) -> Spoken:
+    """The parts of what is said, for a person called `me`; for `day_of` see `time_text`."""
+    private = said.recipient != EVERYONE
+    if private and said.sender == me:
+        who = f"you to {printable(said.recipient)}"
+    else:
+        who = printable(said.sender)
+    first, *more = printable(said.text, keep_newlines=True).split("\n")
+    lines = (first, *(_CONTINUATION + line for line in more))
+    return Spoken(time_text(said.at, zone, day_of=day_of), who, private, lines)
 
 
 def _moderated(event: Moderated) -> str:
@@ -294,17 +306,9 @@ def _banned(ban: Banned) -> str:
 
 def _said(said: Said, me: str, zone: tzinfo | None, *, day_of: float | None = None) -> list[str]:
     """A message, marked if it is private."""
-    who = printable(said.sender)
-    if said.recipient != EVERYONE:
-        to = "" if said.sender != me else f" to {printable(said.recipient)}"
-        who = f"(private) {'you' if to else who}{to}"
-    return _lines(f"{time_text(said.at, zone, day_of=day_of)} {who}: ", said.text)
-
-
-def _lines(head: str, text: str) -> list[str]:
-    """A text that may have several lines, the first one after `head`."""
-    first, *more = printable(text, keep_newlines=True).split("\n")
-    return [head + first, *(_CONTINUATION + line for line in more)]
+    parts = spoken(said, me, zone, day_of=day_of)
+    head = f"{parts.time} {'(private) ' if parts.private else ''}{parts.who}: "
+    return [head + parts.lines[0], *parts.lines[1:]]
 
 
 def _files(files: Sequence[Listed]) -> list[str]:

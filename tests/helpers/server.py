@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers.processes import Running, script
+from tests.helpers.processes import PATIENCE, Running, script
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Served:
     """A file of a few hundred kilobytes on its shelf."""
     digest: str
     """The film's sha-256."""
+    start: Callable[[], Running]
+    """Starts it again, after it was killed."""
 
 
 def free_port(kind: socket.SocketKind) -> int:
@@ -37,8 +39,13 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 @contextmanager
-def serving(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
-    """Run a server at an address of this machine whose shelf is a new folder in `folder`."""
+def serving(
+    folder: Path, address: str = "127.0.0.1", patience: float = PATIENCE
+) -> Iterator[Served]:
+    """Run a server at an address of this machine whose shelf is a new folder in `folder`.
+
+    It is ended after `patience` seconds.
+    """
     shelf = folder / "shelf"
     shelf.mkdir()
     film = shelf / "film.bin"
@@ -51,9 +58,13 @@ def serving(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
         *("--listen", f"tcp:{tcp_port}:interface={address.replace(':', chr(92) + ':')}"),
         *("--udp-ports", str(udp_port), "--state-dir", str(folder / "state")),
     ]
-    with Running(command, cwd=folder) as process:
+
+    def start() -> Running:
+        return Running(command, cwd=folder, patience=patience)
+
+    with start() as process:
         process.read_until(f"starting on {tcp_port}")
         process.read_until(f"starting on {udp_port}")
         digest = hashlib.sha256(film.read_bytes()).hexdigest()
         host = f"[{address}]:{tcp_port}" if ":" in address else f"{address}:{tcp_port}"
-        yield Served(process, host, tcp_port, udp_port, film, digest)
+        yield Served(process, host, tcp_port, udp_port, film, digest, start)

@@ -38,6 +38,9 @@ TAKES: Final[Mapping[str, tuple[int, Takes]]] = {
     "cancel": (1, Takes.DOWNLOAD),
     "limit": (2, Takes.DOWNLOAD),
     "open": (1, Takes.SAVED),
+    "kick": (1, Takes.PERSON),
+    "ban": (1, Takes.PERSON),
+    "mute": (1, Takes.PERSON),
 }
 """For each command which of its words can be completed, and to what."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chatbox.client.events import Event, FileList, Presence, UserList
+from chatbox.client.events import Event, FileList, Headcount, Presence, UserList
 from chatbox.text import is_printable
 
 __all__ = ["MAX_KNOWN", "Roster"]
@@ -23,19 +23,26 @@ class Roster:
         self.people: dict[str, None] = {}
         """Who is here, in the order of their coming."""
         self.files: tuple[str, ...] = ()
+        self.count = 0
+        """How many people are here: in a crowd, more than are known by name."""
 
     def hear(self, event: Event) -> None:
         """Learn from what happens."""
         match event:
             case UserList(names=names):
                 self.people = dict.fromkeys(filter(is_printable, names[:MAX_KNOWN]))
+                self.count = len(names)
+            case Headcount(count=count):
+                self.count = count
             case FileList(files=files):
                 names = tuple(file.name for file in files[:MAX_KNOWN])
                 self.files = tuple(filter(is_printable, names))
-            case Presence(name=name, here=True) if is_printable(name):
-                if len(self.people) < MAX_KNOWN:
+            case Presence(name=name, here=True) if name not in self.people:
+                self.count += 1
+                if is_printable(name) and len(self.people) < MAX_KNOWN:
                     self.people[name] = None
             case Presence(name=name, here=False):
+                self.count = max(0, self.count - 1)
                 self.people.pop(name, None)
             case _:
                 pass  # nothing about who or what is there
