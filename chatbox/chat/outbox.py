@@ -38,8 +38,8 @@ MAX_OWN_BYTES: Final = 64 << 10
 """Answers put down for one client in one turn before no more of its requests should be read: one
 full transport buffer. The last answer may go beyond it."""
 
-MAX_GATHERED: Final = 128
-"""Messages for which a turn goes on: the first waits for the others some 4 ms at most."""
+MAX_GATHERED: Final = 256
+"""Messages for which a turn goes on: the first waits for the others some 8 ms at most."""
 
 Later = Callable[[Callable[[], None]], object]
 """Calls its argument once this turn of the reactor is over: ``callLater(0, ...)``."""

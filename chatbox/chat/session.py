@@ -113,6 +113,8 @@ class Session:
         self._limits = limits or None
         self._state = State.NAMELESS
         self._called = ""
+        self._addressed: tuple[str | None, bytes] = None, b""
+        """The beginning of each answer, and for which name it holds."""
         self._seat: Seat | None = None
         self._input_ended = False
         self._on_answered: Callable[[], None] | None = None
@@ -398,15 +400,12 @@ class Session:
         self._pipeline.end(asked, line)
 
     def _line(self, sequence: int | None, response: str, **fields: Any) -> bytes:
-        return format_line(
-            Message(
-                sender=self._server,
-                recipient=self._called,
-                response=response,
-                sequence=sequence,
-                **fields,
-            )
-        )
+        if self._addressed[0] != self._called:
+            # The same for every answer, so it is written once.
+            start = format_line(Message(sender=self._server, recipient=self._called))
+            self._addressed = self._called, start.removesuffix(b"\r\n")
+        line = format_line(Message(response=response, sequence=sequence, **fields))
+        return self._addressed[1] + line
 
     def _unavailable(self, error: OSError) -> RemoteError:
         _log.warn("the shared files cannot be read: {error}", error=error)
