@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -36,25 +37,28 @@ class RedisTestCase(SynchronousTestCase):
     """A server for all tests of a class, and logs that are stopped after each."""
 
     server: ClassVar[RedisServer]
-    folder: ClassVar[str]
 
     @classmethod
-    def setUpClass(cls) -> None:
-        """Start the server."""
+    def start_server(cls) -> None:
+        """Start the server of this class, if there is none. (Trial calls no `setUpClass`.)"""
         if MISSING:
             raise SkipTest(MISSING)
-        cls.folder = tempfile.mkdtemp(prefix="chatbox-redis-")
-        cls.server = RedisServer(Path(cls.folder))
-        cls.server.start()
+        if "server" not in vars(cls):
+            folder = tempfile.mkdtemp(prefix="chatbox-redis-")
+            cls.server = RedisServer(Path(folder))
+            cls.server.start()
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            atexit.register(cls.server.kill)
 
     @classmethod
     def tearDownClass(cls) -> None:
-        """End it."""
-        cls.server.kill()
-        shutil.rmtree(cls.folder, ignore_errors=True)
+        """End it early, where there is somebody who says when."""
+        if "server" in vars(cls):
+            cls.server.kill()
 
     def setUp(self) -> None:
         """Begin with an empty Redis, for a reactor of our own."""
+        self.start_server()
         self.server.ask(b"FLUSHALL\r\n")
         self.reactor: Any = own_reactor()
         self.logs: list[RedisLog] = []
@@ -214,6 +218,7 @@ class FaultTests(RedisTestCase):
 
     def setUp(self) -> None:
         """Have a server for this test alone."""
+        self.start_server()
         self.server.kill()
         self.server.start()
         super().setUp()
