@@ -2,9 +2,9 @@
 
 People talk through a network that is cut at random; others look in, download, vanish, flood, stall,
 send garbage and knock. After each round everybody falls silent, and the server is measured. At the
-end it must have no more memory (but for 8 MiB), descriptors, threads, people and open files than
-after the first round, and every message that was acknowledged must be in the log once, and in the
-transcript of each who was there, once and in order. Exit status 1 if not.
+end it must have no more memory (but for 8 MiB), sockets, other descriptors (but for 2), threads,
+people and open files than after the first round; and every message that was acknowledged must be in
+the log once, and in the transcript of each who was there, once and in order. Exit status 1 if not.
 
 The first round is the warm-up that the others are measured by.
 """
