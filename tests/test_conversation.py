@@ -8,7 +8,6 @@ import re
 from datetime import timezone
 from unittest import mock
 
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
@@ -367,23 +366,6 @@ class ReturningTests(ConversationTestCase):
         transfer.listener(Ended(end, "", None, None))
         return self.server.requests()
 
-    def cut(self) -> None:
-        """The server says that it restarts, and closes."""
-        self.server.send(Message(text="Back soon.", response="error", error="restarting"))
-        self.server.close()
-
-    def come_back(self) -> list[Message]:
-        """The connection is there again; return what is asked then."""
-        self.server.transport = StringTransport()
-        self.server.connection.makeConnection(self.server.transport)
-        self.server.connection.session.rejoin("192.0.2.1")
-        self.server.connection.flush()
-        (connect,) = self.server.requests()
-        self.server.answer(connect.sequence, "connect_response", text="True", key="token")
-        (missed,) = self.server.requests()
-        self.server.answer(missed.sequence, "history_response", text="0")
-        return self.server.requests()
-
     def offer_again(self, request: Message) -> None:
         """Offer the file once more, to somebody who has a part of it."""
         self.assertEqual((request.request, request.text), ("download", "b.iso"))
@@ -393,9 +375,9 @@ class ReturningTests(ConversationTestCase):
         """One line for the restart, one for the download, which goes on when the server is back."""
         transfer = self.download()
         self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
-        self.cut()
+        self.server.restart()
         self.assertEqual(self.read(), ["* The server restarts; back in a moment."])
-        (request,) = self.come_back()
+        (request,) = self.server.come_back()
         self.fetch.resumed_from = 430
         self.offer_again(request)
         self.assertEqual(self.read(), ["b.iso goes on, at 43 %."])
@@ -406,8 +388,8 @@ class ReturningTests(ConversationTestCase):
     def test_end_is_heard_late(self) -> None:
         """If the server is back by then, it is asked at once."""
         transfer = self.download()
-        self.cut()
-        self.assertEqual(self.come_back(), [])
+        self.server.restart()
+        self.assertEqual(self.server.come_back(), [])
         (request,) = self.end(transfer, End.SERVER_STOPPING)
         self.offer_again(request)
 
@@ -425,33 +407,33 @@ class ReturningTests(ConversationTestCase):
         """Who asks a moment too late gets the file a moment later."""
         (request,) = self.enter(f'/download b.iso "{self.folder}/"')
         self.server.answer(request.sequence, "download_response", text="ERR", error="restarting")
-        self.cut()
-        (request,) = self.come_back()
+        self.server.restart()
+        (request,) = self.server.come_back()
         self.offer_again(request)
         self.assertEqual(len(self.fetch.begun), 1)
 
     def test_asked_and_not_answered(self) -> None:
         """The same if the answer did not come any more."""
         self.enter(f'/download b.iso "{self.folder}/"')
-        self.cut()
-        (request,) = self.come_back()
+        self.server.restart()
+        (request,) = self.server.come_back()
         self.offer_again(request)
 
     def test_cancelled_meanwhile(self) -> None:
         """Who gives it up while the server is away is not asked again."""
         self.end(self.download(), End.SERVER_STOPPING)
-        self.cut()
+        self.server.restart()
         self.enter("/cancel")
         self.assertEqual(self.conversation.downloads, [])
-        self.assertEqual(self.come_back(), [])
+        self.assertEqual(self.server.come_back(), [])
 
     def test_too_often(self) -> None:
         """There is an end to patience."""
         transfer = self.download()
         for _ in range(MAX_RETURNS):
             self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
-            self.cut()
-            self.offer_again(*self.come_back())
+            self.server.restart()
+            self.offer_again(*self.server.come_back())
             transfer = self.fetch.begun[-1]
             transfer.listener(Opened(1000))
         self.end(transfer, End.SERVER_STOPPING)
@@ -467,7 +449,7 @@ class ReturningTests(ConversationTestCase):
     def test_given_up(self) -> None:
         """When the session gives up, what waited for the server has failed."""
         self.end(self.download(), End.SERVER_STOPPING)
-        self.cut()
+        self.server.restart()
         self.server.connection.session.give_up()
         self.server.connection.flush()
         self.assertEqual(self.conversation.downloads, [])

@@ -281,6 +281,18 @@ class ConnectionTests(RoomTestCase):
         self.assertEqual(self.room.pending, [Pending("meanwhile", "")])
         self.assertIn("cut", self.entries()[-1].text)
 
+    def test_restart(self) -> None:
+        """A server that restarts makes for one line, and the lists are asked for again."""
+        self.entries()
+        self.server.restart()
+        self.assertEqual(
+            [one.text for one in self.entries()], ["The server restarts; back in a moment."]
+        )
+        asked = [one.request for one in self.server.come_back()]
+        self.assertEqual(asked, ["get_user_list", "get_file"])
+        self.assertEqual(self.entries(), [])
+        self.assertEqual(self.room.link, Link.CONNECTED)
+
     def test_lost(self) -> None:
         """What was never confirmed is kept, to be sent again."""
         self.room.send("one")

@@ -252,9 +252,7 @@ class Conversation:
             case Lost():
                 self._lose(event)
             case Back():
-                self._backs += 1
-                self._due += self._waiting
-                self._waiting.clear()
+                self.come_back()
             case Said(sender=sender, recipient=recipient) if recipient != EVERYONE:
                 if sender != self.session.name:
                     self._correspondent = sender
@@ -262,6 +260,13 @@ class Conversation:
                 pass  # nothing to remember
         self._ask_for_due()
         self._leave_if_done()
+
+    def come_back(self) -> None:
+        """There is a connection again: downloads that waited for it are asked for."""
+        self._backs += 1
+        self._due += self._waiting
+        self._waiting.clear()
+        self._ask_for_due()
 
     def transfer_changed(self) -> None:
         """A download has changed its stage."""

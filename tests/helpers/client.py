@@ -52,6 +52,23 @@ class Server:
         """Close the connection."""
         self.connection.connectionLost()
 
+    def restart(self) -> None:
+        """Say that the server restarts, and close."""
+        self.send(Message(text="Back soon.", response="error", error="restarting"))
+        self.close()
+
+    def come_back(self) -> list[Message]:
+        """Be there again, for a session that survives; return what it asks when it is in."""
+        self.transport = StringTransport()
+        self.connection.makeConnection(self.transport)
+        self.connection.session.rejoin("192.0.2.1")
+        self.connection.flush()
+        (connect,) = self.requests()
+        self.answer(connect.sequence, "connect_response", text="True", key="token")
+        (missed,) = self.requests()
+        self.answer(missed.sequence, "history_response", text="0")
+        return self.requests()
+
 
 @dataclass
 class FakeTransfer:

@@ -412,8 +412,12 @@ class Room:
 
     def _reconnect(self, event: Cut | Back) -> None:
         if isinstance(event, Back):
-            self.notice("Back again. Nothing was missed.")
+            self._conversation.come_back()
+            if not event.restarted:
+                self.notice("Back again. Nothing was missed.")
             self.refresh()
+        elif event.restarting:
+            self.notice("The server restarts; back in a moment.")
         else:
             self.notice("The connection is cut. Coming back by itself…")
         self._note(Part.LINK | Part.PENDING)
