@@ -6,23 +6,29 @@ in the test's own folder.
 
 from __future__ import annotations
 
+import configparser
 import gc
 import hashlib
 import os
+import runpy
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, succeed
 
 from chatbox.client.gui.model import MAX_SHOWN, Entry, Look
+from chatbox.client.main import arguments
 from chatbox.client.transfers import Stage
+from chatbox.lan import Server
 from tests.helpers.crash import Server as RealServer
-from tests.helpers.processes import Running, environment, script
+from tests.helpers.processes import ROOT, Running, environment, script
 from tests.helpers.screen import MISSING as NO_SCREEN
 from tests.helpers.screen import Screen
 from tests.helpers.server import Served, free_port, serving
@@ -295,6 +301,28 @@ async def test_hosting(sit: Sit, tmp_path: Path) -> None:
         await guest.until(lambda: not is_open(port), "the end of the server")
 
 
+class FakeBrowser:
+    """Has found these servers; the real one has tests of its own."""
+
+    def __init__(
+        self,
+        servers: list[Server],
+        reactor: object,
+        changed: Callable[[list[Server]], None],
+        interface: str,
+    ) -> None:
+        self._servers = servers
+        self._changed = changed
+
+    def start(self) -> None:
+        """Tell."""
+        self._changed(self._servers)
+
+    def stop(self) -> Deferred[None]:
+        """It is over."""
+        return succeed(None)
+
+
 @pytest_twisted.ensureDeferred
 async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server nearby is in the card; whether to trust it is asked, and so is the password."""
@@ -302,29 +330,23 @@ async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     port = free_port(socket.SOCK_STREAM)
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf" / "a.txt").write_text("a")
-    room = f"the window's room {port}"
+    nearby = Server("The reading room", "127.0.0.1", port, True, "1.0")
+    monkeypatch.setattr("chatbox.client.gui.app.Browser", partial(FakeBrowser, [nearby]))
     command = [
         *script("twistd"),
-        *("-n", "--pidfile=", "chatbox", "--files", "shelf", "--udp-ports", "0"),
+        *("-n", "--pidfile=", "chatbox", "--files", "shelf", "--udp-ports", "0", "--no-announce"),
         *("--listen", f"tls-self-signed:tcp:{port}:interface=127.0.0.1", "--log", "memory:"),
-        *("--auth", "memory:alice:secret", "--room", room, "--announce", "127.0.0.1"),
+        *("--auth", "memory:alice:secret"),
     ]
     with Running(command, cwd=tmp_path) as server:
         shown = server.read_until(r"its fingerprint is ([0-9a-f ]+)")[1].strip()
-        server.read_until("announced on the local network")
-        async with sit("alice", browse_on="127.0.0.1") as guest:
+        async with sit("alice", browse_on="") as guest:
             card = guest.window.login_card
             assert card is not None
             tree = card.nearby.tree
-
-            def rows() -> list[str]:
-                return [
-                    row for row in tree.get_children() if str(tree.item(row, "text")) in (room,)
-                ]
-
-            await guest.until(rows, "the room in the list")
-            await guest.until(lambda: tree.bbox(rows()[0]), "a drawing of it")
-            await guest.click_row(tree, int(rows()[0]), times=2)
+            assert tree.item("0", "text") == "The reading room"
+            await guest.until(lambda: tree.bbox("0"), "a drawing of it")
+            await guest.click_row(tree, 0, times=2)
             await guest.until(lambda: guest.window.question_card, "a question")
             question = guest.window.question_card
             assert question is not None
@@ -504,6 +526,20 @@ async def test_hostile_text(sit: Sit, served: Served) -> None:
         await guest.type("yes?")
         await guest.keys("Return")
         await guest.until(lambda: ("alice", name, "yes?") in stranger.texts, "the message")
+
+
+def test_icon() -> None:
+    """The icons are what their script draws, and the menu's entry starts what there is."""
+    folder = ROOT / "chatbox" / "client" / "gui" / "desktop"
+    program = ROOT / "docs" / "images" / "icon.py"
+    drawn = runpy.run_path(str(program))
+    assert (folder / "chatbox.svg").read_text() == drawn["svg"]()
+    assert (folder / "64" / "chatbox.png").read_bytes() == drawn["paint"](64)
+    entry = configparser.ConfigParser(interpolation=None)
+    entry.optionxform = str  # type: ignore[assignment,method-assign]
+    entry.read(folder / "chatbox.desktop")
+    assert entry["Desktop Entry"]["Exec"] == "chatbox gui"
+    assert arguments().parse_args(["gui"]).command == "gui"
 
 
 def test_no_screen(tmp_path: Path) -> None:

@@ -95,6 +95,11 @@ def test_wheel_holds_what_it_must(wheel: Path) -> None:
         assert "Requires-Python: >=3.10" in archive.read(metadata).decode()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "chatbox").rglob("*.py")}
     assert modules | {"chatbox/py.typed", "twisted/plugins/chatbox_plugin.py"} <= names
+    shared = {name.partition(".data/data/share/")[2] for name in names}
+    icons = {f"icons/hicolor/{size}x{size}/apps/chatbox.png" for size in (64, 256)}
+    icons.add("icons/hicolor/scalable/apps/chatbox.svg")
+    assert {"applications/chatbox.desktop", *icons} <= shared
+    assert "chatbox/client/gui/desktop/256/chatbox.png" in names
     assert any(name.endswith("LICENSE") for name in names)
 
 

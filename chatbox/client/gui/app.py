@@ -116,6 +116,8 @@ class App:
         self.settings = Settings.load(self._settings_path)
         self._window: Window | None = None
         self._connection: ChatConnection | None = None
+        self._home: ChatConnection | None = None
+        """The connection to the server that runs here."""
         self._reconnector: Reconnector | None = None
         self._fetchers: list[Fetcher] = []
         self._login: Deferred[None] | None = None
@@ -251,7 +253,7 @@ class App:
         if self.hosting is not None:
             hosting, self.hosting = self.hosting, None
             self.window.show_hosting("", "")
-            if self.room is not None and self._connection is not None:
+            if self._connection is not None and self._connection is self._home:
                 self._forget_connection()
                 self.show_login("You have closed your room.")
             self._run(hosting.stop())
@@ -302,6 +304,9 @@ class App:
             says = stop.sentence
         except CancelledError:
             says = "Given up."
+        except Exception:
+            Logger().failure("The window could not join")
+            says = "That went wrong, by a mistake in this program; its log says more."
         self._login = None
         if says and not self._closing:
             if self.window.question_card is not None:
@@ -368,7 +373,9 @@ class App:
         port = hosting.port
         self.hosting = hosting
         try:
-            await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room", self._access)
+            own = Access(advice=_ADVICE)
+            await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room", own)
+            self._home = self._connection
         except BaseException:
             self.hosting = None
             await hosting.stop()

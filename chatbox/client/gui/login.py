@@ -186,7 +186,10 @@ class LoginCard(_Card):
 
     def _add_nearby(self) -> None:
         self._nearby_title = ttk.Label(
-            self.card, text="On this network", style="SurfaceDim.TLabel", padding=(0, 14, 0, 4)
+            self.card,
+            text="On this network",
+            style="SurfaceDim.TLabel",
+            padding=(0, self._theme.px(14), 0, self._theme.px(4)),
         )
         self.nearby = Rows(
             self.card, self._theme, columns=2, height=3, chosen=self._join, picked=self._pick

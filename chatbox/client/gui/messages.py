@@ -19,8 +19,8 @@ from chatbox.client.gui.theme import Theme
 
 __all__ = ["ENTRIES_A_FRAME", "Messages"]
 
-ENTRIES_A_FRAME: Final = 80
-"""Entries that are drawn at once: some five milliseconds of work (benchmarks/window.py)."""
+ENTRIES_A_FRAME: Final = 40
+"""Entries that are drawn at once: some three milliseconds of work (benchmarks/window.py)."""
 
 TRIM: Final = 100
 """Entries that go at once when there are too many: to take one away costs almost as much."""
