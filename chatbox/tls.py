@@ -20,6 +20,7 @@ description means would take its parsers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -46,6 +47,7 @@ from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerpr
 from chatbox.errors import LocalError
 
 __all__ = [
+    "BACKLOG",
     "DEFAULT_TLS_PORT",
     "RELOAD_SECONDS",
     "SELF_SIGNED",
@@ -65,9 +67,16 @@ RELOAD_SECONDS: Final = 60.0
 """How old what we have read may be when somebody connects: a renewed certificate is served after a
 minute at most, and a flood of connections does not make us read."""
 
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted, unless a description says ``backlog=``. Twisted's 50
+are soon too few: when a server restarts all come at once, and whoever finds no room tries again
+only a second later. Linux allows no more than this by itself (net.core.somaxconn)."""
+
 _MAX_STEPS: Final = 10
 _MAX_FLIGHT_BYTES: Final = 1 << 20
 """Bounds of a handshake with ourselves: it takes four steps, and some kilobytes each."""
+
+_HAS_BACKLOG: Final = re.compile(rf"({SELF_SIGNED}|haproxy:)*(tcp6?|ssl):.")
 
 _CLIENT: Final = SSL.Context(SSL.TLS_CLIENT_METHOD)
 """A client that takes any certificate."""
@@ -183,6 +192,7 @@ def _open(
     description: str, reactor: Any, state_dir: str
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
     """Make the endpoint that a description means, and its certificate if it speaks TLS."""
+    said, description = description, _with_backlog(description)
     kind, _, rest = description.partition(":")
     if description.startswith(SELF_SIGNED):
         if rest.startswith(("ssl:", "tls:", SELF_SIGNED)):
@@ -197,8 +207,14 @@ def _open(
     else:
         return serverFromString(reactor, description), None
     load = load_from(description, state_dir, reactor.seconds)
-    certificate = Certificate(description, load, reactor.seconds)
+    certificate = Certificate(said, load, reactor.seconds)
     return wrapServerTLS(certificate, endpoint), certificate
+
+
+def _with_backlog(description: str) -> str:
+    """Let enough connections wait, where that can be said and is not."""
+    able = _HAS_BACKLOG.match(description) and ":backlog=" not in description
+    return f"{description}:backlog={BACKLOG}" if able else description
 
 
 def _self_signed(state_dir: str, now: Callable[[], float]) -> _Creator:

@@ -136,7 +136,7 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     command = [
         *script("twistd"),
         *("-n", "--pidfile=", f"--logfile={folder / 'log'}", "chatbox", "--log", "memory:"),
-        *("--state-dir", "state", "--udp-ports", str(udp), "--no-announce"),
+        *("--state-dir", "state", "--udp-ports", str(udp), "--no-announce", "--grace", "0"),
         *("--listen", f"tcp:{tcp}:interface={HOST}"),
     ]
     with Running(command, cwd=folder) as server:

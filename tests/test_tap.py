@@ -12,6 +12,7 @@ from unittest import mock
 from platformdirs import user_state_dir
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,7 +29,7 @@ from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import Options, ShelfDownloads, makeService
-from chatbox.tls import ListeningService
+from chatbox.tls import BACKLOG, ListeningService
 
 
 class TapTestCase(SynchronousTestCase):
@@ -342,6 +343,28 @@ class MakeServiceTests(TapTestCase):
         for part in server:
             if isinstance(part, StreamServerEndpointService):
                 self.assertIsInstance(part.factory, ChatFactory)
+
+
+class BacklogTests(TapTestCase):
+    """How many connections may wait to be accepted."""
+
+    def test_backlog(self) -> None:
+        """Many, unless the description says how many; one that knows no backlog is left alone."""
+        reactor = MemoryReactorClock()
+        for description in (
+            "tcp:1",
+            "tcp:2:interface=127.0.0.1",
+            "tcp:3:backlog=7",
+            "haproxy:tcp:4",
+        ):
+            self.options("--listen", description)
+            ListeningService(description, Factory(), reactor, self.folder).startService()
+        self.assertEqual(
+            [server[2] for server in reactor.tcpServers], [BACKLOG, BACKLOG, 7, BACKLOG]
+        )
+        path = os.path.join(self.folder, "socket")
+        ListeningService(f"unix:{path}", Factory(), reactor, self.folder).startService()
+        self.assertEqual(len(reactor.unixServers), 1)
 
 
 class FakeTransfers:
