@@ -119,7 +119,7 @@ class Server(MultiService):
     async def _wait_for_transfers(self) -> None:
         if self._transfers.under_way and self._grace > 0:
             _log.info(
-                "{count} downloads have {grace:.0f} s to end; another signal stops at once",
+                "{grace:.0f} s for downloads to end, {count} under way; another signal ends this",
                 count=self._transfers.under_way,
                 grace=self._grace,
             )

@@ -231,7 +231,7 @@ class ChatService(Service):
             room = self._factory.room
             room.expect(claims)
             self._expecting = self._factory.clock.callLater(RETURN_SECONDS, room.stop_expecting)
-            _log.info("{count} people are expected back", count=len(claims))
+            _log.info("expected back: {count}", count=len(claims))
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye to everybody, then stop the log."""
