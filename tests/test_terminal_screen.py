@@ -255,6 +255,15 @@ class ScreenTests(ScreenTestCase):
             self.emulator.rows[1:], ["one", "[1]+ Stopped", "$ fg", "two", "status", "> typed"]
         )
 
+    def test_resized_while_it_was_not_ours(self) -> None:
+        """What the shell has written meanwhile is not wiped out."""
+        self.draw("> ")
+        self.emulator.feed(self.screen.end() + "$ fg\r\n")
+        self.resize(30, 8)
+        self.emulator.feed(self.screen.begin(30, 8))
+        self.draw()
+        self.assertEqual(self.emulator.rows, ["$ chatbox", "$ fg", ">"])
+
     def test_modes_are_paired(self) -> None:
         """Every mode that is set is reset."""
         set_modes = set(self.screen.begin(self.columns, self.rows).split("\x1b[")[1:])

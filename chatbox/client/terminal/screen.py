@@ -194,6 +194,7 @@ class Screen:
     def begin(self, columns: int, rows: int) -> str:
         """We have the terminal, for the first time or again; the cursor is on a row of its own."""
         self._set_size(columns, rows)
+        self._repaints = False  # what stands there now is not ours
         self._drawn = []
         self._at = (0, 0)
         return f"\r{_MODES_ON}"
