@@ -21,7 +21,7 @@ rate. The names that the draft gives to things stand in the docstrings; its sect
 
 Where we depart from the draft, and why:
 
-1. Background loss is no signal, and an overflow is cut by BETA: see `bbr_loss`.
+1. Background loss is no signal, and mostly made up for; an overflow is cut by BETA: see `bbr_loss`.
 2. While UP, the draft restarts the search for a plateau whenever the long-term bound holds the flow
    back, so a bounded probe goes on until it loses. We do that only as long as more can come of it:
    while no queue stands, while CRUISE found one (others are here, and the share is being settled),
@@ -35,7 +35,11 @@ Where we depart from the draft, and why:
    for `ExtraAcked` before any silence is forgotten; the draft keeps the count and moves its start.
 5. There is no pacing before the first round trip is known: the initial window leaves at once. The
    draft guesses one millisecond, which is the same in practice.
-6. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
+6. Startup ends after one flat round, not three, if that round met a queue: it is no hiccup then,
+   and two more only overflow the queue. And Startup paces by the window too, half of which is what
+   the last round delivered: a sample of a flight that took part of a round trip to leave is less,
+   and with pacing from such samples alone every round lasts half as long again.
+7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
 
 All sizes are in bytes, times in seconds, rates in bytes per second.
@@ -60,6 +64,7 @@ from chatbox.rdt.congestion.bbr_states import (
     ACCELERATING,
     GAINS,
     PROBE_BW,
+    STEADY,
     TRANSITIONS,
     Feedback,
     State,
@@ -90,6 +95,9 @@ SLOWER = 0.5
 
 GROWING = 1.03
 """A probe that found this much more bandwidth is worth going on with."""
+
+COMPENSATION = 0.8
+"""The share of the background loss that is made up for by sending faster: see `bbr_loss`."""
 
 STALE_AFTER = 10.0
 """Seconds of silence that void the model, the span for which the draft believes a round trip."""
@@ -198,7 +206,8 @@ class Bbr:
             EXTRA_ACKED_ROUNDS if self.full_pipe.reached else 1,
         )
         if self.rounds.started and not sample.app_limited:
-            self.full_pipe.update(sample.delivery_rate)
+            queued = self.state is State.STARTUP and not self.losses.calm
+            self.full_pipe.update(sample.delivery_rate, queued)
         self._leave_startup_and_drain(acked)
         self._advance_cycle(acked)
         self.round_trip.update(acked.rtt, acked.now)
@@ -206,9 +215,9 @@ class Bbr:
         if self.losses.round.over:
             self.losses.round.finish(acked)
         self.bw = min(self.max_bw, self.bounds.bw_shortterm)
-        if math.isinf(self._pacing_rate) and rtt.latest is not None:
-            self._pacing_rate = GAINS[State.STARTUP].pacing * self._window / rtt.smoothed
         self._pace(GAINS[self.state].pacing)
+        if self.state is State.STARTUP and rtt.latest is not None:
+            self._pace_startup(rtt.smoothed)
         self._set_window(acked)
 
     def on_lost(self, lost: Lost) -> None:
@@ -526,9 +535,22 @@ class Bbr:
 
     def _pace(self, gain: float) -> None:
         rate = gain * self.bw * PACING_MARGIN
+        if self.state in STEADY and self.losses.calm:
+            rate /= 1 - COMPENSATION * self.losses.background.rate
         # Until the pipe was full once the model is a lower bound: it never slows us down.
         if rate > 0 and (self.full_pipe.reached or rate > self._pacing_rate):
             self._pacing_rate = rate
+
+    def _pace_startup(self, rtt: float) -> None:
+        """
+        Let the window leave within a round trip, whatever the samples say: one of a flight that was
+        spread over part of a round trip is less than what the window has shown to pass.
+        """
+        gains = GAINS[State.STARTUP]
+        if math.isinf(self._pacing_rate):
+            self._pacing_rate = gains.pacing * self._window / rtt
+        pipe = self._window / gains.window
+        self._pacing_rate = max(self._pacing_rate, gains.pacing * pipe / rtt)
 
     def _set_window(self, acked: Acked) -> None:
         """ "cwnd Adjustment Mechanism": grow by what arrives, shrink at once."""

@@ -24,8 +24,12 @@ what was in flight when the queue overflowed remains the bound, though it was th
 that is cut by `BETA`, as CUBIC cuts at the same overflow, and raised again from there by equal
 steps whatever its size. So flows that share a queue converge, and a CUBIC flow gets room to grow.
 
-Not done: sending faster by what is lost (bandwidth / (1 - background)). It would gain a few per
-cent on a bad link, but at a policer it would keep up for ever the very loss that it makes up for.
+What the background eats is sent in addition, or a link that loses 5 % would never be more than
+95 % full: while no queue stands, CRUISE and REFILL send bandwidth / (1 - COMPENSATION * it).
+With all of the background there, a policer would be kept losing for ever: what is sent beyond its
+rate is lost, counts as background, and is sent again in addition. With four fifths of it, each
+memory of `MEMORY_PACKETS` holds a fifth less of such losses than the one before. Those of a bad
+cable, which do not follow from the rate, stay what they are.
 """
 
 from __future__ import annotations

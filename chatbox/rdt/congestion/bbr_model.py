@@ -224,13 +224,16 @@ class FullPipe:
         self.rounds = 0
         self.now = False
 
-    def update(self, rate: float) -> None:
-        """Take in the sample that ended a round; not one that the application limited."""
+    def update(self, rate: float, queued: bool = False) -> None:
+        """
+        Take in the sample that ended a round; not one that the application limited. If what it
+        sent has `queued` meanwhile, that is no hiccup, and one round will do.
+        """
         if self.now:
             return
         if rate >= self.baseline * FULL_PIPE_GROWTH:
             self.restart(rate)
             return
-        self.rounds += 1
+        self.rounds += FULL_PIPE_ROUNDS if queued else 1
         if self.rounds >= FULL_PIPE_ROUNDS:
             self.now = self.reached = True

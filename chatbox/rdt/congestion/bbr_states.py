@@ -35,6 +35,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 """Which state may follow which."""
 
 PROBE_BW = frozenset({State.DOWN, State.CRUISE, State.REFILL, State.UP})
+STEADY = frozenset({State.CRUISE, State.REFILL})
+"""States that send what the path delivers."""
 ACCELERATING = frozenset({State.STARTUP, State.REFILL, State.UP})
 """States that try for more: in these a loss is the answer, not a change ("IsProbingBW")."""
 
