@@ -25,10 +25,12 @@ If nothing at all comes back, nothing can be later than anything: then the probe
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import Acked, Controller, Lost
@@ -139,7 +141,7 @@ class Outcome:
     """Bytes of the smallest packet other than a PROBE that was lost; 0 for none."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Mourned:
     """A piece that was declared lost."""
 
@@ -173,7 +175,8 @@ class Recovery:
         self._largest_acked = -1
         self._last_sent_at = now
         self._loss_at: float | None = None
-        self._mourned: deque[_Mourned] = deque(maxlen=MAX_LOST_KEPT)
+        self._mourned: list[_Mourned] = []
+        """What was declared lost of late, by packet number, ascending."""
         self._reorder_steps = 0
         self._peaceful_episodes = 0
         self._episode_at = -math.inf
@@ -332,32 +335,46 @@ class Recovery:
         return newest
 
     def _revive(self, ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float) -> None:
-        """Find what was declared lost and arrived after all."""
-        bottom, ascending = ranges[-1][0], ranges[::-1]
-        revived = 0
-        mourned: list[_Mourned] = []
+        """
+        Find what was declared lost and arrived after all: rarely anything, so looking is one walk.
+        """
+        ascending = ranges[::-1]
+        index, found = 0, []
         for piece in self._mourned:
-            if piece.stop <= bottom:
-                mourned.append(piece)
-                continue
-            hits, left = _split([(piece.start, piece.stop)], ascending, 0)
-            if not hits:
-                mourned.append(piece)
-                continue
-            mourned.extend(_Mourned(piece.train, start, stop) for start, stop in left)
+            while index < len(ascending) and ascending[index][1] <= piece.start:
+                index += 1
+            if index == len(ascending):
+                break
+            if ascending[index][0] < piece.stop:
+                found.append(piece)
+        if found:
+            self._revive_pieces(found, ascending, outcome, now)
+
+    def _revive_pieces(
+        self, found: list[_Mourned], ranges: list[tuple[int, int]], outcome: Outcome, now: float
+    ) -> None:
+        revived = 0
+        for piece in found:
+            self._mourned.remove(piece)
+            hits, left = _split([(piece.start, piece.stop)], ranges, 0)
+            for start, stop in left:
+                self._mourn(piece.train, start, stop)
             for start, stop in hits:
                 size = piece.train.size(start, stop)
                 revived += size
                 self._report(piece.train, start, stop, outcome.arrived, outcome.acked_numbers)
                 self.rate.on_acked(piece.train, size, now)
-        if revived:
-            self._mourned = deque(mourned, MAX_LOST_KEPT)
-            outcome.acked += revived
-            self._reorder_steps = min(self._reorder_steps + 1, MAX_REORDER_STEPS)
-            self._peaceful_episodes = 0
-            self._episode_lost -= revived
-            if self._episode_lost <= 0 < self._episode_lost + revived:
-                self.controller.on_spurious_loss(now)
+        outcome.acked += revived
+        self._reorder_steps = min(self._reorder_steps + 1, MAX_REORDER_STEPS)
+        self._peaceful_episodes = 0
+        self._episode_lost -= revived
+        if self._episode_lost <= 0 < self._episode_lost + revived:
+            self.controller.on_spurious_loss(now)
+
+    def _mourn(self, train: SentTrain, start: int, stop: int) -> None:
+        insort(self._mourned, _Mourned(train, start, stop), key=attrgetter("start"))
+        if len(self._mourned) > MAX_LOST_KEPT:
+            del self._mourned[0]
 
     def _loss_delay(self) -> float:
         if not self._reorder_steps:
@@ -422,7 +439,7 @@ class Recovery:
             if self._peaceful_episodes > REORDER_PERSISTENCE:
                 self._reorder_steps = 0
         self._episode_lost += size
-        self._mourned.append(_Mourned(train, start, stop))
+        self._mourn(train, start, stop)
         self.controller.on_lost(
             Lost(
                 now=now,
