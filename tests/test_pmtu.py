@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
+from chatbox.rdt.path import Path
 from chatbox.rdt.pmtu import (
     BLACK_HOLE_SIGNS,
     RAISE_DELAY,
@@ -16,6 +18,7 @@ from chatbox.rdt.pmtu import (
     SIZES,
     PmtuSearch,
 )
+from chatbox.rdt.recovery import Load
 
 from .link import Transfer, Weather, seeds
 
@@ -133,3 +136,17 @@ class PathTests(SynchronousTestCase):
         transfer.check()
         self.assertLess(transfer.duration, 10)
         self.assertLess(transfer.sender._path.datagram, 1300)
+
+
+class PacingTests(SynchronousTestCase):
+    """Probes of a path that carries a transfer."""
+
+    def test_probes_do_not_hold_up_data(self) -> None:
+        """A probe that is far too long for the interface costs the pacer no more than a packet."""
+        path = Path(Cubic, 0.0)
+        path.on_sent(Load.DATA, 10, 1200, 1200, 0, 0.0)
+        path.learn(path.recovery.on_ack([(0, 10)], 0.0, 0.1), 0.1)
+        path.retune(100_000.0, 0.1)
+        self.assertGreater(path.packets(1.0), 1)
+        path.on_sent(Load.PROBE, 1, 65_000, 65_000, 0, 1.0)
+        self.assertGreater(path.packets(1.0), 0)

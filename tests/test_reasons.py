@@ -131,8 +131,9 @@ class ReasonTests(SynchronousTestCase):
         status = transfer.receiver._status
         assert status is not None
         self.assertTrue(status.limited)
-        transfer.demux._allowance.rate = 1e12
         transfer.at(2.1, lambda r, now: r.set_rate_limit(30_000, now))
+        transfer.run(until=2.5)
+        transfer.demux._allowance.rate = 1e12
         transfer.run(until=6)
         status = transfer.receiver._status
         assert status is not None

@@ -134,7 +134,8 @@ class Path:
         self.recovery.on_sent(load, count, datagram, last, offset, now)
         size = (count - 1) * datagram + last
         self.bytes_sent += size
-        self._pacer.spend(size, now)
+        # A PROBE that is too long for the interface goes nowhere, and takes no time on the link.
+        self._pacer.spend(min(size, self.datagram) if load is Load.PROBE else size, now)
 
     def probe_size(self, now: float) -> int | None:
         """How long a PROBE to send now; None for none. The path must have carried something."""
