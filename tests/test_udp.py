@@ -24,7 +24,7 @@ from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.service import CONTROLLERS, TransferService
-from chatbox.rdt.udp import Pump, TrainPort
+from chatbox.rdt.udp import FULL_TURN_BYTES, READ_INTERVAL, Pump, TrainPort
 from chatbox.shelf import Shelf
 
 DATA = random.Random(3).randbytes(3_000_000)
@@ -270,14 +270,48 @@ class TrainPortTests(SynchronousTestCase):
 
     def port(self, *errors: int, gso: bool = True) -> tuple[TrainPort, StubbornSocket]:
         """A port whose socket answers with these errors first."""
-        pump = Pump(Clock(), NullEngine(), lambda: None)
-        port = TrainPort(0, pump, NullEngine.buffer, "", None, gso=gso)
+        self.clock = Clock()
+        pump = Pump(self.clock, NullEngine(), lambda: None)
+        port = TrainPort(0, pump, NullEngine.buffer, "", self.clock, gso=gso)
         stubborn = StubbornSocket(*errors)
         port.socket = cast(Any, stubborn)
+        port.stopReading = lambda: None  # type: ignore[method-assign]
         port.writing = False  # type: ignore[attr-defined]
         port.startWriting = lambda: setattr(port, "writing", True)  # type: ignore[method-assign]
         port.stopWriting = lambda: setattr(port, "writing", False)  # type: ignore[method-assign]
         return port, stubborn
+
+    def test_reading_is_moderated(self) -> None:
+        """
+        Packets that come one by one in quick succession are left to gather; what comes after a
+        while, or many at a time, is not.
+        """
+        port, sock = self.port()
+        port.connected = True
+        reading: list[bool] = []
+        port.startReading = lambda: reading.append(True)  # type: ignore[method-assign]
+        port.stopReading = lambda: reading.append(False)  # type: ignore[method-assign]
+
+        def read(size: int) -> list[bool]:
+            reading.clear()
+            sock.arriving = [(bytes(size), ("127.0.0.1", 1))]
+            port.doRead()
+            return list(reading)
+
+        self.clock.advance(1.0)
+        self.assertEqual(read(1200), [])
+        self.clock.advance(READ_INTERVAL / 2)
+        self.assertEqual(read(1200), [False])
+        self.clock.advance(READ_INTERVAL)
+        self.assertEqual(reading, [False, True])
+        self.assertEqual(read(FULL_TURN_BYTES), [])
+        self.clock.advance(10 * READ_INTERVAL)
+        self.assertEqual(read(1200), [])
+        self.assertEqual(read(1200), [False])
+        reading.clear()
+        port.connected = False
+        self.clock.advance(READ_INTERVAL)
+        self.assertEqual(reading, [])
 
     def test_joined_by_us(self) -> None:
         """Datagrams of one length from one address are read as one train, others begin another."""

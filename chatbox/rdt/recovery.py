@@ -351,7 +351,7 @@ class Recovery:
             self._revive_pieces(found, ascending, outcome, now)
 
     def _revive_pieces(
-        self, found: list[_Mourned], ranges: list[tuple[int, int]], outcome: Outcome, now: float
+        self, found: list[_Mourned], ranges: Sequence[tuple[int, int]], outcome: Outcome, now: float
     ) -> None:
         revived = 0
         for piece in found:

@@ -52,6 +52,15 @@ READS_PER_TURN = 64
 READ_BYTES_PER_TURN = 1 << 20
 """... or as many bytes, where the kernel joins what arrives."""
 
+READ_INTERVAL = 0.001
+"""
+Seconds between two turns of reading where packets come fast and the kernel does not join them. Each
+turn costs as much as some packets do, and left to itself the reactor would wake up for every one.
+"""
+
+FULL_TURN_BYTES = 1 << 16
+"""A turn that read so much is worth its cost: no waiting after that, or the buffer runs over."""
+
 LONGEST_DATAGRAM = 1 << 16
 """As much room is left behind what was read when the next datagram is."""
 
@@ -103,6 +112,8 @@ class TrainPort(udp.Port):
         self._gro = False
         self._buffer = buffer
         self._left: tuple[Train, Any] | None = None
+        self._clock: IReactorTime = reactor
+        self._read_at = 0.0
 
     def createInternetSocket(self) -> socket.socket:
         """Twisted makes the socket here."""
@@ -173,6 +184,19 @@ class TrainPort(udp.Port):
         # An exception from here would close the port, and with it every other transfer.
         with _log.failuresHandled("sending broke"):
             self._pump.pump()
+        self._moderate(total)
+
+    def _moderate(self, read: int) -> None:
+        """Let some packets gather before the next turn, as network cards do with interrupts."""
+        now = self._clock.seconds()
+        since, self._read_at = now - self._read_at, now
+        if read < FULL_TURN_BYTES and 0 <= since < READ_INTERVAL:
+            self.stopReading()
+            self._clock.callLater(READ_INTERVAL, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        if self.connected:
+            self.startReading()
 
     def _receive(self, room: memoryview) -> tuple[int, int, Any]:
         """Read a datagram, or some that the kernel joined: bytes, bytes of each, and from where."""
