@@ -265,6 +265,15 @@ class VisitTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(asked).names, ("bob",))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_asked_ahead(self) -> None:
+        """What was asked together with the name may be answered before anybody waits for it."""
+        server = Server()
+        number = server.connection.session.ask_users()
+        server.answer(number, "user_list", text="['bob']")
+        visitor = Visit(self.clock, server.connection, number)
+        asked = Deferred.fromCoroutine(visitor.ask(UserList, visitor.first))
+        self.assertEqual(self.successResultOf(asked).names, ("bob",))
+
     def test_refusal(self) -> None:
         """A refusal is told by its status."""
         asked = self.ask()

@@ -270,16 +270,25 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
     raise Stop(Exit.NO_CONNECTION, f"{place}: {sentence}")
 
 
-async def join_server(reactor: Any, host: str, name: str, access: Access = PLAIN) -> ChatConnection:
+async def join_server(
+    reactor: Any,
+    host: str,
+    name: str,
+    access: Access = PLAIN,
+    *,
+    ahead: Callable[[ClientSession], None] = lambda _: None,
+) -> ChatConnection:
     """Connect to `host` and join as `name`. Raises Stop with a sentence that says what to do.
 
-    Asks for the password if the server wants one that was not given.
+    Asks for the password if the server wants one that was not given. `ahead` may ask for something
+    in the same breath, which saves a round trip; each attempt to join calls it, the last one
+    counts.
     """
     endpoint, place = endpoint_for(reactor, host, access)
     password = access.read_password()
     for attempt in range(1 + MAX_PASSWORDS_TYPED):
         connection = await _connect(endpoint, place)
-        event = await _ask_to_join(reactor, connection, place, name, password, access)
+        event = await _ask_to_join(reactor, connection, place, name, password, access, ahead)
         if isinstance(event, Joined):
             connection.password = password
             return connection
@@ -305,7 +314,13 @@ async def join_server(reactor: Any, host: str, name: str, access: Access = PLAIN
 
 
 async def _ask_to_join(
-    reactor: Any, connection: ChatConnection, place: str, name: str, password: str, access: Access
+    reactor: Any,
+    connection: ChatConnection,
+    place: str,
+    name: str,
+    password: str,
+    access: Access,
+    ahead: Callable[[ClientSession], None] = lambda _: None,
 ) -> Joined | JoinRefused | Lost:
     """Ask once, and wait for the answer. Raises Stop if none comes."""
     outcome: Deferred[Joined | JoinRefused | Lost] = Deferred()
@@ -323,6 +338,7 @@ async def _ask_to_join(
                 f" {access.advice.protect_password}",
             )
         connection.session.join(name, connection.peer, password=password)
+        ahead(connection.session)
         connection.listen(hear)
         return await outcome.addTimeout(ANSWER_TIMEOUT, reactor)
     except TimeoutError:

@@ -328,7 +328,7 @@ class ClientSession:
         line = wire.format_line(message._replace(request=kind.wire, sequence=number))
         self._last_number = number
         self._pending[number] = Request(number, kind, recipient, text)
-        if kind is not Kind.SAY or self.state is State.JOINED:
+        if kind is not Kind.SAY or self.state in _AHEAD:
             self._outgoing.append(line)
         return number
 
@@ -557,11 +557,17 @@ class ClientSession:
 
 
 _JOINED: Final = frozenset({State.JOINED})
+# What may be asked in the same breath as a name, to be answered once we have it.
+_AHEAD: Final = frozenset({State.JOINING, State.JOINED})
 _ASKABLE: Final[Mapping[Kind, frozenset[State]]] = {
     # A request's state has changed already when these two are written. All others need a name.
     Kind.CONNECT: frozenset({State.JOINING, State.REJOINING}),
     Kind.DISCONNECT: frozenset({State.LEAVING}),
     Kind.CATCH_UP: frozenset({State.REJOINING}),
+    Kind.USERS: _AHEAD,
+    Kind.FILES: _AHEAD,
+    Kind.HISTORY: _AHEAD,
+    Kind.DOWNLOAD: _AHEAD,
     # What is said while away is sent when we are back.
-    Kind.SAY: frozenset({State.JOINED, State.AWAY, State.REJOINING}),
+    Kind.SAY: _AHEAD | {State.AWAY, State.REJOINING},
 }
