@@ -84,7 +84,7 @@ class Ours(Contender):
         address = case.network.server.address
         ports = self.ports(case)
         return [
-            *(_twistd(), "-n", "--pidfile=", "chatbox"),
+            *(_twistd(), "-n", "--pidfile=", "chatbox", "--no-announce"),
             *("--listen", f"tcp:{case.port}:interface={address}"),
             *("--files", str(case.sample.path.parent), "--log", "memory:"),
             *("--udp-ports", f"{ports[0]}-{ports[-1]}", *self._more),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from statistics import median
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,16 +94,15 @@ class DraftTests(SynchronousTestCase):
 
     def test_exiting_startup_on_bandwidth_plateau(self) -> None:
         """
-        Startup finds the rate of the link within 2 % and ends after three flat rounds, or after the
-        first one that met a queue: before that overflows.
+        Startup finds the rate of the link within 2 % and ends after two flat rounds, as there is a
+        queue then, which does not overflow.
         """
         run = Run(Path(RATE, RTT, int(1.5 * BDP)))
-        run.until_that(lambda: run.bbr.max_bw > 0.98 * RATE)
+        run.until_that(lambda: run.bbr.full_pipe.rounds == 1)
         self.assertIs(run.bbr.state, State.STARTUP)
         self.assertFalse(run.bbr.full_pipe.reached)
-        rounds = run.bbr.rounds.count
         run.until(State.DRAIN)
-        self.assertLessEqual(run.bbr.rounds.count, rounds + 1)
+        self.assertEqual(run.bbr.full_pipe.rounds, 2)
         self.assertTrue(run.bbr.full_pipe.now and run.bbr.full_pipe.reached)
         self.assertApproximates(run.bbr.max_bw, RATE, 0.02 * RATE)
         self.assertEqual(run.path.dropped, 0)
@@ -291,7 +291,11 @@ class DraftTests(SynchronousTestCase):
         A link that becomes ten times as slow: down at once by its losses, for good in two cycles,
         and without the queue that an overestimated pipe would keep for ever.
         """
-        run = Run(Path(mbit(40), RTT, int(mbit(40) * RTT)))
+        self.assertGreater(median(self.slow_down(seed) for seed in range(1, 4)), 0.95)
+
+    def slow_down(self, seed: int) -> float:
+        """One such link; the share of it that is used until the pipe's size is known."""
+        run = Run(Path(mbit(40), RTT, int(mbit(40) * RTT)), seed=seed)
         run.until(State.CRUISE)
         run.path.rate = mbit(4)
         run.until_that(lambda: run.bbr.bw < 0.6 * mbit(40), 4.0)
@@ -299,10 +303,11 @@ class DraftTests(SynchronousTestCase):
         began = run.path.now
         run.until_that(lambda: run.bbr.max_bw < 1.1 * mbit(4), 12.0)
         self.assertGreater(run.bbr.max_bw, 0.9 * mbit(4))
-        self.assertGreater(run.goodput(began), 0.95)
+        goodput = run.goodput(began)
         run.on(3.0)
         self.assertLess(run.path.median_queue_delay(run.path.now - 2), RTT)
         self.assertLess(run.bbr.min_rtt, 1.2 * RTT)
+        return goodput
 
     def test_background_loss_is_made_up_for(self) -> None:
         """On a bad cable the link stays full, since what it eats is sent in addition."""
@@ -494,13 +499,16 @@ class PromiseTests(SynchronousTestCase):
 
     def test_two_flows_share(self) -> None:
         """Two of ours, the second two seconds late, are close to equal over 30 seconds."""
-        path = Path(RATE, RTT, int(BDP), seed=5)
-        first, second = Run(path, seed=1), Run(path, seed=2, starts_at=2.0)
-        path.run(30.0)
-        shares = [run.flow.goodput(2, 30) for run in (first, second)]
-        jain = sum(shares) ** 2 / 2 / sum(share * share for share in shares)
-        self.assertGreater(jain, 0.95, shares)
-        self.assertGreater(sum(shares), 0.95 * RATE)
+        fairness = []
+        for seed in range(1, 4):
+            path = Path(RATE, RTT, int(BDP), seed=seed)
+            pair = [Run(path, seed=10 * seed + late, starts_at=2.0 * late) for late in range(2)]
+            path.run(30.0)
+            shares = [run.flow.goodput(2, 30) for run in pair]
+            fairness.append(sum(shares) ** 2 / 2 / sum(share * share for share in shares))
+            self.assertGreater(fairness[-1], 0.9, (seed, shares))
+            self.assertGreater(sum(shares), 0.95 * RATE, seed)
+        self.assertGreater(median(fairness), 0.95)
 
     def test_cubic_keeps_its_share(self) -> None:
         """Beside one CUBIC flow, whoever comes first, ours gets between 25 and 75 %."""
@@ -703,9 +711,10 @@ class EstimatorTests(SynchronousTestCase):
         self.assertTrue(pipe.reached)
 
     def test_full_pipe_with_a_queue(self) -> None:
-        """One round without a quarter more is enough if what it sent has queued."""
+        """Two rounds without a quarter more are enough if the second met a queue."""
         pipe = FullPipe()
         pipe.update(100.0, queued=True)
+        pipe.update(120.0, queued=True)
         self.assertFalse(pipe.now)
         pipe.update(120.0, queued=True)
         self.assertTrue(pipe.now and pipe.reached)

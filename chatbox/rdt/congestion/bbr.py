@@ -35,10 +35,10 @@ Where we depart from the draft, and why:
    for `ExtraAcked` before any silence is forgotten; the draft keeps the count and moves its start.
 5. There is no pacing before the first round trip is known: the initial window leaves at once. The
    draft guesses one millisecond, which is the same in practice.
-6. Startup ends after one flat round, not three, if that round met a queue: it is no hiccup then,
-   and two more only overflow the queue. And Startup paces by the window too, half of which is what
-   the last round delivered: a sample of a flight that took part of a round trip to leave is less,
-   and with pacing from such samples alone every round lasts half as long again.
+6. Startup ends after two flat rounds, not three, if the second met a queue: a third would only
+   overflow it. And Startup paces by the window too, half of which is what the last round delivered:
+   a sample of a flight that took part of a round trip to leave is less, and with pacing from such
+   samples alone every round lasts half as long again.
 7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
 
@@ -95,9 +95,6 @@ SLOWER = 0.5
 
 GROWING = 1.03
 """A probe that found this much more bandwidth is worth going on with."""
-
-COMPENSATION = 0.8
-"""The share of the background loss that is made up for by sending faster: see `bbr_loss`."""
 
 STALE_AFTER = 10.0
 """Seconds of silence that void the model, the span for which the draft believes a round trip."""
@@ -320,7 +317,7 @@ class Bbr:
         self._probe_sample = False  # one answer is enough for a probe
         calm = self.losses.calm
         if calm:
-            self.losses.background.forget()  # more is lost the faster we send, without a queue
+            self.losses.blame_us()  # more is lost the faster we send, without a queue
         if not lost.app_limited:
             self.bounds.cut_longterm(in_flight, self._target_inflight(), lost.now, calm)
         if self.state is State.UP:
@@ -370,6 +367,7 @@ class Bbr:
                 self._start_up(acked)
         elif self.state is State.UP and self._is_time_to_go_down(acked):
             self.prev_probe_too_high = False
+            self.losses.ours = False
             self._start_down(acked.now)
 
     def _start_down(self, now: float) -> None:
@@ -535,8 +533,8 @@ class Bbr:
 
     def _pace(self, gain: float) -> None:
         rate = gain * self.bw * PACING_MARGIN
-        if self.state in STEADY and self.losses.calm:
-            rate /= 1 - COMPENSATION * self.losses.background.rate
+        if self.state in STEADY:
+            rate /= 1 - self.losses.made_up_for
         # Until the pipe was full once the model is a lower bound: it never slows us down.
         if rate > 0 and (self.full_pipe.reached or rate > self._pacing_rate):
             self._pacing_rate = rate

@@ -25,11 +25,11 @@ that is cut by `BETA`, as CUBIC cuts at the same overflow, and raised again from
 steps whatever its size. So flows that share a queue converge, and a CUBIC flow gets room to grow.
 
 What the background eats is sent in addition, or a link that loses 5 % would never be more than
-95 % full: while no queue stands, CRUISE and REFILL send bandwidth / (1 - COMPENSATION * it).
-With all of the background there, a policer would be kept losing for ever: what is sent beyond its
-rate is lost, counts as background, and is sent again in addition. With four fifths of it, each
-memory of `MEMORY_PACKETS` holds a fifth less of such losses than the one before. Those of a bad
-cable, which do not follow from the rate, stay what they are.
+95 % full: while no queue stands, CRUISE and REFILL send bandwidth / (1 - COMPENSATION * it). At a
+policer that would be fatal: what is sent beyond its rate is lost, counts as background, and is sent
+again in addition. So it is not done after a probe that lost more without a queue, until one does
+not; and with four fifths of it, each memory of `MEMORY_PACKETS` holds a fifth less of such losses
+than the one before. Those of a bad cable, which do not follow from the rate, stay what they are.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ MAX_BACKGROUND_LOSS = 0.15
 No loss beyond this is ever taken for the path's own. Radio links that lose more are not worth what
 it would cost others if it is a policer.
 """
+
+COMPENSATION = 0.8
+"""The share of the background loss that is made up for by sending in addition."""
 
 MEMORY_PACKETS = 2000
 """What `BackgroundLoss` remembers: enough to tell 1 % from 2 %, and seconds at ordinary rates."""
@@ -286,17 +289,29 @@ class Bounds:
 class Losses:
     """Tells signals from background."""
 
-    __slots__ = ("_min_rtt", "background", "round")
+    __slots__ = ("_min_rtt", "background", "ours", "round")
 
     def __init__(self, datagram_bytes: int, min_rtt: MinRtt) -> None:
         self.background = BackgroundLoss(datagram_bytes)
         self.round = LossRound()
+        self.ours = False
+        """Whether the last probe lost more though no queue stood: losses follow from our rate."""
         self._min_rtt = min_rtt
 
     @property
     def calm(self) -> bool:
         """Whether the present round sees no standing queue."""
         return self._min_rtt.is_calm(self.round.mean_rtt)
+
+    @property
+    def made_up_for(self) -> float:
+        """The share of what is sent that is sent in addition, for the background to lose."""
+        return COMPENSATION * self.background.rate if self.calm and not self.ours else 0.0
+
+    def blame_us(self) -> None:
+        """A probe lost more though no queue stood."""
+        self.background.forget()
+        self.ours = True
 
     def learn(self) -> None:
         """Call this at the end of a round in which nothing was probed."""

@@ -31,6 +31,9 @@ FULL_PIPE_GROWTH = 1.25
 FULL_PIPE_ROUNDS = 3
 """Rounds without growth after which the pipe is full: fewer may be a hiccup (same section)."""
 
+QUEUED_ROUNDS = 2
+"""The same if the last of them met a queue: a machine that stood still explains but one of two."""
+
 CALM_FRACTION = 0.25
 """
 Calm is a path whose round trip is at most this much above the smallest. A probe for bandwidth sends
@@ -226,14 +229,14 @@ class FullPipe:
 
     def update(self, rate: float, queued: bool = False) -> None:
         """
-        Take in the sample that ended a round; not one that the application limited. If what it
-        sent has `queued` meanwhile, that is no hiccup, and one round will do.
+        Take in the sample that ended a round; not one that the application limited. `queued`: the
+        round met a queue.
         """
         if self.now:
             return
         if rate >= self.baseline * FULL_PIPE_GROWTH:
             self.restart(rate)
             return
-        self.rounds += FULL_PIPE_ROUNDS if queued else 1
-        if self.rounds >= FULL_PIPE_ROUNDS:
+        self.rounds += 1
+        if self.rounds >= (QUEUED_ROUNDS if queued else FULL_PIPE_ROUNDS):
             self.now = self.reached = True
