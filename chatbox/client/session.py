@@ -26,8 +26,6 @@ dozen names to wire where one `match` reads better).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from enum import Enum
 from typing import Final
 
 from chatbox.chat import wire
@@ -58,6 +56,7 @@ from chatbox.client.events import (
     Succeeded,
 )
 from chatbox.client.lines import LineBuffer
+from chatbox.client.states import AHEAD, ASKABLE, ASKABLE_ELSE, TRANSITIONS, Cause, State
 from chatbox.errors import LocalError, RemoteError
 
 __all__ = ["MAX_LINE", "MAX_PENDING", "TRANSITIONS", "Cause", "ClientSession", "State"]
@@ -71,49 +70,6 @@ CATCH_UP_PAGE: Final = 1000
 # What one answer to `history` may hold; a server of ours sends less.
 MAX_HISTORY: Final = 10_000
 
-
-class State(Enum):
-    """How far the conversation has come."""
-
-    FRESH = "fresh"  # connected, without a name
-    JOINING = "joining"  # asked for a name
-    JOINED = "joined"
-    AWAY = "away"  # the connection is cut, and another one may come
-    REJOINING = "rejoining"  # asked for our name, and for what was missed
-    LEAVING = "leaving"  # said goodbye; the server has yet to close
-    ENDED = "ended"
-
-
-class Cause(Enum):
-    """What moves the conversation on."""
-
-    JOIN = "join"
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    LEAVE = "leave"
-    CUT = "cut"
-    REJOIN = "rejoin"
-    CAUGHT_UP = "caught up"
-    LOST = "lost"
-
-
-TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
-    State.FRESH: {Cause.JOIN: State.JOINING, Cause.LOST: State.ENDED},
-    State.JOINING: {
-        Cause.ACCEPTED: State.JOINED,
-        Cause.REFUSED: State.FRESH,
-        Cause.LOST: State.ENDED,
-    },
-    State.JOINED: {Cause.LEAVE: State.LEAVING, Cause.CUT: State.AWAY, Cause.LOST: State.ENDED},
-    State.AWAY: {Cause.REJOIN: State.REJOINING, Cause.LOST: State.ENDED},
-    State.REJOINING: {
-        Cause.CAUGHT_UP: State.JOINED,
-        Cause.CUT: State.AWAY,
-        Cause.LOST: State.ENDED,
-    },
-    State.LEAVING: {Cause.LOST: State.ENDED},
-    State.ENDED: {},
-}
 
 _NOTHING: Final = Message()
 
@@ -319,7 +275,7 @@ class ClientSession:
         self, kind: Kind, message: Message = _NOTHING, *, recipient: str = "", text: str = ""
     ) -> int:
         """Send a request, and remember it until it is answered."""
-        if self.state not in _ASKABLE.get(kind, _JOINED):
+        if self.state not in ASKABLE.get(kind, ASKABLE_ELSE):
             raise LocalError(f"a {kind.value} request does not fit a session that is {self.state}")
         if self.is_full and kind is not Kind.DISCONNECT:
             raise LocalError(f"{MAX_PENDING} requests wait for their answers")
@@ -328,7 +284,7 @@ class ClientSession:
         line = wire.format_line(message._replace(request=kind.wire, sequence=number))
         self._last_number = number
         self._pending[number] = Request(number, kind, recipient, text)
-        if kind is not Kind.SAY or self.state in _AHEAD:
+        if kind is not Kind.SAY or self.state in AHEAD:
             self._outgoing.append(line)
         return number
 
@@ -554,20 +510,3 @@ class ClientSession:
             page.append(self._held.pop())
         page.reverse()
         return page
-
-
-_JOINED: Final = frozenset({State.JOINED})
-# What may be asked in the same breath as a name, to be answered once we have it.
-_AHEAD: Final = frozenset({State.JOINING, State.JOINED})
-_ASKABLE: Final[Mapping[Kind, frozenset[State]]] = {
-    # A request's state has changed already when these two are written. All others need a name.
-    Kind.CONNECT: frozenset({State.JOINING, State.REJOINING}),
-    Kind.DISCONNECT: frozenset({State.LEAVING}),
-    Kind.CATCH_UP: frozenset({State.REJOINING}),
-    Kind.USERS: _AHEAD,
-    Kind.FILES: _AHEAD,
-    Kind.HISTORY: _AHEAD,
-    Kind.DOWNLOAD: _AHEAD,
-    # What is said while away is sent when we are back.
-    Kind.SAY: _AHEAD | {State.AWAY, State.REJOINING},
-}

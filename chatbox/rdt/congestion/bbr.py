@@ -203,8 +203,8 @@ class Bbr:
             EXTRA_ACKED_ROUNDS if self.full_pipe.reached else 1,
         )
         if self.rounds.started and not sample.app_limited:
-            queued = self.state is State.STARTUP and not self.losses.calm
-            self.full_pipe.update(sample.delivery_rate, queued)
+            in_startup = self.state is State.STARTUP
+            self.full_pipe.update(sample.delivery_rate, in_startup and not self.losses.calm)
         self._leave_startup_and_drain(acked)
         self._advance_cycle(acked)
         self.round_trip.update(acked.rtt, acked.now)
@@ -532,9 +532,8 @@ class Bbr:
         return max(GAINS[State.PROBE_RTT].window * self._bdp(), self._floor)
 
     def _pace(self, gain: float) -> None:
-        rate = gain * self.bw * PACING_MARGIN
-        if self.state in STEADY:
-            rate /= 1 - self.losses.made_up_for
+        extra = self.losses.made_up_for if self.state in STEADY else 0.0
+        rate = gain * self.bw * PACING_MARGIN / (1 - extra)
         # Until the pipe was full once the model is a lower bound: it never slows us down.
         if rate > 0 and (self.full_pipe.reached or rate > self._pacing_rate):
             self._pacing_rate = rate
@@ -544,11 +543,10 @@ class Bbr:
         Let the window leave within a round trip, whatever the samples say: one of a flight that was
         spread over part of a round trip is less than what the window has shown to pass.
         """
-        gains = GAINS[State.STARTUP]
-        if math.isinf(self._pacing_rate):
-            self._pacing_rate = gains.pacing * self._window / rtt
-        pipe = self._window / gains.window
-        self._pacing_rate = max(self._pacing_rate, gains.pacing * pipe / rtt)
+        rate = GAINS[State.STARTUP].pacing * self._window / rtt
+        if not math.isinf(self._pacing_rate):
+            rate = max(self._pacing_rate, rate / GAINS[State.STARTUP].window)
+        self._pacing_rate = rate
 
     def _set_window(self, acked: Acked) -> None:
         """ "cwnd Adjustment Mechanism": grow by what arrives, shrink at once."""
