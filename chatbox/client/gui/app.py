@@ -420,4 +420,4 @@ class App:
 def _download_folder() -> str:
     """Where people look for what they have downloaded."""
     beside = os.path.join(os.path.dirname(user_documents_dir()), "Downloads")
-    return beside if os.path.isdir(beside) else os.getcwd()
+    return beside if os.path.isdir(beside) else os.path.expanduser("~")

@@ -414,7 +414,7 @@ class Room:
         if isinstance(event, Back):
             self._conversation.come_back()
             if not event.restarted:
-                self.notice("Back again. Nothing was missed.")
+                self.notice("Back again.")
             self.refresh()
         elif event.restarting:
             self.notice("The server restarts; back in a moment.")
