@@ -111,6 +111,13 @@ class Guest(Person):
         """Wait until a text stands there."""
         await self.until(lambda: text in self.reads, repr(text))
 
+    def can_type_password(self) -> bool:
+        """Say whether a password is asked for, and what is typed now goes there."""
+        asked = self.window.question_card
+        if asked is None or asked.secret is None or not asked.secret.winfo_viewable():
+            return False
+        return asked.focus_get() is asked.secret
+
     async def is_in(self) -> None:
         """Wait until the window shows a room."""
         await self.until(lambda: self.window.room_view is not None, "the room")
