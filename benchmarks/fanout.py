@@ -225,8 +225,7 @@ def private(folder: Path, disk: Path, options: argparse.Namespace) -> str:
 def crowded(folder: Path, disk: Path, options: argparse.Namespace) -> str:
     """Thousands join, and then are merely there.
 
-    In ngircd they are in no room: it cuts off whoever enters one of thousands, since the list of
-    names does not fit into its buffer.
+    In ngircd they are in no room: three thousand people were not all in one within a minute.
     """
     rows = []
     raise_open_files(options.idle + 1000)
