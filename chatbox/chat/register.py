@@ -25,6 +25,7 @@ from twisted.logger import Logger
 
 from chatbox.chat.names import Claim, Name, parse_name
 from chatbox.errors import RemoteError
+from chatbox.files import write_whole
 
 __all__ = ["MAX_AGE_SECONDS", "RETURN_SECONDS", "Register"]
 
@@ -59,12 +60,8 @@ class Register:
         """Write down who is here: names and identities."""
         rows = [(name.text, identity) for name, identity in people]
         text = json.dumps({"stopped_at": self._now(), "people": rows})
-        fresh = f"{self.path}.new"
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w") as file:
-                file.write(text)
-            os.replace(fresh, self.path)
+            write_whole(self.path, text.encode())
         except OSError as error:
             _log.warn("who is here cannot be kept for the next start: {error}", error=error)
 

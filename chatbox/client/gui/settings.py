@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+
+from chatbox.files import write_whole
 
 __all__ = ["Settings"]
 
@@ -42,7 +43,4 @@ class Settings:
     def save(self, path: str) -> None:
         """Write them to a file; where that is not possible they are forgotten."""
         with suppress(OSError):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(f"{path}.new", "w", encoding="utf-8") as file:
-                json.dump(asdict(self), file, indent=1)
-            os.replace(f"{path}.new", path)
+            write_whole(path, json.dumps(asdict(self), indent=1).encode())
