@@ -12,6 +12,7 @@ from chatbox.errors import LocalError
 from chatbox.log import Entry, Kind, Record, gap
 from chatbox.log.attempts import Attempts
 from chatbox.log.keep import EVERYTHING, Keep
+from chatbox.log.subscriber import OneSubscriber
 
 __all__ = ["MAX_BYTES", "MAX_RECORDS", "MemoryLog"]
 
@@ -26,7 +27,7 @@ _RECORD_BYTES: Final = 300
 """What one record takes besides its text, measured roughly on CPython 3.11."""
 
 
-class MemoryLog:
+class MemoryLog(OneSubscriber):
     """A `MessageLog` of the last messages.
 
     An `append` out of the subscriber's callback is committed when that callback returns, as part of
@@ -41,6 +42,7 @@ class MemoryLog:
         max_records: int = MAX_RECORDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
+        super().__init__()
         self._now = now
         self._max_age = keep.age
         self._max_records = min(max_records, keep.count or max_records)
@@ -54,19 +56,6 @@ class MemoryLog:
         self._waiting: deque[Sequence[Entry]] = deque()
         self._reporting = False
         self._stopped = False
-        self._on_commit: Callable[[Sequence[Record]], None] | None = None
-        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
-
-    def subscribe(
-        self,
-        on_commit: Callable[[Sequence[Record]], None],
-        on_failure: Callable[[Sequence[Entry]], None],
-    ) -> None:
-        """Name the one subscriber."""
-        if self._on_commit is not None:
-            raise LocalError("This log has its subscriber already")
-        self._on_commit = on_commit
-        self._on_failure = on_failure
 
     def start(self) -> None:
         """Begin; there is nothing to do."""

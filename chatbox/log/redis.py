@@ -49,6 +49,7 @@ from chatbox.log.lease import Lease
 from chatbox.log.place import parse_place
 from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
 from chatbox.log.streams import entry_of, id_of, page_of, place_of, record_of, words_of
+from chatbox.log.subscriber import OneSubscriber
 from chatbox.text import printable
 
 __all__ = ["RedisLog"]
@@ -101,7 +102,7 @@ def _steady() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class RedisLog:
+class RedisLog(OneSubscriber):
     """A `MessageLog` in the Redis that `url` names: see `parse_place`; `lease` has the names."""
 
     def __init__(
@@ -112,6 +113,7 @@ class RedisLog:
         prefix: str = PREFIX,
         now: Callable[[], float] = _steady,
     ) -> None:
+        super().__init__()
         self._place = parse_place(url)
         self._keep = keep
         self._reactor = reactor
@@ -122,8 +124,6 @@ class RedisLog:
         """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
         """What the numbers of our entries belong to. It stays when a lease is lost."""
-        self._on_commit: Callable[[Sequence[Record]], None] | None = None
-        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
         self._epoch = b""
         """Which log this is, as long as the bus is read."""
         self._known_epoch = b""
@@ -155,17 +155,6 @@ class RedisLog:
     def connected(self) -> bool:
         """Whether both connections stand and the lease is ours."""
         return self._commands is not None and self.lease.held and bool(self._epoch)
-
-    def subscribe(
-        self,
-        on_commit: Callable[[Sequence[Record]], None],
-        on_failure: Callable[[Sequence[Entry]], None],
-    ) -> None:
-        """Name the one subscriber."""
-        if self._on_commit is not None:
-            raise LocalError("This log has its subscriber already")
-        self._on_commit = on_commit
-        self._on_failure = on_failure
 
     def start(self) -> None:
         """Connect, and go on trying. Raises LocalError if the extra ``redis`` is not installed."""

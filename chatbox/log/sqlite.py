@@ -37,6 +37,7 @@ from chatbox.errors import LocalError
 from chatbox.log import Entry, Record
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.store import Reader, Writer, checkpoint
+from chatbox.log.subscriber import OneSubscriber
 from chatbox.text import printable
 
 __all__ = ["FILE_NAME", "MAX_BATCH", "SqliteLog", "parse_place"]
@@ -68,7 +69,7 @@ _log = Logger()
 _Question = tuple["int | None", int, str, Callable[["Sequence[Record] | None"], None]]
 
 
-class SqliteLog:
+class SqliteLog(OneSubscriber):
     """A `MessageLog` in the file `path`.
 
     `call_from_thread` is called by other threads, with a function and its arguments, to have it
@@ -83,13 +84,12 @@ class SqliteLog:
         sync: str = "full",
         keep: Keep = EVERYTHING,
     ) -> None:
+        super().__init__()
         self.path = os.path.abspath(path)
         self._now = now
         self._call = call_from_thread
         self._keep = keep
         self._writer = Writer(self.path, sync, keep, wal_bytes=WAL_BYTES)
-        self._on_commit: Callable[[Sequence[Record]], None] | None = None
-        self._on_failure: Callable[[Sequence[Entry]], None] | None = None
         self._owed = 0
         self._reported = 0
         """The newest place that the subscriber may know."""
@@ -108,17 +108,6 @@ class SqliteLog:
     def busy(self) -> bool:
         """Whether an entry or a question waits for its answer."""
         return self._owed > 0
-
-    def subscribe(
-        self,
-        on_commit: Callable[[Sequence[Record]], None],
-        on_failure: Callable[[Sequence[Entry]], None],
-    ) -> None:
-        """Name the one subscriber."""
-        if self._on_commit is not None:
-            raise LocalError("This log has its subscriber already")
-        self._on_commit = on_commit
-        self._on_failure = on_failure
 
     def start(self) -> None:
         """Open the file, or make it. Raises OSError or LocalError if it cannot be used."""
