@@ -114,6 +114,23 @@ class ParseNameTests(SynchronousTestCase):
         parse_name("servers")
         parse_name("wall")
 
+    def test_no_addresses(self) -> None:
+        """Nobody has a name that means somebody else where an operator bans it."""
+        self.refuses(
+            Code.NAME_RESERVED,
+            *(
+                "192.0.2.7",
+                "192.0.2.0/24",
+                "\uff11\uff19\uff12.0.2.7",
+                "::1",
+                "f::",
+                "2001:DB8::/32",
+            ),
+            *("2001:DB8::/32", "address:alice", "Address:x"),
+        )
+        for name in ("192.0.2", "192.0.2.7.", "192.0.2.7+x", "f:", "addresses", "1/2"):
+            parse_name(name)
+
     @given(st.text(max_size=40))
     def test_any_text(self, raw: str) -> None:
         """Any text is a name or is refused; a name read again is the same name."""

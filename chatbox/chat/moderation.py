@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Gate, Origin, Refusal, Visitor, network_of
-from chatbox.chat.names import Name, parse_name
+from chatbox.chat.names import ADDRESS_OF, Name, parse_name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, read_order
 from chatbox.chat.sanctions import (
     MAX_SANCTIONS,
@@ -47,16 +47,12 @@ if TYPE_CHECKING:
     from chatbox.log import Record
 
 __all__ = [
-    "ADDRESS_OF",
     "MAX_LISTED",
     "MAX_REASON_CHARACTERS",
     "ModeratedGate",
     "Moderation",
     "Operators",
 ]
-
-ADDRESS_OF: Final = "address:"
-"""In front of the name of somebody who is here: the address that they come from."""
 
 MAX_REASON_CHARACTERS: Final = 200
 """A reason is a sentence."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from chatbox.chat.codes import Code
 from chatbox.errors import RemoteError
 
 __all__ = [
+    "ADDRESS_OF",
     "MAX_NAME_BYTES",
     "MAX_NAME_CHARACTERS",
     "Claim",
@@ -47,6 +49,9 @@ MAX_NAME_CHARACTERS: Final = 32
 
 MAX_NAME_BYTES: Final = 96
 """The longest name in UTF-8: 32 characters of nearly every script, or 24 emoji."""
+
+ADDRESS_OF: Final = "address:"
+"""In front of the name of somebody who is here: the address that they come from."""
 
 _CACHED_NAMES: Final = 8192
 """Names remembered with both their forms. The profile takes 30 us a name, and each private message
@@ -86,9 +91,22 @@ def parse_name(raw: str) -> Name:
     if name.text[0] in "'\"" and name.text[0] == name.text[-1]:
         # A server takes such quotes for notation, so nobody could ever address this name.
         raise RemoteError(Code.NAME_INVALID, "A name cannot stand in quotes.")
-    if name.key in ("all", "server") or name.key.startswith("server:"):
+    if (
+        name.key in ("all", "server")
+        or name.key.startswith(("server:", ADDRESS_OF))
+        or _is_network(name.text)
+    ):
         raise RemoteError(Code.NAME_RESERVED)
     return name
+
+
+def _is_network(text: str) -> bool:
+    """Whether an operator who bans `text` means an address, or a network of them."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_length(text: str) -> None:
