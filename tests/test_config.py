@@ -120,6 +120,11 @@ class FileTests(SynchronousTestCase):
         self.assertIn('looks like name = "Alice"', self.refused("name = Ann"))
         self.assertIn("config.toml, line 2: this is not text in UTF-8.", self.refused(b"#\n\xff\n"))
 
+    def test_too_much_of_it(self) -> None:
+        """What Python will not read for its length or its depth is told, too."""
+        for text in ("limit = " + "9" * 5000, "limit = " + "[" * 5000):
+            self.assertIn("too long, or something stands in too many", self.refused(text))
+
     def test_no_control_characters(self) -> None:
         """A file that somebody else wrote cannot move the cursor."""
         self.assertNotIn("\x1b", self.refused('"\\u001b[2J" = 1'))

@@ -176,8 +176,10 @@ class SanctionsTests(SynchronousTestCase):
                 for wrong in (
                     *({"kind": "x"}, {"target": "all"}, {"target": 3}, {"at": "x"}),
                     *({"until": "x"}, {"until": 1.5}, {"more": 1}, {"at": None}),
+                    *({"until": 1 << 63}, {"at": -1}, {"at": True}, {"reason": "\ud800"}),
                 )
             ),
+            "[" * 5000,
             json.dumps({"sanctions": [{"kind": "ban"}]}),
         ):
             Path(self.path).write_text(text, encoding="latin-1")
@@ -474,6 +476,16 @@ class ModerationTests(RoomTestCase):
         alice.send("<t:ban><r:192.0.2.0/24>")
         self.settle()
         self.assertEqual(self.room.names(), ["alice"])
+
+    def test_named_like_an_address(self) -> None:
+        """Who is called like somebody else's address goes, and the other one stays."""
+        alice, mallory = self.client("alice"), self.client("192.0.2.7+x", Origin("198.51.100.1"))
+        self.client("bob", FAR)
+        alice.send("<t:ban><r:192.0.2.7+x>")
+        self.settle()
+        self.assertEqual(self.room.names(), ["alice", "bob"])
+        self.assertEqual(mallory.hung_up, 1)
+        self.assertEqual(self.refusal("192.0.2.7", Origin("198.51.100.1")).error, "name-reserved")
 
     def test_banned_while_the_password_is_checked(self) -> None:
         """Who is banned meanwhile does not get in by having asked before."""

@@ -73,6 +73,7 @@ class RegisterTests(SynchronousTestCase):
             "\0",
             "[]",
             "{}",
+            "[" * 5000,
             json.dumps({"stopped_at": NOON}),
             json.dumps({"stopped_at": "noon", "people": []}),
             json.dumps({"stopped_at": NOON, "people": [["alice"]]}),
@@ -93,6 +94,7 @@ class RegisterTests(SynchronousTestCase):
         with capturedLogs() as logs:
             self.assertEqual(self.register.recall(), [])
         self.assertEqual(len(logs), 1)
+        self.assertFalse(os.path.exists(self.path))
 
     def test_cannot_be_written(self) -> None:
         """A full disk costs the register, not the orderly end."""

@@ -68,18 +68,18 @@ class Register:
     def recall(self) -> list[Claim]:
         """Hold the names of those who were here, if that was not long ago, for them."""
         try:
-            with open(self.path) as file:
-                text = file.read()
+            with open(self.path, "rb") as file:
+                data = file.read()
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except OSError as error:
             _log.warn("who was here cannot be read: {error}", error=error)
             return []
         with suppress(OSError):
             os.unlink(self.path)
         try:
-            return self._claims(text)
-        except (ValueError, TypeError, KeyError, RemoteError) as error:
+            return self._claims(data.decode())
+        except (ValueError, TypeError, KeyError, RecursionError, RemoteError) as error:
             _log.warn("{path} makes no sense: {error}", path=self.path, error=error)
             return []
 

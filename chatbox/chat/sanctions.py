@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Final
@@ -21,6 +21,7 @@ from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import read_address
 from chatbox.chat.names import parse_name
+from chatbox.chat.wire import MAX_NUMBER
 from chatbox.errors import LocalError, RemoteError
 from chatbox.files import write_whole
 
@@ -31,10 +32,20 @@ MAX_SANCTIONS: Final = 10_000
 
 MAX_FILE_BYTES: Final = 16 << 20
 
-_TYPES: Final[dict[str, Any]] = {
-    **dict.fromkeys(("kind", "target", "by", "reason"), str),
-    "at": int,
-    "until": int | None,
+
+def _is_text(value: object) -> bool:
+    # JSON can say half a character, which no line can.
+    return isinstance(value, str) and value == value.encode(errors="replace").decode()
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_NUMBER
+
+
+_FORMS: Final[dict[str, Callable[[object], bool]]] = {
+    **dict.fromkeys(("kind", "target", "by", "reason"), _is_text),
+    "at": _is_time,
+    "until": lambda value: value is None or _is_time(value),
 }
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -127,12 +138,15 @@ class Sanctions:
             with open(self.path, "rb") as file:
                 data = json.loads(file.read(MAX_FILE_BYTES))
             for row in data["sanctions"]:
-                if not all(isinstance(value, _TYPES[key]) for key, value in row.items()):
+                if not all(_FORMS[key](value) for key, value in row.items()):
                     raise ValueError("a value has the wrong form")
                 self.add(Sanction(**row))
         except FileNotFoundError:
             return
-        except (ValueError, TypeError, KeyError, AttributeError, RemoteError) as error:
+        except (
+            *(ValueError, TypeError, KeyError, AttributeError),
+            *(RecursionError, RemoteError),
+        ) as error:
             raise LocalError(
                 f"the bans in {self.path} make no sense ({error}); mend the file or remove it"
             ) from error

@@ -201,6 +201,8 @@ def read_file(data: bytes, where: str) -> dict[str, Any]:
             where,
             f'{error}. A line of this file looks like name = "Alice", with the text in quotes.',
         )
+    except (ValueError, RecursionError):  # of a number, or of brackets in brackets
+        _refuse(where, "a number in it is too long, or something stands in too many brackets.")
     return {key: _value(key, value, f"{where}{_line(text, key)}") for key, value in found.items()}
 
 
