@@ -74,7 +74,8 @@ bench: $(VENV)/ready-to-bench
 	done
 
 clean:
-	rm -rf .venv* build dist *.egg-info _trial_temp* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info _trial_temp* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	    .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 
