@@ -36,7 +36,7 @@ from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Kind, Phase, Train, Wish
-from tests.helpers import vectors
+from tests.helpers import permissions, vectors
 from tests.helpers.chat import NOON, FakeShelf, File, Turns, Wire, tokens
 from tests.helpers.processes import ROOT
 from tests.link import MemorySource
@@ -130,6 +130,10 @@ class TableTests(SynchronousTestCase):
                 for name, request in REQUESTS.items()
             },
         )
+
+    def test_permissions(self) -> None:
+        """Who may ask for what, and when; `tests.test_permissions` has it happen."""
+        self.assertEqual(table("permission-table"), permissions.rows())
 
     def test_codes(self) -> None:
         """Every error code with its sentence, in order."""

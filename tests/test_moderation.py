@@ -7,8 +7,7 @@ import json
 import os
 import random
 import stat
-from collections.abc import Callable, Collection
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -32,7 +31,6 @@ from chatbox.chat.orders import MAX_SECONDS, Action, Order, heard_order, read_or
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_target
-from chatbox.chat.session import REQUESTS, State
 from chatbox.chat.wire import Message
 from chatbox.client import words
 from chatbox.client.events import BanList, Banned, Cut, Failed, Kind, Lost, Moderated, Succeeded
@@ -320,55 +318,8 @@ class RoomTestCase(SynchronousTestCase):
         return [tuple(row[key] for key in ("who", "what", "whom", "outcome")) for row in rows]
 
 
-class PermissionTests(RoomTestCase):
-    """Every request in every state by everybody, generated from the table of requests."""
-
-    ADMITTED: frozenset[str | None] = frozenset({None, "missing-field", "name-empty"})
-    """What becomes of such bare requests once they are admitted."""
-
-    def outcome(self, request: str, state: State, role: str) -> str | None:
-        """Ask for it, and return the code of the answer, "silence" if there is none."""
-        self.setUp()
-        if state is State.NAMELESS:
-            client = self.stranger()
-        else:
-            client = self.client("olga" if role == "operator" else "bob")
-        if state is State.GONE:
-            client.session.connection_lost()
-            client.heard()
-        client.send(f"<t:{request}><q:5>")
-        answers = [one for one in client.heard() if one.sequence == 5]
-        return answers[-1].error if answers else "silence"
-
-    def test_every_cell(self) -> None:
-        """States first, then roles; what is admitted is not refused for either."""
-        cells = 0
-        for (name, request), state, role in product(
-            REQUESTS.items(),
-            (State.NAMELESS, State.HERE, State.GONE),
-            ("user", "operator"),
-        ):
-            found = self.outcome(name, state, role)
-            expected: Collection[str | None]
-            if state is State.GONE:
-                expected = {"silence"}
-            elif state not in request.states:
-                here = state is State.HERE
-                expected = {"already-connected" if here else "not-connected"}
-            elif request.operator and role != "operator":
-                expected = {"not-allowed"}
-            else:
-                expected = self.ADMITTED
-            self.assertIn(found, expected, (name, state, role))
-            cells += 1
-        self.assertEqual(cells, len(REQUESTS) * 6)
-
-    def test_which_are_for_operators(self) -> None:
-        """Nothing became everybody's, or nobody's, by mistake."""
-        self.assertEqual(
-            {name for name, request in REQUESTS.items() if request.operator},
-            {"kick", "ban", "mute", "unban", "unmute", "get_ban_list"},
-        )
+class ProofTests(RoomTestCase):
+    """Who is an operator. What they may is in `tests.test_permissions`."""
 
     def test_nobody_without_moderation(self) -> None:
         """A server without operators has none."""
