@@ -59,10 +59,12 @@ def make_factory(clock: Any, log: MessageLog | None = None) -> ChatFactory:
 class Connection:
     """A connection in memory, seen from the client."""
 
-    def __init__(self, factory: ChatFactory, host: str = "192.0.2.1") -> None:
+    def __init__(
+        self, factory: ChatFactory, host: str = "192.0.2.1", peer: str = "192.0.2.7"
+    ) -> None:
         self.transport = StringTransport(
             hostAddress=IPv4Address("TCP", host, 50000),
-            peerAddress=IPv4Address("TCP", "192.0.2.7", 40000),
+            peerAddress=IPv4Address("TCP", peer, 40000),
         )
         protocol = factory.buildProtocol(None)
         assert protocol is not None
