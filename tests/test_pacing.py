@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt.pacing import BURST_PACKETS, BURST_SECONDS, WAKE_SECONDS, Pacer
+from chatbox.rdt.pacing import BURST_PACKETS, BURST_SECONDS, MAX_LATE, WAKE_SECONDS, Pacer
 
 PACKET = 1200
 
@@ -105,6 +105,30 @@ class PacerTests(SynchronousTestCase):
             now = later
             self.assertEqual(pacer.ready_at(now), now)
             pacer.spend(PACKET, now)
+
+    def test_late_timers_take_nothing_away(self) -> None:
+        """A sender whose turn always comes a tenth of a second late keeps its rate."""
+        pacer, now, sent = paced(5e6), 0.0, 0
+        for _ in range(100):
+            sent += drain(pacer, now)
+            now = pacer.ready_at(now) + 0.1
+        self.assertGreater(sent, 0.98 * 5e6 * now)
+
+    def test_what_a_late_timer_may_make_up_for_is_bounded(self) -> None:
+        """After an hour it is no more than after `MAX_LATE`."""
+        pacer = paced(5e6)
+        drain(pacer, 0.0)
+        sent = drain(pacer, pacer.ready_at(0.0) + 3600.0)
+        self.assertLessEqual(sent, (BURST_SECONDS + MAX_LATE) * 5e6)
+        self.assertGreater(sent, MAX_LATE * 5e6 - PACKET)
+
+    def test_who_does_not_wait_for_the_pacer_is_not_late(self) -> None:
+        """A sender that the window held back gets the usual burst, however long that took."""
+        pacer = paced(500e3)
+        drain(pacer, 0.0)
+        pacer.ready_at(0.0)
+        pacer.not_waiting()
+        self.assertEqual(drain(pacer, 3600.0), BURST_PACKETS * PACKET)
 
     @given(
         st.floats(min_value=1e4, max_value=1e9),

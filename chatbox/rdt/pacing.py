@@ -21,10 +21,11 @@ BURST_SECONDS = 0.002
 The depth of the bucket in time at the current rate: two firings of a timer of one millisecond.
 """
 
-MAX_LATE = 0.016
+MAX_LATE = 0.25
 """
-Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine: what
-a late timer may not make up for is lost, and a rate that is measured from it spirals down.
+Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine, and
+in a server that serves a hundred people in turn: what a late timer may not make up for is lost, and
+a rate that is measured from it spirals down. What that lets out at once, the window still bounds.
 """
 
 LATE_DECAY = 0.95
@@ -106,6 +107,12 @@ class Pacer:
             return now
         self._wake_at = now + (wanted - self._tokens) / self._rate
         return self._wake_at
+
+    def not_waiting(self) -> None:
+        """
+        Something else holds the sender back: when it asks next says nothing about late timers.
+        """
+        self._wake_at = None
 
     def _refill(self, now: float) -> None:
         # Several ports may share a bucket and ask with clocks a hair apart: time that was counted

@@ -124,6 +124,7 @@ class Path:
     def ready_at(self, now: float) -> float | None:
         """When `packets` will allow one; None if that takes an acknowledgement."""
         if self.recovery.in_flight >= self.recovery.controller.window:
+            self._pacer.not_waiting()
             return None
         return self._pacer.ready_at(now)
 
@@ -165,6 +166,7 @@ class Path:
     def nothing_to_send(self) -> None:
         """There was room, but no data: what is measured now is not what the path can carry."""
         recovery = self.recovery
+        self._pacer.not_waiting()
         if recovery.in_flight < recovery.controller.window:
             recovery.rate.mark_app_limited(recovery.in_flight)
 

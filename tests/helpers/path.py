@@ -284,6 +284,7 @@ class Flow:
         while self.finished_at is None:
             room = controller.window - recovery.in_flight
             if room < PACKET:
+                pacer.not_waiting()
                 return
             pacer.set_rate(controller.pacing_rate, PACKET, now)
             budget = pacer.budget(now)
