@@ -81,7 +81,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder or log.parent,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
+                env={**_environment(), **(environment or {})},
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - we have no threads
             )
         self.pid = self._process.pid
@@ -151,6 +151,13 @@ class Process:
         """The last line that it wrote: most often why it failed."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1].strip()[:200] if lines else "it said nothing"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, for programs that find the repository and, as where it is installed, compiled."""
+    made = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    made.pop("PYTHONDONTWRITEBYTECODE", None)
+    return made
 
 
 def _die_with_parent() -> None:

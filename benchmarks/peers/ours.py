@@ -16,7 +16,12 @@ def main() -> None:
     """Load what the command will need, stamp, and become the command."""
     command = importlib.import_module("chatbox.client.main")
     # What is loaded only when it is first needed is loaded now. The reactor itself is left to it.
-    for name in ("twisted.internet.epollreactor", "chatbox.rdt.fetch", "chatbox.client.session"):
+    for name in (
+        "twisted.internet.epollreactor",
+        "chatbox.client.oneshots",
+        "chatbox.client.download",
+        "chatbox.rdt.fetch",
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     words = sys.argv[1:]
