@@ -295,6 +295,28 @@ class VisitTests(SynchronousTestCase):
         self.clock.advance(ANSWER_TIMEOUT)
         self.assertEqual(self.stopped(asked), Exit.LOST)
 
+    def test_a_late_answer_is_not_the_next(self) -> None:
+        """What comes after its time is up is not taken for the goodbye, nor for another answer."""
+        for leaving in (True, False):
+            self.setUp()
+            asked = self.ask()
+            [late] = self.server.requests()
+            self.clock.advance(ANSWER_TIMEOUT)
+            self.assertEqual(self.stopped(asked), Exit.LOST)
+            self.server.answer(late.sequence, "user_list", text="['bob']")
+            if leaving:
+                left = Deferred.fromCoroutine(self.visitor.leave())
+                self.assertNoResult(left)
+                [goodbye] = self.server.requests()
+                self.server.answer(goodbye.sequence, "disconnect_response", text="True")
+                self.successResultOf(left)
+            else:
+                again = self.ask()
+                self.assertNoResult(again)
+                number = self.server.requests()[0].sequence
+                self.server.answer(number, "user_list", text="['carol']")
+                self.assertEqual(self.successResultOf(again).names, ("carol",))
+
     def test_history_in_pages(self) -> None:
         """More than one answer holds is asked for in pages; what is gone is no result."""
         out, err = io.StringIO(), io.StringIO()

@@ -78,7 +78,8 @@ class Visit:
         self._reactor = reactor
         self._connection = connection
         self.first = self._number = first
-        self._early: Event | None = None
+        self._early: tuple[int, Event] | None = None
+        """An answer that came before it was waited for, and to which request."""
         self._waiting: Deferred[Event] | None = None
         self._lost = False
         self.gaps = 0
@@ -107,8 +108,8 @@ class Visit:
 
     async def _next_event(self, timeout: float) -> Event:
         early, self._early = self._early, None
-        if early is not None:
-            return early
+        if early is not None and early[0] == self._number:
+            return early[1]
         if self._lost:
             raise Stop(Exit.LOST, "The connection to the server is lost.")
         self._waiting = Deferred()
@@ -134,7 +135,7 @@ class Visit:
             if waiting is not None:
                 waiting.callback(event)
             elif is_answer:
-                self._early = event
+                self._early = self._number, event
 
 
 @asynccontextmanager
