@@ -14,6 +14,7 @@ login flood           `ConnectionAttacks`,      `test_hostile`: real sockets
                       `AccountAttacks`
 a line of a gigabyte  `ConnectionAttacks`       `test_hostile`: real sockets
 PING storm            `ConnectionAttacks`       `test_hostile`: real sockets
+costly requests       `ConnectionAttacks`       `test_limits`: what they cost
 ticket guessing       `DatagramAttacks`         `test_demux`: each kind of datagram by itself
 off-path datagrams    `DatagramAttacks`         `test_demux`, `test_fuzz`
 amplification         `DatagramAttacks`         `test_hostile`: real sockets
@@ -50,7 +51,7 @@ from chatbox.chat.accounts import (
     AccountGate,
 )
 from chatbox.chat.gate import Gate
-from chatbox.chat.limits import Limits
+from chatbox.chat.limits import ANSWER_BYTES, Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
@@ -292,6 +293,31 @@ class ConnectionAttacks(AttackTestCase):
         self.assertLessEqual(answers, self.limits.burst + self.limits.rate * 11)
         self.assertLess(quiet.taken, 2 * READ_BYTES)
         self.assertLess(len(deaf.transport.value()), 2 * SEND_BYTES)
+
+    def test_costly_requests(self) -> None:
+        """History, and lists of people and files, are counted by what they make the server say."""
+        guests = [self.guest(f"guest-{number}-{'x' * 20}") for number in range(150)]
+        speaker = self.enemy("192.0.2.67")
+        speaker.pour([b"<s:speaker><t:connect>\n"])
+        for _ in range(100):
+            speaker.protocol.dataReceived(b"<r:all><t:message_request><m:%s>\n" % (b"y" * 1000))
+            self.turn(1)
+        speaker.read()
+        for request in (b"<t:history>", b"<t:get_user_list>"):
+            enemy = self.enemy()
+            enemy.pour([b"<s:mallory><t:connect>\n", *repeat((request + b"\n") * 1000, 50)])
+            for _ in range(100):
+                self.turn(0.1)
+                for guest in guests:
+                    guest.read()
+            self.is_undisturbed()
+            said = len(enemy.read())
+            tokens = self.limits.burst + self.limits.rate * 11
+            self.assertLess(said, tokens * ANSWER_BYTES * 2)
+            self.assertGreater(said, tokens * ANSWER_BYTES / 2)
+            enemy.lose()
+            enemy.gone = True
+            self.turn()
 
 
 class CheapServerAttacks(AttackTestCase):

@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
-from chatbox.chat.limits import NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
@@ -48,6 +48,13 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(bucket.take(100.0), 1.0)
         self.assertEqual(bucket.wait(50.0), 1.0)
         self.assertEqual(bucket.wait(101.0), 0.0)
+
+    def test_several_at_once(self) -> None:
+        """What costs more is waited for, but for no longer than an empty bucket needs to fill."""
+        bucket = Bucket(10, 5, 0.0)
+        self.assertEqual(bucket.take(0.0, 4), 0.0)
+        self.assertAlmostEqual(bucket.take(0.0, 3), 0.3)
+        self.assertAlmostEqual(bucket.take(0.3, 100), 0.5)
 
     @given(
         st.floats(0.1, 1000),
@@ -123,10 +130,11 @@ class ServerLimitTests(SynchronousTestCase):
         """Whoever joins hears the limits."""
         self.start(rate=2.5, burst=10)
         answer, _ = self.connect(JOIN.format("alice")).messages()
-        self.assertEqual(answer.limits, "line=9216 text=4096 name=32 open=64 rate=2 burst=10")
+        told = "line=9216 text=4096 name=32 open=64"
+        self.assertEqual(answer.limits, f"{told} rate=2 burst=10 answer=4096")
         self.start()
         answer, _ = self.connect(JOIN.format("alice")).messages()
-        self.assertEqual(answer.limits, "line=9216 text=4096 name=32 open=64")
+        self.assertEqual(answer.limits, told)
 
     def test_flood(self) -> None:
         """A flooder is not read from; all its requests are answered in order, at the rate."""
@@ -147,6 +155,39 @@ class ServerLimitTests(SynchronousTestCase):
         bystander.send("<t:ping>")
         self.settle()
         self.assertEqual(bystander.messages()[-1].response, "ping_response")
+
+    def history(self, burst: int) -> tuple[Connection, int]:
+        """Ask for a long page with a full bucket; return how many bytes it has."""
+        self.start(rate=10, burst=burst)
+        alice = self.connect(JOIN.format("alice"))
+        for _ in range(60):
+            alice.send(f"<r:alice><t:message_request><m:{'x' * 900}>")
+            self.settle(1)
+        self.settle(burst / 10)
+        alice.read()
+        alice.send("<t:history>")
+        self.settle()
+        return alice, len(alice.read())
+
+    def test_long_answers_count(self) -> None:
+        """A page of history costs as if it had been said."""
+        alice, size = self.history(burst=100)
+        tokens_left = 100 - 1 - size // ANSWER_BYTES
+        self.assertLess(tokens_left, 90)
+        alice.send(*["<t:ping>"] * 100)
+        self.settle()
+        self.assertEqual(alice.read().count(b"ping_response"), tokens_left)
+        self.assertEqual(alice.transport.producerState, "paused")
+
+    def test_one_answer_costs_a_burst_at_most(self) -> None:
+        """Nobody has to wait for longer than that."""
+        alice, size = self.history(burst=5)
+        self.assertGreater(size, 10 * ANSWER_BYTES)
+        self.assertEqual(alice.transport.producerState, "paused")
+        self.settle(0.19)
+        self.assertEqual(alice.transport.producerState, "paused")
+        self.settle(0.02)
+        self.assertEqual(alice.transport.producerState, "producing")
 
     def test_flooder_goes(self) -> None:
         """Nothing is left of a flooder whose connection is lost, or who hung up."""

@@ -40,6 +40,7 @@ from chatbox.chat.server import (
     ChatProtocol,
     ChatService,
 )
+from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
 from chatbox.errors import LocalError
 from chatbox.log import MessageLog, open_log
@@ -130,6 +131,29 @@ class ServerTests(SynchronousTestCase):
             connection = Connection(self.factory, host)
             connection.send("<t:ping>")
             self.assertEqual(self.answer(connection).sender, f"server:{host}")
+
+    def test_list_of_files(self) -> None:
+        """The shelf is looked at once a second at most, and always when that went wrong."""
+        now = [5.0]
+        shelf = FakeShelf(File("a.txt", 5))
+        files = RecentFiles(shelf, lambda: now[0])
+
+        def names() -> list[str]:
+            return [file.name for file in files.list()]
+
+        self.assertEqual(names(), ["a.txt"])
+        shelf.files = (File("b.txt", 5),)
+        now[0] += LIST_SECONDS - 0.1
+        self.assertEqual(names(), ["a.txt"])
+        now[0] += 0.1
+        self.assertEqual(names(), ["b.txt"])
+        shelf.files = ()
+        now[0] = 1.0
+        self.assertEqual(names(), [], "the clock was set back")
+        shelf.error, now[0] = OSError(), 3.0
+        self.assertRaises(OSError, names)
+        shelf.error, shelf.files = None, (File("c.txt", 5),)
+        self.assertEqual(names(), ["c.txt"])
 
     def test_unix_socket(self) -> None:
         """A transport without hosts will do."""

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Final
 
 from chatbox.chat.codes import Code
 from chatbox.chat.names import MAX_NAME_CHARACTERS
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.wire import MAX_REQUEST_BYTES, MAX_TEXT_BYTES
 
-__all__ = ["NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
+__all__ = ["ANSWER_BYTES", "NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
+
+ANSWER_BYTES: Final = MAX_TEXT_BYTES
+"""So much of an answer counts as one request more, as if the client had said it. What costs a
+server time is what it has to find and to write: a page of history, a list of people or files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Limits:
             "open": MAX_IN_PROGRESS,
         }
         if self.rate:
-            facts |= {"rate": round(self.rate) or 1, "burst": self.burst}
+            facts |= {"rate": round(self.rate) or 1, "burst": self.burst, "answer": ANSWER_BYTES}
         return " ".join(f"{name}={number}" for name, number in facts.items())
 
 
@@ -98,12 +103,15 @@ class Bucket:
         self._tokens = float(self._burst)
         self._at = now
 
-    def take(self, now: float) -> float:
-        """Take one. Answers the seconds until the next one may be taken; 0 if that is now."""
+    def take(self, now: float, tokens: int = 1) -> float:
+        """Take some, `burst` at most, which may leave less than none.
+
+        Answers the seconds until the next one may be taken; 0 if that is now.
+        """
         # A clock that was set back fills nothing.
         self._tokens = min(self._tokens + max(now - self._at, 0.0) * self._rate, self._burst)
         self._at = now
-        self._tokens -= 1
+        self._tokens -= min(tokens, self._burst)
         return self.wait(now)
 
     def wait(self, now: float) -> float:

@@ -40,13 +40,14 @@ from zope.interface import implementer
 
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
-from chatbox.chat.limits import NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.register import RETURN_SECONDS, Register
 from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session, State
+from chatbox.chat.sharing import RecentFiles
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.wire import MAX_REQUEST_BYTES
 from chatbox.errors import LocalError, RemoteError
@@ -105,7 +106,7 @@ class ChatFactory(Factory):
         limits: Limits = NO_LIMITS,
     ) -> None:
         self.room = room
-        self.files = files
+        self.files = RecentFiles(files, clock.seconds)
         self.downloads = downloads
         self.clock = clock
         self.gate = gate or OpenGate()
@@ -295,6 +296,7 @@ class ChatProtocol(LineReceiver):
             hang_up=self._hang_up,
             on_change=self._reconsider_reading,
             complain=self._complain,
+            on_long_answer=self._long_answer,
             limits=self._factory.limits.told(),
         )
         way_out.start(self._outbox)
@@ -385,11 +387,19 @@ class ChatProtocol(LineReceiver):
             else:
                 self.resumeProducing()
 
-    def _pace(self, bucket: Bucket) -> None:
-        """Another request is taken: see when the next one may be."""
-        delay = bucket.take(self._factory.clock.seconds())
-        if delay and self._pause is None:
+    def _pace(self, bucket: Bucket, tokens: int = 1) -> None:
+        """Another request is taken, or has cost more than one: see when the next one may be."""
+        delay = bucket.take(self._factory.clock.seconds(), tokens)
+        if not delay:
+            return
+        if self._pause is None:
             self._pause = self._factory.clock.callLater(delay, self._go_on)
+        elif tokens > 1:
+            self._pause.reset(delay)
+
+    def _long_answer(self, size: int) -> None:
+        if self._bucket is not None:
+            self._pace(self._bucket, size // ANSWER_BYTES)
 
     def _go_on(self) -> None:
         self._pause = None

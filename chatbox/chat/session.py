@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from chatbox.chat.codes import Code, sentence
 from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.history import page, wanted
+from chatbox.chat.limits import ANSWER_BYTES
 from chatbox.chat.moderation import MAX_LISTED, Moderation
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.orders import Action
@@ -78,7 +79,8 @@ class Session:
     server goes by, such as ``server:192.0.2.1``, and `peer` what the client is called in the
     operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
     called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
-    not send. `limits` is what a client is told of its limits.
+    not send. `on_long_answer` hears of answers of `ANSWER_BYTES` or more, with their size in bytes.
+    `limits` is what a client is told of its limits.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Session:
         hang_up: Callable[[], None],
         on_change: Callable[[], None],
         complain: Callable[[RemoteError], None],
+        on_long_answer: Callable[[int], None] = lambda _: None,
         limits: str = "",
     ) -> None:
         self._room = room
@@ -110,6 +113,7 @@ class Session:
         self._hang_up = hang_up
         self._on_change = on_change
         self._complain = complain
+        self._on_long_answer = on_long_answer
         self._limits = limits or None
         self._state = State.NAMELESS
         self._called = ""
@@ -390,7 +394,10 @@ class Session:
     def _answer(self, asked: Asked, *before: bytes, **fields: Any) -> None:
         """Answer with `fields`, and with some lines before them."""
         line = self._line(asked.message.sequence, asked.request.response, **fields)
-        self._pipeline.end(asked, b"".join((*before, line)))
+        answer = b"".join((*before, line))
+        if len(answer) >= ANSWER_BYTES:
+            self._on_long_answer(len(answer))
+        self._pipeline.end(asked, answer)
 
     def _refuse(self, asked: Asked, error: RemoteError) -> None:
         refused = asked.request.refused
