@@ -160,7 +160,7 @@ class FoundTests(SynchronousTestCase):
             ("fd00::1", "198.51.100.1"): "fd00::1",
             ("fd00::1", "192.0.2.1"): "192.0.2.1",
             ("198.51.100.1", "203.0.113.1"): "198.51.100.1",
-            ("nonsense", "224.0.0.1", "0.0.0.0", "fe80::1"): None,
+            ("nonsense", "224.0.0.1", "0.0.0.0", "fe80::1", "fd00::7%\x1b[2J"): None,
             (): None,
         }
         for addresses, expected in cases.items():

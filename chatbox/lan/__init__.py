@@ -190,8 +190,10 @@ def nearest(addresses: Iterable[str], own_networks: Iterable[str]) -> str | None
             one = ipaddress.ip_address(text)
         except ValueError:
             continue
-        # A link-local address is of no use without the name of the link, which is not ours to know.
-        if not (one.is_multicast or one.is_unspecified or (one.version == 6 and one.is_link_local)):
+        # A link-local address is of no use without the name of the link, which is not ours to know,
+        # and not for others to say: ip_address takes anything for it.
+        bound = one.version == 6 and (one.is_link_local or one.scope_id is not None)
+        if not (one.is_multicast or one.is_unspecified or bound):
             found.append(one)
     if not found:
         return None
