@@ -1,16 +1,18 @@
 """Small files that must be whole, or as they were: keys, accounts, bans, known servers.
 
-Everything here blocks, for as long as the disk takes. These files are a few kilobytes and change
-when a person changes them.
+Everything here but `Latest` blocks, for as long as the disk takes. These files are a few kilobytes
+and change when a person changes them.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["Stamp", "stamp", "write_whole"]
+__all__ = ["Latest", "Stamp", "stamp", "write_whole"]
 
 Stamp = tuple[int, int, int] | None
 """What tells one state of a file from another; None if there is no file."""
@@ -50,6 +52,51 @@ def write_whole(path: str, data: bytes, *, replace: bool = True) -> None:
         with suppress(FileNotFoundError):
             os.unlink(draft)
     _sync_folder(folder)
+
+
+class Latest:
+    """A file that always gets the latest of what it is given, in a thread, so that nobody waits.
+
+    What is given while it is being written replaces what waits. The thread is there while there is
+    something to write, and the program does not end before it has: what was given last stays.
+    """
+
+    def __init__(self, path: str, failed: Callable[[OSError], None]) -> None:
+        """`failed` is called in the thread."""
+        self.path = path
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._next: Callable[[], bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    def put(self, make: Callable[[], bytes]) -> None:
+        """Write what `make` returns, which is called in the thread."""
+        with self._lock:
+            self._next = make
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"write {self.path}")
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Wait until everything is written."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _take(self) -> Callable[[], bytes] | None:
+        with self._lock:
+            make, self._next = self._next, None
+            if make is None:
+                self._thread = None
+            return make
+
+    def _run(self) -> None:
+        while (make := self._take()) is not None:
+            try:
+                write_whole(self.path, make())
+            except OSError as error:
+                self._failed(error)
 
 
 def _sync_folder(folder: str) -> None:

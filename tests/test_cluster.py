@@ -155,4 +155,5 @@ def test_operators_of_one_room(tmp_path: Path) -> None:
         olga.ask("<t:ban><r:bob><n:3600>")
         drive([olga, ann], lambda: olga.answer("ban_response", "True") and ann.answer("banned"))
         for server in servers:
+            server.stop()
             assert '"bob"' in (server.folder / "chatbox" / "bans.json").read_text()

@@ -7,16 +7,21 @@ import json
 import os
 import random
 import stat
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox import files
 from chatbox.chat import moderation as moderation_module
-from chatbox.chat import sanctions as sanctions_module
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.moderation import (
@@ -42,6 +47,7 @@ from chatbox.tap import Options
 from tests import test_session
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, Turns, tokens
 from tests.helpers.client import Server
+from tests.helpers.processes import PATIENCE, environment
 
 HERE = Origin("127.0.0.1")
 FAR = Origin("192.0.2.7")
@@ -157,6 +163,7 @@ class SanctionsTests(SynchronousTestCase):
             self.table.add(sanction(target))
             self.table.add(sanction(target, "mute", until=int(NOON * 1000) + 60_000))
         self.table.save(NOON)
+        self.table.flush()
         again = Sanctions(self.path)
         again.load()
         self.assertEqual(list(again), list(self.table))
@@ -185,6 +192,44 @@ class SanctionsTests(SynchronousTestCase):
             self.assertIn(self.path, str(error))
         Path(self.path).write_text(json.dumps({"sanctions": [good]}))
         Sanctions(self.path).load()
+
+
+class LatestTests(SynchronousTestCase):
+    """A file that is written in a thread."""
+
+    def test_latest(self) -> None:
+        """Of many states the last is written, none twice, and nobody waits for the disk."""
+        path = os.path.abspath(self.mktemp())
+        free, made = threading.Event(), list[int]()
+        file = files.Latest(path, lambda _: None)
+
+        def make(number: int) -> bytes:
+            free.wait(PATIENCE)
+            made.append(number)
+            return b"%d" % number
+
+        for number in range(100):
+            file.put(partial(make, number))
+        self.assertFalse(os.path.exists(path))
+        free.set()
+        file.flush()
+        self.assertEqual(Path(path).read_bytes(), b"99")
+        self.assertIn(made, ([0, 99], [99]))
+        file.put(partial(make, 100))
+        file.flush()
+        self.assertEqual(Path(path).read_bytes(), b"100")
+
+    def test_a_program_that_ends(self) -> None:
+        """It ends when the last state is on the disk."""
+        path = os.path.abspath(self.mktemp())
+        program = (
+            "import sys; from chatbox.files import Latest; file = Latest(sys.argv[1], print);"
+            "file.put(lambda: b'one'); file.put(lambda: b'two')"
+        )
+        subprocess.run(
+            [sys.executable, "-c", program, path], check=True, env=environment(), timeout=PATIENCE
+        )
+        self.assertEqual(Path(path).read_bytes(), b"two")
 
 
 class OperatorsTests(SynchronousTestCase):
@@ -595,6 +640,7 @@ class ModerationTests(RoomTestCase):
         alice = self.client("alice")
         alice.send("<t:ban><r:bob>", "<t:mute><r:192.0.2.7>")
         self.settle()
+        self.moderation.sanctions.flush()
         self.moderation = self.moderate()
         self.assertEqual(self.refusal("bob").error, "banned")
         carol = self.client("carol", FAR)
@@ -607,9 +653,12 @@ class ModerationTests(RoomTestCase):
         def fail(*_: object) -> None:
             raise OSError("no room")
 
-        self.patch(sanctions_module, "write_whole", fail)
-        alice.send("<t:ban><r:bob>")
-        self.settle()
+        self.patch(files, "write_whole", fail)
+        with capturedLogs() as logs:
+            alice.send("<t:ban><r:bob>")
+            self.settle()
+            self.moderation.sanctions.flush()
+        self.assertEqual([str(event["error"]) for event in logs if "error" in event], ["no room"])
         self.assertEqual(self.refusal("bob").error, "banned")
 
     def test_audited(self) -> None:
@@ -646,6 +695,7 @@ class ModerationTests(RoomTestCase):
         self.assertEqual(bob.hung_up, 1)
         self.assertEqual(self.refusal("bob").error, "banned")
         self.assertFalse(os.path.exists(os.path.join(self.folder, "audit.jsonl")))
+        self.moderation.sanctions.flush()
         self.assertTrue(os.path.exists(os.path.join(self.folder, "bans.json")))
         for text in ("fly 0 x", "ban 0 x"):
             self.log.append([self.order_of("olga", Order(Action.BAN, "all"), text)])

@@ -131,7 +131,7 @@ class Moderation:
         accounts: bool = False,
     ) -> None:
         self.operators = Operators(operators, now)
-        self.sanctions = Sanctions(os.path.join(state_dir, "bans.json"))
+        self.sanctions = Sanctions(os.path.join(state_dir, "bans.json"), _not_written)
         self._audit_path = os.path.join(state_dir, "audit.jsonl")
         self._now = now
         self._accounts = accounts
@@ -243,10 +243,7 @@ class Moderation:
             self.sanctions.add(Sanction(kind.value, order.target, by, at, until, order.reason))
         else:
             self.sanctions.remove(kind, parse_target(order.target))
-        try:
-            self.sanctions.save(self._now())
-        except OSError as error:
-            _log.error("the bans will not survive a restart: {error}", error=error)
+        self.sanctions.save(self._now())
 
     def _put_out(self, room: Room, order: Order) -> None:
         """Let those go who are meant and here."""
@@ -288,6 +285,10 @@ class Moderation:
                 os.close(handle)
         except OSError as error:
             _log.error("no audit of {line}: {error}", line=line, error=error)
+
+
+def _not_written(error: OSError) -> None:
+    _log.error("the bans will not survive a restart: {error}", error=error)
 
 
 class ModeratedGate:

@@ -243,7 +243,12 @@ class ChatService(Service):
         done: Deferred[None] = Deferred()
         gone = self._factory.stop(self.farewell, note)
         gone.addCallback(lambda _: self._log.stop(partial(done.callback, None)))
-        return done
+        return done.addCallback(self._store)
+
+    def _store(self, _: None) -> None:
+        """After the last order of an operator: what it has changed is on the disk."""
+        if self._factory.moderation is not None:
+            self._factory.moderation.sanctions.flush()
 
 
 @implementer(IHalfCloseableProtocol)

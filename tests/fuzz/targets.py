@@ -335,6 +335,7 @@ def _read_bans(path: str) -> None:
         # What an operator is shown.
         format_line(Message(one.by, one.target, text=one.reason, time=one.at, count=one.left(NOON)))
     sanctions.save(NOON)
+    sanctions.flush()
     again = Sanctions(path)
     again.load()
     assert set(again) == set(sanctions)
