@@ -25,12 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import NOWHERE, Origin
@@ -142,16 +141,14 @@ class Person:
         self.place = place
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Saying:
+class _Saying(NamedTuple):
     """The origin of a message: whom to tell what became of it."""
 
     answer: Callable[[Code | None], None]
     cost: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ordering:
+class _Ordering(NamedTuple):
     """The origin of an order: whom to tell what became of it."""
 
     answer: Callable[[Code | None], None]
