@@ -1,51 +1,70 @@
 """Sockets that a supervisor such as systemd has opened for us, and keeps open between two servers.
 
-They stand as open descriptors from 3 on, with their number in the environment (``LISTEN_FDS``,
-sd_listen_fds(3)). Twisted reads that once, when its endpoints are first loaded, and removes it; so
-we ask its parser of ``systemd:`` endpoints, which stays the only one to know.
+They stand as open descriptors from 3 on, with their number and names in the environment
+(``LISTEN_FDS``, ``LISTEN_FDNAMES``, sd_listen_fds(3)). Twisted reads that once, when its endpoints
+are first loaded, and removes it; so we ask what its parser of ``systemd:`` endpoints has read.
+
+All sockets of one unit have one name, which that parser takes for the last of them, and it wants
+to be told what kind of address each has. So here ``systemd`` alone means all, and
+``systemd:name=NAME`` all of a name, of the kind that is wanted.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
-from twisted.internet import endpoints, task
+from twisted.internet import endpoints
 
-__all__ = ["INHERITED", "datagram_sockets", "stream_endpoints"]
+__all__ = ["INHERITED", "datagram_sockets", "stream_endpoints", "which"]
 
 INHERITED: Final = "systemd"
 """What the options call all sockets of a kind that were passed to us."""
 
+_WHICH: Final = re.compile(rf"{INHERITED}(?::name=((?:\\.|[^:\\])+))?")
 
-def stream_endpoints() -> list[str]:
-    """Describe an endpoint for each of the stream sockets."""
+
+def which(text: str) -> str | None:
+    """Read ``systemd`` or ``systemd:name=NAME``: the name, "" for all; None if it is neither."""
+    found = _WHICH.fullmatch(text)
+    return None if found is None else re.sub(r"\\(.)", r"\1", found[1] or "")
+
+
+def stream_endpoints(name: str = "") -> list[str]:
+    """Describe an endpoint for each of the stream sockets, or of those called `name`."""
     return [
-        f"{INHERITED}:domain={family.name.removeprefix('AF_')}:index={index}"
-        for index, (_, family, kind) in enumerate(_inherited())
-        if kind == socket.SOCK_STREAM
+        f"{INHERITED}:domain={one.family.name.removeprefix('AF_')}:index={index}"
+        for index, one in enumerate(_inherited())
+        if one.kind == socket.SOCK_STREAM and name in ("", one.name)
     ]
 
 
-def datagram_sockets() -> list[int]:
-    """Return the descriptors of the UDP sockets."""
+def datagram_sockets(name: str = "") -> list[int]:
+    """Return the descriptors of the UDP sockets, or of those called `name`."""
     return [
-        descriptor
-        for descriptor, family, kind in _inherited()
-        if kind == socket.SOCK_DGRAM and family in (socket.AF_INET, socket.AF_INET6)
+        one.descriptor
+        for one in _inherited()
+        if one.kind == socket.SOCK_DGRAM
+        and one.family in (socket.AF_INET, socket.AF_INET6)
+        and name in ("", one.name)
     ]
 
 
-def _inherited() -> list[tuple[int, socket.AddressFamily, socket.SocketKind]]:
-    """Return the descriptor, the family and the kind of each, in their order."""
-    found: list[tuple[int, socket.AddressFamily, socket.SocketKind]] = []
-    while True:
-        description = f"{INHERITED}:domain=INET:index={len(found)}"
-        try:
-            endpoint: Any = endpoints.serverFromString(task.Clock(), description)
-        except IndexError:
-            return found
+class _Inherited(NamedTuple):
+    descriptor: int
+    name: str
+    family: socket.AddressFamily
+    kind: socket.SocketKind
+
+
+def _inherited() -> Iterator[_Inherited]:
+    """Yield what was passed to us, in its order."""
+    # Its public face has one descriptor for each name.
+    passed: Any = endpoints._SystemdParser._sddaemon
+    for descriptor, name in zip(passed._descriptors, passed._names, strict=True):
         # A duplicate, since a socket object closes what it has.
-        with socket.socket(fileno=os.dup(endpoint.fileno)) as one:
-            found.append((endpoint.fileno, socket.AddressFamily(one.family), one.type))
+        with socket.socket(fileno=os.dup(descriptor)) as one:
+            yield _Inherited(descriptor, name, socket.AddressFamily(one.family), one.type)

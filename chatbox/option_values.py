@@ -16,9 +16,9 @@ from twisted.python import usage
 
 from chatbox.chat.moderation import Operators
 from chatbox.errors import LocalError
-from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints
+from chatbox.inherited import datagram_sockets, stream_endpoints, which
 from chatbox.shelf import Shelf
-from chatbox.tls import check_endpoint
+from chatbox.tls import check_endpoint, without_tls
 
 __all__ = [
     "MAX_GRACE",
@@ -124,15 +124,22 @@ def read_count(option: str, given: str | int, least: int = 1) -> int:
 
 def expand_endpoint(description: str) -> list[str]:
     """Return the endpoint that is meant, or all that were passed to us."""
-    if description != INHERITED:
+    with_tls, inner = without_tls(description)
+    name = which(inner)
+    if name is None:
         return [description]
-    found = stream_endpoints()
+    found = stream_endpoints(name)
     if not found:
         raise usage.UsageError(
-            "--listen systemd: no socket was passed to this process. It must be started by a"
-            " socket unit of systemd with ListenStream=, or by something like it."
+            f"--listen {description}: no such socket was passed to this process. It must be started"
+            f" by a socket unit of systemd with ListenStream={_called(name)}, or by something like"
+            " it."
         )
-    return found
+    return [f"{with_tls}{one}" for one in found]
+
+
+def _called(name: str) -> str:
+    return f" and FileDescriptorName={name}" if name else ""
 
 
 def read_grace(text: object) -> float:
@@ -146,18 +153,21 @@ def read_grace(text: object) -> float:
     return seconds
 
 
-def read_ports(text: str) -> range | str:
+def read_ports(text: str) -> range | list[int]:
     """Read ``FIRST-LAST`` or ``PORT``; a lone 0 lets the system choose a port.
 
-    ``systemd`` means all sockets of this kind that were passed to us.
+    ``systemd`` and ``systemd:name=NAME`` mean sockets that were passed to us, by descriptor.
     """
-    if text == INHERITED:
-        if not datagram_sockets():
+    name = which(text)
+    if name is not None:
+        found = datagram_sockets(name)
+        if not found:
             raise usage.UsageError(
-                "--udp-ports systemd: no UDP socket was passed to this process. It must be started"
-                " by a socket unit of systemd with ListenDatagram=, or by something like it."
+                f"--udp-ports {text}: no such UDP socket was passed to this process. It must be"
+                f" started by a socket unit of systemd with ListenDatagram={_called(name)}, or by"
+                " something like it."
             )
-        return text
+        return found
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
     if not match:
         raise usage.UsageError(

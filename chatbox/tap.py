@@ -36,7 +36,7 @@ from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
 from chatbox.chat.sharing import Probe
 from chatbox.checkers import gate_for
-from chatbox.inherited import INHERITED, datagram_sockets
+from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
 from chatbox.log import MessageLog, open_log
@@ -85,7 +85,7 @@ class Options(usage.Options, AuthOptionMixin):
             "udp-ports",
             None,
             "55000-55019",
-            "The UDP ports for downloads: one, FIRST-LAST, or systemd.",
+            "The UDP ports for downloads: one, FIRST-LAST, systemd, or systemd:name=NAME.",
         ],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],
         [
@@ -181,8 +181,9 @@ class Options(usage.Options, AuthOptionMixin):
     def opt_listen(self, endpoint: str) -> None:
         """Listen for chat here; may be given several times. A port such as tcp:50000 or
         tcp:50000:interface=127.0.0.1, or any other Twisted server endpoint (tls:FOLDER:port=50001,
-        ssl:, systemd:, unix:...); with tls-self-signed: in front it speaks TLS with a certificate
-        that the server makes; systemd alone means all sockets that it passes. [default: tcp:50000]
+        ssl:, systemd:, unix:...). With tls-self-signed: in front it speaks TLS with a certificate
+        that the server makes, with tls-from:FOLDER: with those in FOLDER. systemd means all sockets
+        that it passes, systemd:name=NAME those of that name. [default: tcp:50000]
         """
         self["listen"].append(endpoint)
 
@@ -383,8 +384,8 @@ def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
     return room
 
 
-def _adopted(ports: range | str) -> Sequence[int | socket.socket]:
+def _adopted(ports: range | list[int]) -> Sequence[int | socket.socket]:
     """Return the ports to listen on, or the sockets that were passed to us."""
     if isinstance(ports, range):
         return ports
-    return [socket.socket(fileno=descriptor) for descriptor in datagram_sockets()]
+    return [socket.socket(fileno=descriptor) for descriptor in ports]

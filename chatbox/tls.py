@@ -1,17 +1,20 @@
 """Listening with TLS: where the certificate comes from, and how a renewed one is taken up.
 
-Three kinds of descriptions speak TLS. Two are Twisted's own:
+Four kinds of descriptions speak TLS. Two are Twisted's own:
 
 - ``ssl:PORT:privateKey=FILE:certKey=FILE`` names the files;
 - ``tls:FOLDER:port=PORT`` takes all ``.pem`` files of a folder, such as one of certbot's, and finds
   the certificate by the name that the client asks for (SNI).
 
-The third is ours: ``tls-self-signed:`` in front of any other description, such as ``tcp:50001``,
-uses the certificate of `chatbox.certificates`.
+Two are ours, and stand in front of any other description, such as ``tcp:50001`` or one of a socket
+that systemd has opened:
+
+- ``tls-self-signed:`` uses the certificate of `chatbox.certificates`;
+- ``tls-from:FOLDER:`` takes certificates from a folder as ``tls:`` does.
 
 Twisted reads the files once; ``tls:`` reads them again when a client asks for a name that it does
 not know, and not when they are renewed. So here the description is read again every
-`RELOAD_SECONDS` that somebody connects, for all three kinds alike. What cannot be read leaves
+`RELOAD_SECONDS` that somebody connects, for all kinds alike. What cannot be read leaves
 everything as it was, and says so in the log.
 
 Way not taken: watching the files. Reading takes some milliseconds; knowing which files a
@@ -51,14 +54,19 @@ __all__ = [
     "DEFAULT_TLS_PORT",
     "RELOAD_SECONDS",
     "SELF_SIGNED",
+    "TLS_FROM",
     "Certificate",
     "ListeningService",
     "check_endpoint",
     "load_from",
+    "without_tls",
 ]
 
 SELF_SIGNED: Final = "tls-self-signed:"
 """In front of a description: speak TLS there, with a certificate of our own making."""
+
+TLS_FROM: Final = "tls-from:"
+"""The same with the certificates of a folder, which comes next."""
 
 DEFAULT_TLS_PORT: Final = 50001
 """Where clients look for TLS if they are not told a port."""
@@ -76,7 +84,13 @@ _MAX_STEPS: Final = 10
 _MAX_FLIGHT_BYTES: Final = 1 << 20
 """Bounds of a handshake with ourselves: it takes four steps, and some kilobytes each."""
 
-_HAS_BACKLOG: Final = re.compile(rf"({SELF_SIGNED}|haproxy:)*(tcp6?|ssl):.")
+_FOLDER: Final = r"(?:\\.|[^:\\])+"
+"""A name in a description, in which ``\\:`` is a colon."""
+
+_WITH_TLS: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}({_FOLDER}):)(.*)", re.DOTALL)
+"""What stands in front, its folder, and what it stands in front of."""
+
+_HAS_BACKLOG: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}{_FOLDER}:|haproxy:)*(tcp6?|ssl):.")
 
 _CLIENT: Final = SSL.Context(SSL.TLS_CLIENT_METHOD)
 """A client that takes any certificate."""
@@ -181,10 +195,18 @@ def check_endpoint(description: str) -> None:
         certificate.load()
 
 
+def without_tls(description: str) -> tuple[str, str]:
+    """Split a description in what of ours stands in front and speaks TLS, and the rest."""
+    found = _WITH_TLS.fullmatch(description)
+    return ("", description) if found is None else (found[1], found[3])
+
+
 def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Load:
     """Return what reads the certificate that a description with TLS means, as it is then."""
     if description.startswith(SELF_SIGNED):
         return partial(_self_signed, state_dir, now)
+    if (found := _WITH_TLS.fullmatch(description)) is not None:
+        return partial(_tls_creator, f"tls:{found[2]}:port=0")
     return partial(_ssl_creator if description.startswith("ssl:") else _tls_creator, description)
 
 
@@ -193,11 +215,11 @@ def _open(
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
     """Make the endpoint that a description means, and its certificate if it speaks TLS."""
     said, description = description, _with_backlog(description)
-    kind, _, rest = description.partition(":")
-    if description.startswith(SELF_SIGNED):
-        if rest.startswith(("ssl:", "tls:", SELF_SIGNED)):
+    kind = description.partition(":")[0]
+    if (found := _WITH_TLS.fullmatch(description)) is not None:
+        if found[3].startswith(("ssl:", "tls:", SELF_SIGNED, TLS_FROM)):
             raise ValueError("it speaks TLS already")
-        endpoint = serverFromString(reactor, rest)
+        endpoint = serverFromString(reactor, found[3])
     elif kind == "ssl":
         where, _ = _read_ssl(description)
         endpoint = TCP4ServerEndpoint(reactor, *where)

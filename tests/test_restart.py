@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.certificates import Authority
 from tests.helpers.processes import Running, environment, script
 from tests.helpers.server import free_port
 from tests.helpers.talk import Talker
 from tests.test_console import CLIENT
+from tests.test_tls import chatbox
 
 # What systemd does between fork and exec: the sockets are 3 and up, and the environment says so.
 ACTIVATE = """
@@ -23,9 +25,9 @@ import os, sys
 count = int(sys.argv[1])
 for number, descriptor in enumerate(map(int, sys.argv[2 : 2 + count])):
     os.dup2(descriptor, 3 + number)
-names = ":".join(["chatbox.socket"] * count)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=names)
-os.execv(sys.argv[2 + count], sys.argv[2 + count :])
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[1])
+os.environ["LISTEN_FDNAMES"] = sys.argv[2 + count]
+os.execv(sys.argv[3 + count], sys.argv[3 + count :])
 """
 
 
@@ -40,23 +42,25 @@ class Supervisor:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", 0))
         self.port: int = self.tcp.getsockname()[1]
+        self.passed = [(self.udp, "chatbox.socket"), (self.tcp, "chatbox.socket")]
+        """Sockets and their names."""
         self.options = options or ("--listen", "systemd", "--udp-ports", "systemd")
 
     def start(self) -> Running:
         """Start a server."""
         # Descriptors from 10 on, so that none is overwritten when it is put into its place.
-        sockets = [self.udp, self.tcp]
-        descriptors = [10 + number for number in range(len(sockets))]
+        descriptors = [10 + number for number in range(len(self.passed))]
         import fcntl
 
         with ExitStack() as stack:
             passed = []
-            for one, least in zip(sockets, descriptors, strict=True):
+            for (one, _), least in zip(self.passed, descriptors, strict=True):
                 descriptor = fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, least)
                 stack.callback(socket.close, descriptor)
                 passed.append(descriptor)
             command = [
                 *(sys.executable, "-c", ACTIVATE, str(len(passed)), *map(str, passed)),
+                ":".join(name for _, name in self.passed),
                 *script("twistd"),
                 *("-n", "--pidfile=", "chatbox", *self.options, "--state-dir", "state"),
             ]
@@ -64,8 +68,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Let the sockets go."""
-        self.tcp.close()
-        self.udp.close()
+        for one, _ in self.passed:
+            one.close()
 
 
 @pytest.fixture(name="supervisor")
@@ -184,12 +188,51 @@ def test_by_twisteds_own_description(tmp_path: Path) -> None:
         supervisor.close()
 
 
+def test_by_name(tmp_path: Path) -> None:
+    """Each socket is what its name says: plain, with TLS, for files, or for somebody else."""
+    authority = Authority(tmp_path)
+    (tmp_path / "a:b").mkdir()
+    authority.issue(tmp_path / "a:b" / "both.pem")
+    supervisor = Supervisor(
+        tmp_path,
+        *("--listen", "systemd:name=plain"),
+        *("--listen", f"tls-from:{tmp_path}/a\\:b:systemd:name=secure"),
+        *("--udp-ports", "systemd:name=files"),
+    )
+    secure = socket.create_server(("127.0.0.1", 0))
+    others = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    for other in others:
+        other.bind(("127.0.0.1", 0))
+    supervisor.passed = [
+        *((others[0], "files"), (secure, "secure"), (others[1], "other")),
+        *((supervisor.tcp, "plain"), (supervisor.udp, "files")),
+    ]
+    place = f"localhost:{secure.getsockname()[1]}"
+    trusting = {"SSL_CERT_FILE": str(authority.path)}
+    try:
+        with supervisor.start() as server, Talker(supervisor.port, "alice"):
+            who = chatbox(tmp_path, "who", place, "--tls", **trusting)
+            assert (who.returncode, who.stdout, who.stderr) == (0, "alice\n", "")
+            assert chatbox(tmp_path, "who", f"127.0.0.1:{supervisor.port}").stdout == "alice\n"
+            got = chatbox(tmp_path, "get", place, "film.bin", "-q", "--tls", **trusting)
+            assert (got.returncode, got.stderr) == (0, "")
+            server.stop()
+            ports = {
+                int(port) for port in re.findall(r"RDT on UDP starting on (\d+)", said(server))
+            }
+        assert ports == {one.getsockname()[1] for one in (supervisor.udp, others[0])}
+    finally:
+        supervisor.close()
+
+
 def test_nothing_was_passed(tmp_path: Path) -> None:
     """Without such sockets the options are refused, in words that say what is missing."""
     (tmp_path / "files").mkdir()
     for options, word in (
         (["--listen", "systemd"], "ListenStream="),
         (["--udp-ports", "systemd"], "ListenDatagram="),
+        (["--listen", "tls-self-signed:systemd:name=x"], "FileDescriptorName=x"),
+        (["--udp-ports", "systemd:name=files"], "FileDescriptorName=files"),
     ):
         with Running([*script("twistd"), "-n", "chatbox", *options], cwd=tmp_path) as server:
             assert server.wait() == 1

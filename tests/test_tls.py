@@ -72,8 +72,12 @@ class RenewalTests(SynchronousTestCase):
         return fingerprint(x509.load_pem_x509_certificate(self.pem.read_bytes()))
 
     def test_renewed(self) -> None:
-        """ssl: and tls: both serve what was renewed, a minute later at most, and not before."""
-        for description in (f"ssl:1:privateKey={self.pem}", f"tls:{self.folder}:port=1"):
+        """All kinds serve what was renewed, a minute later at most, and not before."""
+        for description in (
+            f"ssl:1:privateKey={self.pem}",
+            f"tls:{self.folder}:port=1",
+            f"tls-from:{self.folder}:tcp:1",
+        ):
             certificate = self.certificate(description)
             old = self.on_disk()
             self.authority.issue(self.pem)
@@ -114,6 +118,9 @@ class RenewalTests(SynchronousTestCase):
             f"tls:{self.folder / 'nowhere'}:port=1": "no certificate there has its key",
             f"ssl:1:privateKey={self.pem}:certKey={other}": "do not match",
             f"tls-self-signed:ssl:1:privateKey={self.pem}": "TLS already",
+            f"tls-from:{self.folder / 'nowhere'}:tcp:1": "no certificate there has its key",
+            f"tls-from:{self.folder}:tls-self-signed:tcp:1": "TLS already",
+            f"tls-from:{self.folder}": "",
             "tls-self-signed:": "",
             "tls-self-signed:pigeon:1": "",
         }.items():

@@ -91,7 +91,9 @@ class Announcement:
         ]
 
 
-_LISTENING: Final = re.compile(r"(tls-self-signed:)?(tcp6?|ssl|tls):(.*)", re.DOTALL)
+_LISTENING: Final = re.compile(
+    r"(tls-self-signed:|tls-from:(?:\\.|[^:\\])+:)?(tcp6?|ssl|tls):(.*)", re.DOTALL
+)
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")
 
 
