@@ -160,7 +160,7 @@ def _order() -> Check:
         except LocalError:
             assert line == b""
             return
-        assert read_order(replace(record, text=order.text)) == order
+        assert read_order(record._replace(text=order.text)) == order
         assert parse_line(line).sender == "olga"
 
     return check
