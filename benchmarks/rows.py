@@ -4,7 +4,10 @@
             there? Ours from typing /get into a console that has joined; ours and the peers also
             from nothing, connection and all.
 ``crowd``   100 downloads at once from one of our servers: how much do all get together beside one
-            alone, and how evenly? Clients are loaded and waiting when they are let go together.
+            alone, and how evenly? By a hundred clients, which are loaded and waiting when they are
+            let go together; and by 13 people, who type /get eight times each into their console.
+            The hundred programs share the processors of this machine with the server, and spend
+            more of them on taking turns than on the files; the 13 show what the server can do.
 ``memory``  how much a transfer adds on each side, for a small and a large file.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -37,6 +41,8 @@ from measure import run_once
 
 FAR = Profile(rate=100e6, delay=0.1)
 SMALL = 64_000
+PEOPLE = 13
+"""Who get 100 files: eight each, as many at once as a server lets one person have."""
 FROM_NOTHING = ("chatbox", "tcp-cubic", "tls", "aioquic", "aiopquic", "srt")
 
 
@@ -114,23 +120,26 @@ def crowd(folder: Path, many: int, size: int, link: Profile | None) -> str:
     """The table of the crowd."""
     if Ours().missing():
         return f"crowd: not here: {Ours().missing()}"
-    alone = _together(_new(folder, "alone"), 1, min(size * many, 400 * 10**6), link)
-    all_of_them = _together(_new(folder, "many"), many, size, link)
-    ratio = all_of_them.total / alone.total if alone.total else None
-    rows = [
-        ["one alone", number(alone.total / 1e6, 1), "-", "-", *alone.memory_cells(), alone.remark],
-        [
-            f"{many} at once",
-            number(all_of_them.total / 1e6, 1),
-            number(ratio),
-            number(all_of_them.fairness, 3),
-            *all_of_them.memory_cells(),
-            all_of_them.remark,
-        ],
-    ]
+    alone = _together(_new(folder, "alone"), 1, 1, min(size * many, 400 * 10**6), link)
+    rows = [_crowd_row("one alone", alone, None)]
+    for people in (many, min(PEOPLE, many)):
+        crowd = _together(_new(folder, f"many-{people}"), many, people, size, link)
+        rows.append(_crowd_row(f"{many} at once, {people} clients", crowd, alone))
     where = f"{link.rate / 1e6:g} Mbit/s, {link.delay * 1e3:g} ms" if link else "veth"
     heads = [f"downloads, {where}", "Mbit/s in all", "of alone", "Jain", "MiB server", "remarks"]
     return table(heads, rows)
+
+
+def _crowd_row(name: str, crowd: Crowd, alone: Crowd | None) -> list[str]:
+    ratio = crowd.total / alone.total if alone and alone.total else None
+    return [
+        name,
+        number(crowd.total / 1e6, 1),
+        number(ratio),
+        number(crowd.fairness, 3) if alone else "-",
+        number(crowd.server_memory / MIB, 0),
+        crowd.remark,
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +149,12 @@ class Crowd:
     total: float
     fairness: float
     server_memory: int
+    """Bytes that the server used at its peak."""
     remark: str
 
-    def memory_cells(self) -> list[str]:
-        """What the server used at its peak."""
-        return [number(self.server_memory / MIB, 0)]
 
-
-def _together(folder: Path, many: int, size: int, link: Profile | None) -> Crowd:
+def _together(folder: Path, many: int, people: int, size: int, link: Profile | None) -> Crowd:
+    """So many downloads at once by so many people: one each by ``get``, or more by consoles."""
     sample = make_sample(_new(folder, "shelf"), size)
     limit = 300.0
     with emulated(link, folder, limit + 200) if link else veth() as network:
@@ -156,11 +163,16 @@ def _together(folder: Path, many: int, size: int, link: Profile | None) -> Crowd
         clients: list[Process] = []
         try:
             server.wait_until_listening(cases[0].port)
-            clients = [_held(case, index) for index, case in enumerate(cases)]
-            begun = _let_go(cases, clients)
+            if people == many:
+                clients = [_held(case, index) for index, case in enumerate(cases)]
+                begun = _let_go(cases, clients)
+            else:
+                consoles = [_console(case, index) for index, case in enumerate(cases[:people])]
+                clients = [consoles[index % people] for index in range(many)]
+                begun = _type_all(cases, clients)
             ends = _watch(cases, clients, begun + limit)
         finally:
-            for client in clients:
+            for client in set(clients):
                 client.stop()
             usage = server.stop()
         whole = [end for case, end in zip(cases, ends, strict=True) if end and _whole(case)]
@@ -191,6 +203,31 @@ def _held(case: Case, index: int) -> Process:
         environment={"BENCH_STAMPS": str(case.folder / "stamp")},
         typed=True,
     )
+
+
+def _console(case: Case, index: int) -> Process:
+    """A console that has joined, or is about to."""
+    words = Ours().receiver(case)
+    at = words.index("get")
+    words = [*words[:at], "join", words[at + 1], "--name", f"person{index}"]
+    log = case.folder / "console.out"
+    return Process(words, case.network.client, log, typed=True)
+
+
+def _type_all(cases: list[Case], clients: list[Process]) -> float:
+    """Have all consoles ask for all that is theirs; when that was."""
+    time.sleep(3 + len(set(clients)) / 4)  # they have joined
+    for index, (case, client) in enumerate(zip(cases, clients, strict=True)):
+        # A name of its own for each: one person gets one file once at a time.
+        name = case.sample.path.with_name(f"{index}-{case.sample.path.name}")
+        os.link(case.sample.path, name)
+        assert client.typed is not None
+        client.typed.write(f"/get {name.name} {case.received}\n".encode())
+    begun = time.monotonic()
+    for client in set(clients):
+        assert client.typed is not None
+        client.typed.flush()
+    return begun
 
 
 def _let_go(cases: list[Case], clients: list[Process]) -> float:
@@ -266,7 +303,7 @@ def main() -> None:
     asked.add_argument("-q", "--questions", default="small,crowd,memory")
     asked.add_argument("-r", "--repeats", type=int, default=3, help="of the small file")
     asked.add_argument("--many", type=int, default=100, help="how many a crowd is")
-    asked.add_argument("--crowd-size", type=float, default=4.0, help="MB each (%(default)s)")
+    asked.add_argument("--crowd-size", type=float, default=20.0, help="MB each (%(default)s)")
     asked.add_argument("--crowd-link", action="store_true", help="on 100 Mbit/s, 25 ms, not veth")
     asked.add_argument("--memory-sizes", default="10,1000", help="MB (%(default)s)")
     asked.add_argument("-p", "--peers", default="chatbox,aiopquic,srt,uftp", help="for memory")
