@@ -17,7 +17,14 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
-from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.limits import (
+    ANSWER_BYTES,
+    LONGEST_WAIT,
+    NO_LIMITS,
+    Bucket,
+    ConnectionCount,
+    Limits,
+)
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
@@ -55,6 +62,11 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(bucket.take(0.0, 4), 0.0)
         self.assertAlmostEqual(bucket.take(0.0, 3), 0.3)
         self.assertAlmostEqual(bucket.take(0.3, 100), 0.5)
+        slow = Bucket(0.5, 500, 0.0)
+        for _ in range(100):
+            slow.take(0.0, 5)
+        self.assertAlmostEqual(slow.take(2.0, 1000), LONGEST_WAIT)
+        self.assertAlmostEqual(Bucket(0.01, 1, 0.0).take(0.0, 1000), 100)
 
     @given(
         st.floats(0.1, 1000),

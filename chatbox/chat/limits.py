@@ -16,11 +16,15 @@ from chatbox.chat.names import MAX_NAME_CHARACTERS
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.wire import MAX_REQUEST_BYTES, MAX_TEXT_BYTES
 
-__all__ = ["ANSWER_BYTES", "NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
+__all__ = ["ANSWER_BYTES", "LONGEST_WAIT", "NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
 
 ANSWER_BYTES: Final = MAX_TEXT_BYTES
 """So much of an answer counts as one request more, as if the client had said it. What costs a
 server time is what it has to find and to write: a page of history, a list of people or files."""
+
+
+LONGEST_WAIT: Final = 10.0
+"""Seconds that one answer makes its client wait at most: a client gives a server up after 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +99,24 @@ class ConnectionCount:
 class Bucket:
     """A token bucket: holds up to `burst`, and fills by `rate` a second."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_most", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self._rate = rate
         self._burst = max(burst, 1)
+        self._most = max(min(self._burst, rate * LONGEST_WAIT), 1)
         self._tokens = float(self._burst)
         self._at = now
 
     def take(self, now: float, tokens: int = 1) -> float:
-        """Take some, `burst` at most, which may leave less than none.
+        """Take some, which may leave less than none; so many at most as are few enough to wait for.
 
         Answers the seconds until the next one may be taken; 0 if that is now.
         """
         # A clock that was set back fills nothing.
         self._tokens = min(self._tokens + max(now - self._at, 0.0) * self._rate, self._burst)
         self._at = now
-        self._tokens -= min(tokens, self._burst)
+        self._tokens -= min(tokens, self._most)
         return self.wait(now)
 
     def wait(self, now: float) -> float:
