@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 
+from tests.fuzz.__main__ import counts
 from tests.fuzz.targets import TARGETS, Target
+from tests.helpers.processes import PATIENCE, environment
 
 SEED = 5
 
@@ -46,3 +50,24 @@ def test_target(name: str) -> None:
             check(data)
         except BaseException as error:
             raise AssertionError(f"{name} does not stand {data!r}") from error
+
+
+def test_table_of_a_long_run() -> None:
+    """What libFuzzer says of itself becomes a row, also of a run that was broken off."""
+    begun = "#2\tINITED cov: 60 ft: 71 exec/s: 0 rss: 90Mb\n#4096\tpulse  cov: 64 ft: 99\n"
+        "#2\tINITED cov: 60 ft: 71 corp: 9/1Kb exec/s: 0 rss: 90Mb\n#4096\tpulse  cov: 64 ft: 99\n"
+    )
+    done = "Done 20000 runs in 7 second(s)\nstat::number_of_executed_units: 20000\n"
+    assert counts(begun).split() == ["4096", "?", "64"]
+    assert counts(begun + done).split() == ["20000", "7", "64"]
+    assert counts("").split() == ["?", "?", "?"]
+
+
+def test_unknown_target() -> None:
+    """A name that is not in the table is told, with those that are."""
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "1", "lines"]
+    told = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert told.returncode == 2
+    assert "no target lines" in told.stderr and "known-servers" in told.stderr

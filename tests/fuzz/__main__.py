@@ -55,11 +55,11 @@ def fuzz(name: str, folder: Path, inputs: int, seconds: int) -> bool:
     with open(folder / "log", "w") as log:
         status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode
     text = (folder / "log").read_text(errors="replace")
-    print(f"{name:<14}{_counts(text)}  {'' if status == 0 else f'see {log.name}'}", flush=True)
+    print(f"{name:<14}{counts(text)}  {'' if status == 0 else f'see {log.name}'}", flush=True)
     return status != 0
 
 
-def _counts(log: str) -> str:
+def counts(log: str) -> str:
     """How many inputs, in how many seconds, and how many edges of the code they reached."""
     runs = re.findall(r"stat::number_of_executed_units: (\d+)", log) or re.findall(r"#(\d+)\t", log)
     seconds = re.findall(r"runs in (\d+) second", log)
