@@ -55,8 +55,6 @@ def test_target(name: str) -> None:
 def test_table_of_a_long_run() -> None:
     """What libFuzzer says of itself becomes a row, also of a run that was broken off."""
     begun = "#2\tINITED cov: 60 ft: 71 exec/s: 0 rss: 90Mb\n#4096\tpulse  cov: 64 ft: 99\n"
-        "#2\tINITED cov: 60 ft: 71 corp: 9/1Kb exec/s: 0 rss: 90Mb\n#4096\tpulse  cov: 64 ft: 99\n"
-    )
     done = "Done 20000 runs in 7 second(s)\nstat::number_of_executed_units: 20000\n"
     assert counts(begun).split() == ["4096", "?", "64"]
     assert counts(begun + done).split() == ["20000", "7", "64"]
