@@ -10,10 +10,12 @@ What a target needs for all its inputs is made once, by the function that makes 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import ipaddress
 import os
 import random
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,12 +29,15 @@ from chatbox import passwords
 from chatbox.certificates import parse_fingerprint, show_fingerprint
 from chatbox.chat.accounts import Seals
 from chatbox.chat.codes import Code
-from chatbox.chat.moderation import Moderation, Operators
+from chatbox.chat.gate import OpenGate
+from chatbox.chat.moderation import ModeratedGate, Moderation, Operators
 from chatbox.chat.names import LocalNames, is_token, parse_name
 from chatbox.chat.orders import heard_order, read_order
 from chatbox.chat.register import Register
 from chatbox.chat.sanctions import MAX_SANCTIONS, Sanctions, parse_target
+from chatbox.chat.server import ChatFactory
 from chatbox.chat.session import REQUESTS
+from chatbox.chat.session import State as SessionState
 from chatbox.chat.wire import (
     MAX_REQUEST_BYTES,
     Message,
@@ -214,6 +219,45 @@ def _server() -> Check:
     return check
 
 
+def _operator() -> Check:
+    """The same server, whose operator sends the bytes; bob and others may be gone after that."""
+    folder = _memory_folder()
+    with open(os.path.join(folder, "operators"), "w") as file:
+        file.write("olga\n")
+
+    def check(data: bytes) -> None:
+        clock = Clock()
+        clock.advance(NOON)
+        plain = make_factory(clock)
+        moderation = Moderation(
+            folder, clock.seconds, operators=os.path.join(folder, "operators"), accounts=True
+        )
+        moderation.serve(plain.room)
+        gate = ModeratedGate(moderation, OpenGate())
+        gate.start()
+        factory = ChatFactory(plain.room, plain.files, plain.downloads, clock, gate, moderation)
+        bob, olga = Connection(factory), Connection(factory)
+        bob.send("<s:bob><t:connect>")
+        olga.send("<s:olga><t:connect>")
+        clock.advance(0)
+        bob.messages(), olga.messages()
+        for line in data.split(b"\n")[:8]:
+            olga.protocol.dataReceived(line + b"\n")
+            clock.advance(1)
+        olga.send("<t:get_ban_list><q:9>", "<t:ping><q:7>")
+        clock.advance(1)
+        for message in (*olga.messages(), *bob.messages()):
+            assert message.error != "internal-error", message
+        if olga.protocol.session.state is SessionState.HERE:
+            assert "olga" in factory.room.names()
+        moderation.sanctions.flush()
+        for name in ("bans.json", "audit.jsonl"):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+
+    return check
+
+
 def _client() -> Check:
     """A client that has asked for everything, was cut off and is back, and shows all that it hears.
 
@@ -282,13 +326,18 @@ def _keys() -> Check:
 # ---- files, and what is said on the local network
 
 
+def _memory_folder() -> str:
+    """A new folder, in memory where that is possible: this happens millions of times."""
+    folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _in_a_file(read: Callable[[str], None]) -> Callable[[], Check]:
     """A target that reads a file of its bytes."""
 
     def make() -> Check:
-        # In memory where that is possible: this happens millions of times.
-        folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-        path = os.path.join(folder, "file")
+        path = os.path.join(_memory_folder(), "file")
 
         def check(data: bytes) -> None:
             with open(path, "wb") as file:
@@ -695,6 +744,16 @@ TARGETS = {
     "order": Target(_order, [b"bob\nban 60 spam", b"192.0.2.0/24\nunmute 0 "], [b"kick ", b" 0 "]),
     "token": Target(_token, _TOKENS),
     "server": Target(_server, [line + b"\n" for line in _REQUEST_LINES], _FIELDS, 1024),
+    "operator": Target(
+        _operator,
+        [
+            *(line + b"\n" for line in _REQUEST_LINES if b"ban" in line or b"mute" in line),
+            b"<t:ban><r:bob><n:5><m:x>\n<t:unban><r:bob>\n<t:mute><r:192.0.2.0/24>\n",
+            b"<t:ban><r:address:bob>\n<t:kick><r:bob>\n<t:unmute><r:2001:db8::/32>\n",
+        ],
+        [*_FIELDS, b"address:", b"192.0.2.7", b"/24", b"::1"],
+        1024,
+    ),
     "client": Target(_client, _ANSWERS, [*_FIELDS, b"\0"], 1024),
     "keys": Target(_keys, _TYPED, [b"\x1b[", b"\x1b[200~", b"\x1b[201~", b"\x1bO"], 128),
     "accounts": Target(
