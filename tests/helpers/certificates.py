@@ -20,7 +20,19 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
         self.path = folder / "authority.crt"
         basic = x509.BasicConstraints(ca=True, path_length=None)
-        certificate = self._builder(self._name, self._key).add_extension(basic, critical=True)
+        nothing_else = dict.fromkeys(
+            (
+                *("digital_signature", "content_commitment", "key_encipherment"),
+                *("data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+            ),
+            False,
+        )
+        usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **nothing_else)
+        certificate = (
+            self._builder(self._name, self._key)
+            .add_extension(basic, critical=True)
+            .add_extension(usage, critical=True)
+        )
         self.path.write_bytes(certificate.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
 
     def issue(
@@ -40,6 +52,9 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
     ) -> x509.CertificateBuilder:
         now = datetime.now(timezone.utc)
+        # Both identifiers are what VERIFY_X509_STRICT asks for, Python's default from 3.13 on.
+        subject_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        signer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -48,4 +63,6 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=30))
+            .add_extension(subject_id, critical=False)
+            .add_extension(signer_id, critical=False)
         )
