@@ -8,6 +8,7 @@ disk, in the same run; and the disk itself, writing what a small commit writes.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sqlite3
 import statistics
@@ -61,21 +62,21 @@ def measure(folder: Path, options: argparse.Namespace) -> list[list[str]]:
     def opened() -> None:
         rate = result["crowd"].rate / 10
         say(f"a tenth of that: {rate:,.0f} messages/s")
-        result["disk under load"] = []
         paced = Paced(log, rate, options.seconds, lambda: log.stop(reactor.stop))
         result["crowd"].next = paced
         result["paced"] = paced
         paced.start()
 
     reactor.callWhenRunning(closed)
+    gc.freeze()  # as the server does
     reactor.run()
     crowd, paced = result["crowd"], result["paced"]
     again = sync_times(folder / "disk", options.seconds / 2)
-    fsync = statistics.median([*disk, *again])
+    fsync, slow = statistics.median([*disk, *again]), quantile([*disk, *again], 0.99)
     p99 = quantile(paced.took, 0.99)
     rows = [
         ["disk: write and fdatasync, median", number(fsync * 1e3, 3), "ms"],
-        ["disk: the same, 99 %", number(quantile([*disk, *again], 0.99) * 1e3, 3), "ms"],
+        ["disk: the same, 99 %", number(slow * 1e3, 3), "ms"],
         ["one commit a message", number(single, 0), "messages/s"],
         [f"{options.senders} senders, one in flight each", number(crowd.rate, 0), "messages/s"],
         ["  times one commit a message", number(crowd.rate / single, 1), ""],
@@ -83,7 +84,8 @@ def measure(folder: Path, options: argparse.Namespace) -> list[list[str]]:
         ["at a tenth: acknowledged", number(len(paced.took) / options.seconds, 0), "messages/s"],
         ["  median", number(statistics.median(paced.took) * 1e3, 3), "ms"],
         ["  99 %", number(p99 * 1e3, 3), "ms"],
-        ["  99 % in times of the disk", number(p99 / fsync, 1), ""],
+        ["  99 % in times of the disk's median", number(p99 / fsync, 1), ""],
+        ["  99 % in times of the disk's 99 %", number(p99 / slow, 1), ""],
     ]
     if options.rows:
         rows += history(folder / "long", options.rows)
@@ -196,9 +198,10 @@ class Paced:
             else:
                 self._done()
             return
-        for _ in range(self._sent, int(elapsed * self._rate)):
-            self._sent += 1
-            self._log.append([entry(self._sent % 200, self._sent, now)])
+        due = range(self._sent, int(elapsed * self._rate))
+        # What is said in one turn of the reactor a room appends at its end, all together.
+        self._log.append([entry(number % 200, number, now) for number in due])
+        self._sent = max(self._sent, due.stop)
         reactor.callLater(max(0.0, (self._sent + 1) / self._rate - elapsed), self._tick)
 
     def heard(self, records: Sequence[Record]) -> None:

@@ -23,6 +23,7 @@ people see as long as the grace.
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 from collections.abc import Callable
@@ -87,6 +88,8 @@ class Server(MultiService):
     def startService(self) -> None:
         """Start all, and take over the signals once the reactor has installed its handlers."""
         super().startService()
+        # What is here now stays. To look through it for garbage took 30 ms, while everybody waited.
+        gc.freeze()
         self._reactor.callWhenRunning(self._take_signals)
 
     def stopService(self) -> Deferred[None]:
