@@ -114,6 +114,11 @@ class ParseNameTests(SynchronousTestCase):
         parse_name("servers")
         parse_name("wall")
 
+    def test_shown_alike_is_the_same(self) -> None:
+        """What decides is the name as it is shown, whatever letters it was written with."""
+        lunate, sigma = parse_name("\u03f9:"), parse_name("\u03a3:")
+        self.assertEqual(lunate, sigma)
+
     def test_no_addresses(self) -> None:
         """Nobody has a name that means somebody else where an operator bans it."""
         self.refuses(

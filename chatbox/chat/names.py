@@ -83,7 +83,9 @@ def parse_name(raw: str) -> Name:
     # Checked first as well as last: the profile's time grows with the length of what it is given.
     _check_length(raw)
     try:
-        name = Name(_shown.enforce(raw), _compared.enforce(raw))
+        text = _shown.enforce(raw)
+        # Of what is shown, so that two names that look the same are the same (U+03F9 and sigma).
+        name = Name(text, _compared.enforce(text))
     except UnicodeError as error:
         reason = str(getattr(error, "reason", ""))
         raise RemoteError(Code.NAME_EMPTY if "empty" in reason else Code.NAME_INVALID) from None
