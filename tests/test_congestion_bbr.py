@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt.congestion import INITIAL_WINDOW_PACKETS
+from chatbox.rdt.congestion import INITIAL_WINDOW_PACKETS, Lost
 from chatbox.rdt.congestion.bbr import (
     MIN_WINDOW_PACKETS,
     PROBE_RTT_DURATION,
@@ -106,6 +107,23 @@ class DraftTests(SynchronousTestCase):
         self.assertTrue(run.bbr.full_pipe.now and run.bbr.full_pipe.reached)
         self.assertApproximates(run.bbr.max_bw, RATE, 0.02 * RATE)
         self.assertEqual(run.path.dropped, 0)
+
+    def test_startup_fits_into_an_ordinary_queue(self) -> None:
+        """Two pipes are the most that Startup puts in flight, once it sees a queue."""
+        run = Run(Path(RATE, RTT, int(1.2 * BDP)))
+        run.until(State.CRUISE)
+        self.assertEqual(run.path.dropped, 0)
+
+    def test_losses_of_startup_are_answered_by_leaving_it(self) -> None:
+        """What Startup has lost, and is told of later, says nothing against a lower rate."""
+        run = Run(shallow())
+        run.until(State.DRAIN)
+        left_at = run.path.now
+        lost = Lost(left_at + RTT, 2 * PACKET, left_at, int(BDP), 2 * PACKET, 0, False)
+        run.bbr.on_lost(lost)
+        self.assertFalse(run.bbr.losses.round.seen)
+        run.bbr.on_lost(replace(lost, sent_at=left_at + RTT / 2))
+        self.assertTrue(run.bbr.losses.round.seen)
 
     def test_exiting_startup_on_loss_when_application_limited(self) -> None:
         """
@@ -317,7 +335,7 @@ class DraftTests(SynchronousTestCase):
         began, sent = path.now, run.flow.sent
         run.on(1.5)
         self.assertGreater((run.flow.sent - sent) / (path.now - began), 0.97 * RATE)
-        self.assertLess(path.median_queue_delay(began), 0.1 * RTT)
+        self.assertLess(path.median_queue_delay(began), 0.3 * RTT, "no more than is calm")
 
     def test_a_policer_does_not_pass_for_a_bad_cable(self) -> None:
         """

@@ -38,7 +38,10 @@ Where we depart from the draft, and why:
 6. Startup ends after two flat rounds, not three, if the second met a queue: a third would only
    overflow it. And Startup paces by the window too, half of which is what the last round delivered:
    a sample of a flight that took part of a round trip to leave is less, and with pacing from such
-   samples alone every round lasts half as long again.
+   samples alone every round lasts half as long again. Once a round trip shows a queue, Startup
+   takes nothing for aggregation: what exceeds an estimate that still grows is growth, and a window
+   with that on top overflows the queue. What Startup has lost is answered by leaving it; told of
+   later, it says nothing against the lower rate.
 7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
 
@@ -222,7 +225,7 @@ class Bbr:
         self._delivered = lost.delivered
         self._save_window()
         if self.losses.round.on_lost(lost):
-            self._save_undo()
+            self._undo_bounds, self._undo_state = self.bounds.saved(), None
         if self._probe_sample and self.losses.is_too_high(lost.lost_since_sent, lost.tx_in_flight):
             self._go_too_high(self.losses.inflight_at(lost), lost)
 
@@ -288,8 +291,7 @@ class Bbr:
             if losses.round.seen and losses.ends_startup():
                 self._undo_state = State.STARTUP
                 self.full_pipe.now = self.full_pipe.reached = True
-                latest = losses.round.inflight_latest
-                self.bounds.inflight_longterm = max(self._bdp(), latest)
+                self.bounds.inflight_longterm = max(self._bdp(), losses.round.inflight_latest)
             elif not self.full_pipe.rounds:
                 losses.learn()  # the rate still grows: we do not send more than arrives
         elif self.state not in ACCELERATING:
@@ -307,9 +309,8 @@ class Bbr:
 
     def _follow_down(self) -> None:
         losses = self.losses
-        pipe = None
-        if not losses.calm:
-            pipe = self._bdp(losses.round.bw_latest) + self.aggregation.value
+        full = self._bdp(losses.round.bw_latest) + self.aggregation.value
+        pipe = None if losses.calm else full
         self.bounds.lower(losses.round, self.max_bw, self._window, pipe)
 
     def _go_too_high(self, in_flight: float, lost: Lost) -> None:
@@ -323,10 +324,6 @@ class Bbr:
         if self.state is State.UP:
             self._undo_state = State.UP
             self._start_down(lost.now)
-
-    def _save_undo(self) -> None:
-        self._undo_bounds = self.bounds.saved()
-        self._undo_state = None
 
     def _save_window(self) -> None:
         disturbed = self.losses.round.seen or self.state is State.PROBE_RTT
@@ -343,6 +340,7 @@ class Bbr:
         if self.state is State.STARTUP and self.full_pipe.reached:
             self._become(State.DRAIN)
             self._drain_round = self.rounds.count
+            self.losses.round.answered(acked.now)
         if self.state is State.DRAIN and (
             acked.in_flight <= self._inflight(self.bw)
             or self.rounds.count > self._drain_round + DRAIN_ROUNDS
@@ -550,7 +548,10 @@ class Bbr:
 
     def _set_window(self, acked: Acked) -> None:
         """ "cwnd Adjustment Mechanism": grow by what arrives, shrink at once."""
-        most = self._with_offload(GAINS[self.state].window * self._bdp() + self.aggregation.value)
+        extra = self.aggregation.value
+        if self.state is State.STARTUP and acked.rtt and self.round_trip.shows_queue(acked.rtt):
+            extra = 0.0
+        most = self._with_offload(GAINS[self.state].window * self._bdp() + extra)
         window = self._window
         if self.full_pipe.reached:
             window = min(window + acked.newly_acked, most)

@@ -129,6 +129,7 @@ class LossRound:
     """
 
     __slots__ = (
+        "_answered_at",
         "_ends_at",
         "_last_mean",
         "_rtt_count",
@@ -152,6 +153,7 @@ class LossRound:
         self.inflight_latest = 0
         """The most that was delivered in a round trip in it."""
         self._ends_at = 0
+        self._answered_at = -math.inf
         self._last_mean = math.inf
         self._rtt_count = 0
         self.begin()
@@ -172,8 +174,15 @@ class LossRound:
         self.bw_latest = 0.0
         self.inflight_latest = 0
 
+    def answered(self, now: float) -> None:
+        """Something was done about what has left until now: if it was lost, that says no more."""
+        self._answered_at = now
+        self.forget()
+
     def on_lost(self, lost: Lost) -> bool:
         """Count a piece; say whether it was the first in the round."""
+        if lost.sent_at <= self._answered_at:
+            return False
         self.lost += lost.size
         self.pieces += 1
         first, self.seen = not self.seen, True

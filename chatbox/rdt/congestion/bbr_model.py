@@ -40,6 +40,12 @@ Calm is a path whose round trip is at most this much above the smallest. A probe
 a quarter too much for a round, so this much queue is what BBR itself thinks nothing of.
 """
 
+QUEUE_FRACTION = 0.125
+"""
+A queue begins to show in a round trip that is so much above the smallest (RFC 9406 section 4.2,
+RttThresh): soon enough to overshoot by little, and too soon to say that anything is full.
+"""
+
 CALM_SLACK = 0.001
 """And this many seconds: our timers and trains, which on a short path are more than the path."""
 
@@ -163,6 +169,10 @@ class MinRtt:
     def is_calm(self, rtt: float) -> bool:
         """Whether a round trip of `rtt` means that there is no standing queue."""
         return rtt <= self.value * (1 + CALM_FRACTION) + CALM_SLACK
+
+    def shows_queue(self, rtt: float) -> bool:
+        """Whether a round trip of `rtt` may be the first that met a queue."""
+        return rtt > self.value * (1 + QUEUE_FRACTION) + CALM_SLACK
 
 
 class ExtraAcked:
