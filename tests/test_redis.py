@@ -295,7 +295,7 @@ class FaultTests(RedisTestCase):
         """If Redis forgets all it had, people see a gap, and what is said then reaches them."""
         (one, heard_one), (_, heard_two) = self.node(), self.node()
         one.append([say("a")])
-        self.run_until(lambda: heard_two.records)
+        self.run_until(lambda: heard_one.records and heard_two.records)
         [a] = heard_one.records
         lost: list[int] = []
         one.on_lost = lambda: lost.append(1)
