@@ -309,8 +309,9 @@ class Bbr:
 
     def _follow_down(self) -> None:
         losses = self.losses
-        full = self._bdp(losses.round.bw_latest) + self.aggregation.value
-        pipe = None if losses.calm else full
+        pipe = None
+        if not losses.calm:
+            pipe = self._bdp(losses.round.bw_latest) + self.aggregation.value
         self.bounds.lower(losses.round, self.max_bw, self._window, pipe)
 
     def _go_too_high(self, in_flight: float, lost: Lost) -> None:

@@ -168,11 +168,14 @@ class MinRtt:
 
     def is_calm(self, rtt: float) -> bool:
         """Whether a round trip of `rtt` means that there is no standing queue."""
-        return rtt <= self.value * (1 + CALM_FRACTION) + CALM_SLACK
+        return not self._exceeds(rtt, CALM_FRACTION)
 
     def shows_queue(self, rtt: float) -> bool:
         """Whether a round trip of `rtt` may be the first that met a queue."""
-        return rtt > self.value * (1 + QUEUE_FRACTION) + CALM_SLACK
+        return self._exceeds(rtt, QUEUE_FRACTION)
+
+    def _exceeds(self, rtt: float, fraction: float) -> bool:
+        return rtt > self.value * (1 + fraction) + CALM_SLACK
 
 
 class ExtraAcked:
