@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from common import (
@@ -206,7 +207,7 @@ def _held(case: Case, index: int) -> Process:
 
 
 def _console(case: Case, index: int) -> Process:
-    """A console that has joined, or is about to."""
+    """A console that joins."""
     words = Ours().receiver(case)
     at = words.index("get")
     words = [*words[:at], "join", words[at + 1], "--name", f"person{index}"]
@@ -216,7 +217,8 @@ def _console(case: Case, index: int) -> Process:
 
 def _type_all(cases: list[Case], clients: list[Process]) -> float:
     """Have all consoles ask for all that is theirs; when that was."""
-    time.sleep(3 + len(set(clients)) / 4)  # they have joined
+    consoles = set(clients)
+    _wait_for("have joined", lambda: all(b"You are in" in one.log.read_bytes() for one in consoles))
     for index, (case, client) in enumerate(zip(cases, clients, strict=True)):
         # A name of its own for each: one person gets one file once at a time.
         name = case.sample.path.with_name(f"{index}-{case.sample.path.name}")
@@ -224,18 +226,14 @@ def _type_all(cases: list[Case], clients: list[Process]) -> float:
         assert client.typed is not None
         client.typed.write(f"/get {name.name} {case.received}\n".encode())
     begun = time.monotonic()
-    for client in set(clients):
-        assert client.typed is not None
-        client.typed.flush()
+    for console in consoles:
+        assert console.typed is not None
+        console.typed.flush()
     return begun
 
 
 def _let_go(cases: list[Case], clients: list[Process]) -> float:
-    until = time.monotonic() + 300
-    while not all((case.folder / "stamp").exists() for case in cases):
-        if time.monotonic() > until:
-            raise RuntimeError("the clients do not get ready")
-        time.sleep(0.1)
+    _wait_for("are ready", lambda: all((case.folder / "stamp").exists() for case in cases))
     time.sleep(1)
     begun = time.monotonic()
     for client in clients:
@@ -243,6 +241,14 @@ def _let_go(cases: list[Case], clients: list[Process]) -> float:
         client.typed.write(b"go\n")
         client.typed.flush()
     return begun
+
+
+def _wait_for(what: str, done: Callable[[], bool]) -> None:
+    until = time.monotonic() + 300
+    while not done():
+        if time.monotonic() > until:
+            raise RuntimeError(f"not all clients {what}")
+        time.sleep(0.1)
 
 
 def _watch(cases: list[Case], clients: list[Process], until: float) -> list[float | None]:
