@@ -22,7 +22,6 @@ ANSWER_BYTES: Final = MAX_TEXT_BYTES
 """So much of an answer counts as one request more, as if the client had said it. What costs a
 server time is what it has to find and to write: a page of history, a list of people or files."""
 
-
 LONGEST_WAIT: Final = 10.0
 """Seconds that one answer makes its client wait at most: a client gives a server up after 30."""
 

@@ -150,8 +150,12 @@ class Sanctions:
         except FileNotFoundError:
             return
         except (
-            *(ValueError, TypeError, KeyError, AttributeError),
-            *(RecursionError, RemoteError),
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            RemoteError,
         ) as error:
             raise LocalError(
                 f"the bans in {self.path} make no sense ({error}); mend the file or remove it"
