@@ -39,6 +39,7 @@ ADAPTERS = {
     "client/console.py",
     "client/secure.py",
     "client/desktop.py",
+    "client/get.py",
     "client/live.py",
     "client/oneshots.py",
     "client/gui/app.py",

@@ -45,7 +45,7 @@ class Subcommand(Protocol):
 
 _SUBCOMMANDS: Final[Mapping[str, str]] = {
     "join": "chatbox.client.console",
-    "get": "chatbox.client.oneshots",
+    "get": "chatbox.client.get",
     "who": "chatbox.client.oneshots",
     "files": "chatbox.client.oneshots",
     "say": "chatbox.client.oneshots",
