@@ -220,9 +220,9 @@ class OrderTests(SynchronousTestCase):
         options = self.applied("join")
         self.assertEqual((options.host, options.reconnect), ("file", 1.0))
         options = self.applied("get", "a.txt")
-        self.assertEqual((options.host, options.file), ("file", "a.txt"))
+        self.assertEqual((options.host, options.files), ("file", ["a.txt"]))
         options = self.applied("get", "line", "a.txt")
-        self.assertEqual((options.host, options.file), ("line", "a.txt"))
+        self.assertEqual((options.host, options.files), ("line", ["a.txt"]))
 
     def test_config_before_and_after_the_command(self) -> None:
         """--config may stand on either side of the command."""

@@ -2,91 +2,300 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.download import PartFile
-from chatbox.client.events import Kind, Offer, Request
-from chatbox.client.exits import Exit, Stop, Stopping
-from chatbox.client.get import RETURN_PATIENCE, _Errand
-from chatbox.client.transfers import Stage
+from chatbox.chat.wire import Message, format_line, parse_line
+from chatbox.client import get as get_module
+from chatbox.client.config import Settings
+from chatbox.client.exits import Exit, Stop
+from chatbox.client.get import RETURN_DELAY, RETURN_PATIENCE, _Errand, get
+from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt.ends import End
-from chatbox.rdt.receiver import Ended, Opened
-from tests.helpers.client import FakeFetch
+from chatbox.rdt.receiver import Ended, Opened, Paused
+from tests.helpers.client import FakeFetch, FakeTransfer
 from tests.helpers.server import Served, serving
 from tests.test_main import errand
 
 
+class Fetcher(FakeFetch):
+    """Fake transfers for a whole visit."""
+
+    async def tell_ends(self) -> None:
+        """They need not be told."""
+
+
 class ErrandTests(SynchronousTestCase):
-    """The one download of ``chatbox get``."""
+    """Several files, one after another, in virtual time; the test is the server."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.fetcher = Fetcher()
+        self.folder = os.path.abspath(self.mktemp())
+        os.mkdir(self.folder)
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+        self.patch(get_module, "Fetcher", lambda *_: self.fetcher)
+
+    def options(self, *argv: str) -> Namespace:
+        """What ``chatbox get HOST`` is told with these words."""
+        options = arguments().parse_args(["get", "tcp:192.0.2.1:50000", *argv])
+        apply_settings(options, Settings(name="zoe", downloads=os.path.join(self.folder, "")))
+        return options
+
+    def get(self, *argv: str) -> Deferred[Exit]:
+        """Run it."""
+        return Deferred.fromCoroutine(get(self.reactor, self.options(*argv)))
+
+    def accept(self) -> None:
+        """Let the client in."""
+        (_, _, factory, _, _) = self.reactor.tcpClients.pop()
+        self.transport = StringTransport()
+        self.protocol: Any = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        connect, *self.waiting = self.requests()
+        self.answer(connect.sequence, "connect_response", text="True", key="token")
+
+    def requests(self) -> list[Message]:
+        """What the client has asked since this was last called."""
+        lines = self.transport.value().splitlines()
+        self.transport.clear()
+        return [parse_line(line) for line in lines]
+
+    def answer(self, number: int | None, response: str, **fields: Any) -> None:
+        """Answer a request."""
+        message = Message(response=response, sequence=number, **fields)
+        self.protocol.dataReceived(format_line(message))
+
+    def asked_for(self) -> Message:
+        """The one file that the client asks for now."""
+        (request,) = self.waiting + self.requests()
+        self.waiting = []
+        self.assertEqual(request.request, "download")
+        return request
+
+    def offer(self, name: str) -> FakeTransfer:
+        """Offer the file `name`, which must be what the client wants; it begins."""
+        request = self.asked_for()
+        self.assertEqual(request.text, name)
+        self.answer(request.sequence, "download_response", text="55000", key="ticket", size=10)
+        begun = self.fetcher.begun[-1]
+        self.assertEqual(begun.offer.request.text, name)
+        begun.listener(Opened(10))
+        return begun
+
+    def refuse(self, name: str, code: str) -> None:
+        """Refuse the file `name`, which must be what the client wants."""
+        request = self.asked_for()
+        self.assertEqual(request.text, name)
+        self.answer(request.sequence, "download_response", text="False", error=code)
+
+    def finish(self, transfer: FakeTransfer) -> str:
+        """Let a transfer end well; returns what is to be printed of it."""
+        path = transfer.target.path
+        transfer.listener(Ended(End.DONE, "", path, bytes(32)))
+        return f"{bytes(32).hex()}  {path}\n"
+
+    def break_off(self, transfer: FakeTransfer, end: End) -> None:
+        """Let a transfer end badly."""
+        transfer.listener(Ended(end, end.sentence, None, None))
+
+    def left(self, running: Deferred[Exit], status: Exit) -> None:
+        """The client says goodbye, and ends with that status; no timer is left."""
+        (goodbye,) = self.requests()
+        self.assertEqual(goodbye.request, "disconnect")
+        self.answer(goodbye.sequence, "disconnect_response", text="True")
+        self.assertIs(self.successResultOf(running), status)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertTrue(self.transport.disconnected)
 
     def test_options_reach_the_transfer(self) -> None:
-        """What the command line says about the download is what the transfer is told."""
-        options = Namespace(file="f", pause=True, limit=5000, quiet=True)
-        target = PartFile(os.path.abspath(self.mktemp()))
-        clock, fetcher = Clock(), FakeFetch()
-        errand = _Errand(clock, options, target, target.path)
-        clock.advance(0.2)
-        offer = Offer(Request(1, Kind.DOWNLOAD, text="f"), 55000, "ticket", 10)
-        running = Deferred.fromCoroutine(errand.run(offer, fetcher, "example.org"))
-        (begun,) = fetcher.begun
-        self.assertEqual((begun.pause_half_way, begun.rate_limit), (True, 5000))
-        self.assertAlmostEqual(begun.rtt, 0.2)
-        begun.listener(Opened(10))
-        begun.listener(Ended(End.DONE, "", target.path, bytes(32)))
-        self.successResultOf(running)
-        self.assertEqual(errand.download.status, Exit.OK)
-        self.assertEqual(clock.getDelayedCalls(), [])
+        """What the command line says about a download is what each transfer is told."""
+        running = self.get("a", "b", "--pause", "--limit", "5000")
+        self.reactor.advance(0.2)
+        self.accept()
+        for name in "ab":
+            self.reactor.advance(0.1)
+            transfer = self.offer(name)
+            self.assertEqual((transfer.pause_half_way, transfer.rate_limit), (True, 5000))
+            self.assertAlmostEqual(transfer.rtt, 0.1)
+            self.finish(transfer)
+        self.left(running, Exit.OK)
 
-    def test_server_that_goes_away(self) -> None:
-        """The errand waits for it, for a minute, and then says why it ends."""
-        options = Namespace(file="f", pause=False, limit=None, quiet=True)
-        target = PartFile(os.path.abspath(self.mktemp()))
-        clock, fetcher = Clock(), FakeFetch()
-        errand = _Errand(clock, options, target, target.path)
-        offer = Offer(Request(1, Kind.DOWNLOAD, text="f"), 55000, "ticket", 10)
-        refused = Stop(Exit.NO_CONNECTION, "Nobody listens there.")
-        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(refused)), Stop)
-        for _ in range(2):
-            running = Deferred.fromCoroutine(errand.run(offer, fetcher, "example.org"))
-            fetcher.begun[-1].listener(Opened(10))
-            fetcher.begun[-1].listener(Ended(End.SERVER_STOPPING, "", None, None))
-            self.assertNoResult(running)
-            clock.advance(1)
-            self.successResultOf(running)
-            self.assertIs(errand.download.stage, Stage.ASKED)
-            waits = 0
-            while True:
-                waiting = Deferred.fromCoroutine(errand.wait_or_raise(refused))
-                clock.advance(1)
-                if isinstance(waiting.result, Failure):
-                    break
-                waits += 1
-            self.failureResultOf(waiting, Stop)
-            self.assertEqual(waits, RETURN_PATIENCE - 1)
+    def test_one_visit(self) -> None:
+        """Each is asked for when the one before has come, over the same connection."""
+        running = self.get("a", "b", "c")
+        self.accept()
+        printed = ""
+        for name in "abc":
+            printed += self.finish(self.offer(name))
+            self.assertEqual(self.out.getvalue(), printed)
+        self.left(running, Exit.OK)
+        self.assertEqual(self.reactor.tcpClients, [])
+
+    def test_what_cannot_be_had_is_left_out(self) -> None:
+        """A line says what is wrong with each, and the status is that of the first."""
+        taken = os.path.join(self.folder, "taken")
+        with open(taken, "w", encoding="utf-8"):
+            pass
+        running = self.get("taken", "a", "nope", "../b", "c", "-q")
+        self.accept()
+        printed = self.finish(self.offer("a"))
+        self.refuse("nope", "no-such-file")
+        self.break_off(self.offer("c"), End.FILE_CHANGED)
+        self.left(running, Exit.CANNOT_SAVE)
+        self.assertEqual(self.out.getvalue(), printed)
+        exists, missing, no_name, changed = self.err.getvalue().splitlines()
+        self.assertIn(f"chatbox: There is such a file already: {taken}. Use -o", exists)
+        self.assertRegex(missing, "^chatbox: nope: .*no such file")
+        self.assertRegex(no_name, r"^chatbox: \.\./b: .*name")
+        self.assertIn("c", changed)
+
+    def test_nothing_that_can_be_saved(self) -> None:
+        """Nobody is bothered then."""
+        self.assertIs(self.successResultOf(self.get("../a", "../b")), Exit.NOT_THERE)
+        self.assertEqual(self.reactor.tcpClients, [])
+
+    def test_several_need_a_folder(self) -> None:
+        """They cannot all become one file; what is wrong is said before anything is done."""
+        path = os.path.join(self.folder, "one")
+        stop = self.failureResultOf(self.get("a", "b", "-o", path), Stop).value
+        self.assertEqual(stop.status, Exit.USAGE)
+        self.assertIn(path, stop.sentence)
+        running = self.get("a", "b", "-o", self.folder)
+        self.accept()
+        for name in "ab":
+            transfer = self.offer(name)
+            self.assertEqual(transfer.target.path, os.path.join(self.folder, name))
+            self.finish(transfer)
+        self.left(running, Exit.OK)
+
+    def test_server_that_comes_back(self) -> None:
+        """The file that was on its way goes on in another visit, and the others follow."""
+        running = self.get("a", "b", "c")
+        self.accept()
+        self.finish(self.offer("a"))
+        self.break_off(self.offer("b"), End.SERVER_STOPPING)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        self.finish(self.offer("b"))
+        # This time it goes while nothing is on its way.
+        self.asked_for()
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        self.finish(self.offer("c"))
+        self.left(running, Exit.OK)
+
+    def test_server_that_does_not_come_back(self) -> None:
+        """It is waited for, for a minute each time that it goes; the rest is not tried."""
+        running = self.get("a", "b", "c", "-q")
+        for returns in (True, False):
+            self.accept()
+            self.break_off(self.offer("a"), End.SERVER_STOPPING)
+            self.protocol.connectionLost(Failure(ConnectionDone()))
+            for _ in range(int(RETURN_PATIENCE / RETURN_DELAY) - 1):
+                self.reactor.advance(RETURN_DELAY)
+                self.refuse_connection()
+                self.assertNoResult(running)
+            self.reactor.advance(RETURN_DELAY)
+            if not returns:
+                self.refuse_connection()
+        self.assertIs(self.successResultOf(running), Exit.NO_CONNECTION)
+        self.assertEqual(self.err.getvalue().splitlines()[-1], "chatbox: not tried: b, c")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def refuse_connection(self) -> None:
+        """Nobody listens."""
+        (_, _, factory, _, _) = self.reactor.tcpClients.pop()
+        connector: Any = None
+        factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
+
+    def test_no_server(self) -> None:
+        """One that has never been there is not waited for."""
+        running = self.get("a")
+        self.refuse_connection()
+        self.assertIs(self.successResultOf(running), Exit.NO_CONNECTION)
+        self.assertIn("chatbox: ", self.err.getvalue())
 
     def test_refusal_that_will_pass(self) -> None:
-        """A server that is about to restart is asked again; one that has no such file is not."""
-        options = Namespace(file="f", pause=False, limit=None, quiet=True)
-        target = PartFile(os.path.abspath(self.mktemp()))
-        clock = Clock()
-        errand = _Errand(clock, options, target, target.path)
-        gone = Stop(Exit.NOT_THERE, "There is no such file.")
-        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(gone)), Stop)
-        passing = Stopping(Exit.LOST, "The server restarts.")
-        waiting = Deferred.fromCoroutine(errand.wait_or_raise(passing))
-        clock.advance(1)
-        self.successResultOf(waiting)
-        self.failureResultOf(Deferred.fromCoroutine(errand.wait_or_raise(gone)), Stop)
+        """A server that is about to restart is asked again."""
+        running = self.get("a")
+        self.accept()
+        self.refuse("a", "restarting")
+        (_goodbye,) = self.requests()
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        for _ in range(3):
+            self.reactor.advance(RETURN_DELAY)
+            self.refuse_connection()
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        self.finish(self.offer("a"))
+        self.left(running, Exit.OK)
+
+    def test_no_way_for_datagrams(self) -> None:
+        """Where no data comes through, no other file would fare better."""
+        running = self.get("a", "b")
+        self.accept()
+        request = self.asked_for()
+        self.answer(request.sequence, "download_response", text="55000", key="ticket", size=10)
+        self.break_off(self.fetcher.begun[-1], End.PEER_SILENT)
+        self.left(running, Exit.NO_UDP)
+        self.assertIn("chatbox: not tried: b", self.err.getvalue())
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends the transfer, says goodbye, and asks for nothing more."""
+        running = self.get("a", "b")
+        self.accept()
+        transfer = self.offer("a")
+        running.cancel()
+        self.assertEqual(transfer.asked, ["interrupt"])
+        (goodbye,) = self.requests()
+        self.assertEqual(goodbye.request, "disconnect")
+        self.answer(goodbye.sequence, "disconnect_response", text="True")
+        self.failureResultOf(running, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_given_up(self) -> None:
+        """What somebody gives up half way, or before it has begun, does not end the rest."""
+        self.patch(_Errand, "_read_wish", lambda _: None)  # the test says what is typed
+        errand = _Errand(self.reactor, self.options("a", "b", "c", "d"))
+        running = Deferred.fromCoroutine(errand.run())
+        self.accept()
+        transfer = self.offer("a")
+        transfer.listener(Paused(half_way=True))
+        errand._act_on_wish("c\n")
+        self.assertEqual(transfer.asked, ["cancel"])
+        self.break_off(transfer, End.CANCELLED)
+        self.break_off(self.offer("b"), End.SERVER_STOPPING)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        errand._act_on_wish("c\n")
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        request = self.asked_for()
+        self.assertEqual(request.text, "c")
+        errand._act_on_wish("c\n")
+        self.answer(request.sequence, "download_response", text="55000", key="ticket", size=10)
+        self.finish(self.offer("d"))
+        (goodbye,) = self.requests()
+        self.answer(goodbye.sequence, "disconnect_response", text="True")
+        self.successResultOf(running)
+        self.assertIs(errand.status, Exit.CANCELLED)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +357,19 @@ def test_get_what_is_there_already(server: Served, tmp_path: Path) -> None:
     done = errand("get", server.host, "film.bin", "-o", str(path), "--overwrite", "-q")
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_bytes() == server.film.read_bytes()
+
+
+def test_get_several(server: Served, tmp_path: Path) -> None:
+    """They arrive together; one that is not there is told, and is what the status says."""
+    done = errand("get", server.host, "a note.txt", "nope", "film.bin", "-o", str(tmp_path))
+    assert done.returncode == Exit.NOT_THERE
+    printed = [line.split("  ") for line in done.stdout.splitlines()]
+    assert [path for _, path in printed] == [
+        str(tmp_path / name) for name in ("a note.txt", "film.bin")
+    ]
+    assert printed[1][0] == server.digest
+    assert (tmp_path / "film.bin").read_bytes() == server.film.read_bytes()
+    assert "chatbox: nope: " in done.stderr
 
 
 def test_get_with_a_pause(server: Served, tmp_path: Path) -> None:

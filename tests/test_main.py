@@ -138,7 +138,7 @@ class ArgumentTests(SynchronousTestCase):
             config=None,
             command="get",
             host="h",
-            file="f",
+            files=["f"],
             output="p",
             overwrite=True,
             name="n",

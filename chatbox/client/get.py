@@ -1,10 +1,17 @@
-"""``chatbox get``: one download for a script, with its progress on standard error."""
+"""``chatbox get``: downloads for a script, with their progress on standard error.
+
+Files come one after another, in one visit. What is wrong with one of them does not keep the others
+from coming: a line says so, and the exit status is that of the first that failed. A server that
+goes away on the way is waited for; without it, no other file is tried.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from argparse import Namespace
+from collections import deque
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,9 +24,9 @@ from chatbox.client.console import Screen, Ticker, columns_of, is_terminal
 from chatbox.client.download import PartFile
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, Stop, Stopping
-from chatbox.client.oneshots import visit
+from chatbox.client.oneshots import Visit, visit
 from chatbox.client.session import ClientSession
-from chatbox.client.transfers import Download, Fetch, Stage, save_path
+from chatbox.client.transfers import Download, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
@@ -31,100 +38,167 @@ RETURN_PATIENCE: Final = 60.0
 RETURN_DELAY: Final = 1.0
 """Seconds between two attempts."""
 
+_REFUSALS: Final = frozenset({Exit.NOT_THERE, Exit.REFUSED})
+"""What a server says of one file."""
+
+_AWAY: Final = frozenset({Exit.LOST, Exit.NO_CONNECTION})
+"""How it looks when a server is not there."""
+
+_HOPELESS: Final = frozenset({Exit.LOST, Exit.NO_UDP})
+"""Ends of a download after which no other would fare better."""
+
 
 async def get(reactor: Any, options: Namespace) -> Exit:
-    """Download one file; print its sha-256 and path as sha256sum does."""
-    try:
-        path = save_path(options.file, options.output or options.settings.downloads)
-        target = PartFile(path, overwrite=options.overwrite)
-    except RemoteError as problem:
-        raise Stop(Exit.NOT_THERE, f"{printable(options.file)}: {problem.detail}") from None
-    except OSError as problem:
+    """Download files; print the sha-256 and the path of each as sha256sum does."""
+    folder = options.output
+    if len(options.files) > 1 and folder and not os.path.isdir(os.path.expanduser(folder)):
         raise Stop(
-            Exit.CANNOT_SAVE,
-            f"{words.os_error_text(problem)} Use -o to save it elsewhere, or --overwrite.",
-        ) from None
-    errand = _Errand(reactor, options, target, path)
-    download = errand.download
-
-    def ask(session: ClientSession) -> int:
-        download.ask()
-        return session.download(options.file)
-
-    while download.stage is not Stage.ENDED:
-        try:
-            async with visit(reactor, options, ask) as visitor:
-                offer = await visitor.ask(Offer, visitor.first)
-                fetcher = Fetcher(reactor, visitor.peer, options.udp_via)
-                try:
-                    await errand.run(offer, fetcher, visitor.peer)
-                finally:
-                    await fetcher.tell_ends()
-        except Stop as problem:
-            await errand.wait_or_raise(problem)
-    if download.status is Exit.OK and download.ended is not None and download.ended.digest:
-        print(f"{download.ended.digest.hex()}  {printable(download.ended.path or path)}")
-    return Exit.FAILED if download.status is None else download.status
+            Exit.USAGE, f"{printable(folder)} is no folder, which several files need to go to."
+        )
+    errand = _Errand(reactor, options)
+    await errand.run()
+    return errand.status
 
 
 class _Errand:
-    """One download with its progress on standard error."""
+    """Downloads one after another; `status` is that of the first that failed."""
 
-    def __init__(self, reactor: Any, options: Namespace, target: PartFile, path: str) -> None:
+    def __init__(self, reactor: Any, options: Namespace) -> None:
+        self.status = Exit.OK
+        self.download: Download
+        """The present one."""
         self._reactor = reactor
+        self._options = options
         self._quiet: bool = options.quiet
+        self._names = deque(options.files)
+        """Those whose turn will come."""
         self._done: Deferred[None] = Deferred()
-        self._asked = False
+        self._reading = False
+        """Whether somebody is asked whether a download may go on."""
         self._last_line = ""
         self._screen = Screen(_write_error, terminal=is_terminal(2), columns=lambda: columns_of(2))
         self._ticker = Ticker(reactor, self._screen.show, self._running)
+        self._was_there = False
+        """The server has been there, so it may come back."""
         self._away_since: float | None = None
-        self.download = Download(
-            options.file,
-            target,
-            path,
-            tell=self._tell,
-            changed=self._changed,
-            clock=reactor.seconds,
-            pause_half_way=options.pause,
-            rate_limit=options.limit,
-            hint="Press Enter to let it go on, or type c and Enter to give it up.",
-            ask_again=self._server_has_gone,
-        )
 
-    async def run(self, offer: Offer, fetcher: Fetch, host: str) -> None:
-        """Fetch it, to the good or bad end, or until the server goes away."""
-        self._done = Deferred()
-        self._away_since = None
-        self.download.begin(offer, fetcher, host)
+    async def run(self) -> None:
+        """Fetch all of them, in as many visits as it takes."""
+        more = self._turn_to_next()
+        while more:
+            try:
+                await self._visit()
+                break
+            except Stop as problem:
+                if not await self._may_return(problem):
+                    self._fail(problem.status, problem.sentence)
+                    break
+            if self.download.stage is Stage.ENDED:  # given up while the server was away
+                more = self._turn_to_next()
+        if self._names:
+            self._screen.line(f"chatbox: not tried: {', '.join(map(printable, self._names))}")
+
+    async def _visit(self) -> None:
+        """Stay until none is left. Raises Stop if the server is away."""
+        async with visit(self._reactor, self._options, self._ask) as visitor:
+            fetcher = Fetcher(self._reactor, visitor.peer, self._options.udp_via)
+            number = visitor.first
+            try:
+                await self._fetch(visitor, number, fetcher)
+                while self.download.status not in _HOPELESS and self._turn_to_next():
+                    await self._fetch(visitor, self._ask(visitor.session), fetcher)
+            finally:
+                await fetcher.tell_ends()
+
+    def _turn_to_next(self) -> bool:
+        """Make the next one that can be saved the present one; say whether there is one."""
+        options = self._options
+        while self._names:
+            name = self._names.popleft()
+            try:
+                path = save_path(name, options.output or options.settings.downloads)
+                target = PartFile(path, overwrite=options.overwrite)
+            except RemoteError as problem:
+                self._fail(Exit.NOT_THERE, f"{printable(name)}: {problem.detail}")
+            except OSError as problem:
+                advice = "Use -o to save it elsewhere, or --overwrite."
+                self._fail(Exit.CANNOT_SAVE, f"{words.os_error_text(problem)} {advice}")
+            else:
+                self.download = Download(
+                    name,
+                    target,
+                    path,
+                    tell=self._tell,
+                    changed=self._changed,
+                    clock=self._reactor.seconds,
+                    pause_half_way=options.pause,
+                    rate_limit=options.limit,
+                    hint="Press Enter to let it go on, or type c and Enter to give it up.",
+                    ask_again=self._server_has_gone,
+                )
+                return True
+        return False
+
+    def _ask(self, session: ClientSession) -> int:
+        """Ask for the present one; returns the number of the request."""
+        self.download.ask()
+        return session.download(self.download.name)
+
+    async def _fetch(self, visitor: Visit, number: int, fetcher: Fetcher) -> None:
+        """Fetch the present one, to the good or bad end. Raises Stop if the server goes away."""
+        download = self.download
         try:
-            await self._done
+            offer = await visitor.ask(Offer, number)
+        except Stop as problem:
+            if problem.status not in _REFUSALS:
+                raise
+            self._fail(problem.status, f"{printable(download.name)}: {problem.sentence}")
+            return
+        self._was_there = True
+        self._away_since = None
+        self._done = Deferred()
+        download.begin(offer, fetcher, visitor.peer)
+        try:
+            if download.stage is not Stage.ENDED:
+                await self._done
         except CancelledError:
-            self.download.interrupt()
+            download.interrupt()
             raise
         finally:
             self._ticker.stop()
             self._screen.clear()
-        if self.download.stage is Stage.ASKED:
-            self._tell(f"The server has gone away; trying again for {RETURN_PATIENCE:.0f} s.")
-            self._away_since = self._reactor.seconds()
-            await deferLater(self._reactor, RETURN_DELAY, lambda: None)
-        elif self._quiet and self.download.status is not Exit.OK:
+        if download.stage is Stage.ASKED:
+            raise Stop(Exit.LOST, "The server has gone away.")
+        if download.status is Exit.OK:
+            if download.ended is not None and download.ended.digest:
+                path = printable(download.ended.path or download.path)
+                print(f"{download.ended.digest.hex()}  {path}", flush=True)
+        elif self._quiet:
             self._screen.line(self._last_line)
 
-    async def wait_or_raise(self, problem: Stop) -> None:
-        """There was no offer. Wait before the next attempt, if the server may be back soon."""
+    async def _may_return(self, problem: Stop) -> bool:
+        """If the server may be back soon, wait before the next attempt, else say so."""
+        if isinstance(problem, Stopping):
+            self._was_there = True
+        if not self._was_there or problem.status not in _AWAY:
+            return False
         now = self._reactor.seconds()
         if self._away_since is None:
-            if not isinstance(problem, Stopping):
-                raise problem
             self._tell(f"{problem.sentence} Trying again for {RETURN_PATIENCE:.0f} s.")
             self._away_since = now
-        elif problem.status not in (Exit.LOST, Exit.NO_CONNECTION):
-            raise problem
         if not 0 <= now - self._away_since < RETURN_PATIENCE:
-            raise problem
+            return False
         await deferLater(self._reactor, RETURN_DELAY, lambda: None)
+        return True
+
+    def _fail(self, status: Exit, sentence: str) -> None:
+        """Say what is wrong, however quiet we are to be."""
+        self._screen.line(f"chatbox: {sentence}")
+        self._note(status)
+
+    def _note(self, status: Exit) -> None:
+        if self.status is Exit.OK:
+            self.status = status
 
     def _server_has_gone(self, _: Download, stopping: bool) -> bool:
         return True
@@ -140,10 +214,12 @@ class _Errand:
 
     def _changed(self) -> None:
         self._ticker.update()
+        if self.download.status is not None:
+            self._note(self.download.status)
         if self.download.stage in (Stage.ENDED, Stage.ASKED) and not self._done.called:
             self._done.callback(None)
-        elif self.download.stage in (Stage.PAUSED, Stage.HALF_WAY) and not self._asked:
-            self._asked = True
+        elif self.download.stage in (Stage.PAUSED, Stage.HALF_WAY) and not self._reading:
+            self._reading = True
             # A thread, since standard input may be a file, a terminal or nothing; a daemon, since
             # it may wait for a line that never comes.
             threading.Thread(target=self._read_wish, daemon=True).start()
@@ -153,7 +229,7 @@ class _Errand:
         self._reactor.callFromThread(self._act_on_wish, line)
 
     def _act_on_wish(self, line: str) -> None:
-        self._asked = False
+        self._reading = False
         if not line:
             self.download.go_on_alone()
         else:

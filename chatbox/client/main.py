@@ -179,9 +179,20 @@ def arguments() -> argparse.ArgumentParser:
     gui = add("gui", "Talk, in a window of your desktop", "your name [default: as last]")
     gui.add_argument("--theme", choices=("dark", "light"), help="its colours [default: as last]")
 
-    get = add("get", "Download one file; prints its sha-256 and its path", visitor)
-    get.add_argument("file", metavar="FILE", type=_text, help="the name of a file on the server")
-    get.add_argument("-o", "--output", metavar="PATH", help="the file or folder to save to")
+    get = add("get", "Download files; prints the sha-256 and the path of each", visitor)
+    get.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        type=_text,
+        help="the name of a file on the server; before several, HOST must be given",
+    )
+    get.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="the file to save to, or the folder, as it must be for several",
+    )
     get.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     get.add_argument("--pause", action="store_true", help="stop half way and ask whether to go on")
     get.add_argument(
