@@ -65,7 +65,8 @@ class ErrandTests(SynchronousTestCase):
         """Let the client in."""
         (_, _, factory, _, _) = self.reactor.tcpClients.pop()
         self.transport = StringTransport()
-        self.protocol: Any = factory.buildProtocol(None)
+        protocol: Any = factory.buildProtocol(None)
+        self.protocol = protocol
         self.protocol.makeConnection(self.transport)
         connect, *self.waiting = self.requests()
         self.answer(connect.sequence, "connect_response", text="True", key="token")
