@@ -12,25 +12,27 @@ to be told what kind of address each has. So here ``systemd`` alone means all, a
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from twisted.internet import endpoints
 
+from chatbox.descriptions import read_description
+
 __all__ = ["INHERITED", "datagram_sockets", "stream_endpoints", "which"]
 
 INHERITED: Final = "systemd"
 """What the options call all sockets of a kind that were passed to us."""
 
-_WHICH: Final = re.compile(rf"{INHERITED}(?::name=((?:\\.|[^:\\])+))?")
-
 
 def which(text: str) -> str | None:
     """Read ``systemd`` or ``systemd:name=NAME``: the name, "" for all; None if it is neither."""
-    found = _WHICH.fullmatch(text)
-    return None if found is None else re.sub(r"\\(.)", r"\1", found[1] or "")
+    said = read_description(text)
+    name = said.options.get("name", "")
+    if said.front or said.kind != INHERITED or said.values or len(said.options) != bool(name):
+        return None
+    return name
 
 
 def stream_endpoints(name: str = "") -> list[str]:

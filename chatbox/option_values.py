@@ -15,10 +15,11 @@ from typing import Final
 from twisted.python import usage
 
 from chatbox.chat.moderation import Operators
+from chatbox.descriptions import read_description
 from chatbox.errors import LocalError
 from chatbox.inherited import datagram_sockets, stream_endpoints, which
 from chatbox.shelf import Shelf
-from chatbox.tls import check_endpoint, without_tls
+from chatbox.tls import check_endpoint
 
 __all__ = [
     "MAX_GRACE",
@@ -42,8 +43,6 @@ plenty; the usual limit of open files is 1024."""
 MAX_GRACE: Final = 86_400.0
 """Seconds: whoever wants to wait for longer than a day need not restart at all."""
 
-_INTERFACE: Final = re.compile(r"(?<!\\):interface=((?:\\.|[^:\\])*)")
-
 
 def common_interface(descriptions: Sequence[str]) -> str:
     """Return the address on which UDP is reachable wherever `descriptions` listen for TCP.
@@ -52,12 +51,11 @@ def common_interface(descriptions: Sequence[str]) -> str:
     address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
     both kinds if one of them is IPv6.
     """
-    found = {
+    addresses = {
         # The endpoint tls: is for both kinds of addresses by itself.
-        match[1] if (match := _INTERFACE.search(text)) else "::" * text.startswith("tls:")
-        for text in descriptions
+        one.interface or "::" * (one.kind == "tls")
+        for one in map(read_description, descriptions)
     }
-    addresses = {re.sub(r"\\(.)", r"\1", address) for address in found}
     if len(addresses) == 1:
         return addresses.pop()
     return "::" if any(":" in address for address in addresses) else ""
@@ -74,8 +72,8 @@ def read_endpoint(description: str) -> str:
             f"--listen {description}: this does not describe where to listen ({error}). "
             "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
         ) from error
-    port = re.match(r"(?:tcp6?|ssl):(?:port=)?(\d+)", description)
-    if port and int(port[1]) > 65535:
+    port = read_description(description).port
+    if port.isdigit() and int(port) > 65535:
         raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
     return description
 
@@ -124,8 +122,8 @@ def read_count(option: str, given: str | int, least: int = 1) -> int:
 
 def expand_endpoint(description: str) -> list[str]:
     """Return the endpoint that is meant, or all that were passed to us."""
-    with_tls, inner = without_tls(description)
-    name = which(inner)
+    said = read_description(description)
+    name = which(said.inner)
     if name is None:
         return [description]
     found = stream_endpoints(name)
@@ -135,7 +133,7 @@ def expand_endpoint(description: str) -> list[str]:
             f" by a socket unit of systemd with ListenStream={_called(name)}, or by something like"
             " it."
         )
-    return [f"{with_tls}{one}" for one in found]
+    return [f"{said.front}{one}" for one in found]
 
 
 def _called(name: str) -> str:

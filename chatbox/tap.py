@@ -22,6 +22,7 @@ from typing import Any, Final
 from platformdirs import user_state_dir
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
 from chatbox import __version__
@@ -36,6 +37,7 @@ from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.session import Offer
 from chatbox.chat.sharing import Probe
 from chatbox.checkers import gate_for
+from chatbox.descriptions import SELF_SIGNED
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
@@ -61,7 +63,7 @@ from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.stopping import DEFAULT_GRACE, Server
-from chatbox.tls import DEFAULT_TLS_PORT, SELF_SIGNED, ListeningService
+from chatbox.tls import DEFAULT_TLS_PORT, ListeningService
 from chatbox.units import parse_rate
 
 __all__ = ["Options", "ShelfDownloads", "makeService"]
@@ -212,7 +214,7 @@ class Options(usage.Options, AuthOptionMixin):
         ]
         if self["tls-self-signed"]:
             # Where nobody listens for the chat, nobody expects its twin to listen.
-            interface = common_interface(self["listen"]).replace(":", r"\:")
+            interface = quoteStringArgument(common_interface(self["listen"]))
             twin = f"{SELF_SIGNED}tcp:{DEFAULT_TLS_PORT}"
             self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
         if self["operators"] is not None:

@@ -6,8 +6,8 @@ Four kinds of descriptions speak TLS. Two are Twisted's own:
 - ``tls:FOLDER:port=PORT`` takes all ``.pem`` files of a folder, such as one of certbot's, and finds
   the certificate by the name that the client asks for (SNI).
 
-Two are ours, and stand in front of any other description, such as ``tcp:50001`` or one of a socket
-that systemd has opened:
+Two are ours (`chatbox.descriptions`), and stand in front of any other, such as ``tcp:50001`` or one
+of a socket that systemd has opened:
 
 - ``tls-self-signed:`` uses the certificate of `chatbox.certificates`;
 - ``tls-from:FOLDER:`` takes certificates from a folder as ``tls:`` does.
@@ -47,26 +47,18 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
+from chatbox.descriptions import SELF_SIGNED, read_description
 from chatbox.errors import LocalError
 
 __all__ = [
     "BACKLOG",
     "DEFAULT_TLS_PORT",
     "RELOAD_SECONDS",
-    "SELF_SIGNED",
-    "TLS_FROM",
     "Certificate",
     "ListeningService",
     "check_endpoint",
     "load_from",
-    "without_tls",
 ]
-
-SELF_SIGNED: Final = "tls-self-signed:"
-"""In front of a description: speak TLS there, with a certificate of our own making."""
-
-TLS_FROM: Final = "tls-from:"
-"""The same with the certificates of a folder, which comes next."""
 
 DEFAULT_TLS_PORT: Final = 50001
 """Where clients look for TLS if they are not told a port."""
@@ -84,13 +76,7 @@ _MAX_STEPS: Final = 10
 _MAX_FLIGHT_BYTES: Final = 1 << 20
 """Bounds of a handshake with ourselves: it takes four steps, and some kilobytes each."""
 
-_FOLDER: Final = r"(?:\\.|[^:\\])+"
-"""A name in a description, in which ``\\:`` is a colon."""
-
-_WITH_TLS: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}({_FOLDER}):)(.*)", re.DOTALL)
-"""What stands in front, its folder, and what it stands in front of."""
-
-_HAS_BACKLOG: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}{_FOLDER}:|haproxy:)*(tcp6?|ssl):.")
+_HAS_BACKLOG: Final = re.compile(r"(haproxy:)*(tcp6?|ssl):.")
 
 _CLIENT: Final = SSL.Context(SSL.TLS_CLIENT_METHOD)
 """A client that takes any certificate."""
@@ -195,41 +181,36 @@ def check_endpoint(description: str) -> None:
         certificate.load()
 
 
-def without_tls(description: str) -> tuple[str, str]:
-    """Split a description in what of ours stands in front and speaks TLS, and the rest."""
-    found = _WITH_TLS.fullmatch(description)
-    return ("", description) if found is None else (found[1], found[3])
-
-
 def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Load:
     """Return what reads the certificate that a description with TLS means, as it is then."""
-    if description.startswith(SELF_SIGNED):
+    said = read_description(description)
+    if said.front == SELF_SIGNED:
         return partial(_self_signed, state_dir, now)
-    if (found := _WITH_TLS.fullmatch(description)) is not None:
-        return partial(_tls_creator, f"tls:{found[2]}:port=0")
-    return partial(_ssl_creator if description.startswith("ssl:") else _tls_creator, description)
+    if said.front:
+        return partial(_tls_creator, f"tls:{said.folder}:port=0")
+    return partial(_ssl_creator if said.kind == "ssl" else _tls_creator, description)
 
 
 def _open(
     description: str, reactor: Any, state_dir: str
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
     """Make the endpoint that a description means, and its certificate if it speaks TLS."""
-    said, description = description, _with_backlog(description)
-    kind = description.partition(":")[0]
-    if (found := _WITH_TLS.fullmatch(description)) is not None:
-        if found[3].startswith(("ssl:", "tls:", SELF_SIGNED, TLS_FROM)):
+    said = read_description(description)
+    inner = _with_backlog(said.inner)
+    if said.front:
+        if read_description(inner).has_tls:
             raise ValueError("it speaks TLS already")
-        endpoint = serverFromString(reactor, found[3])
-    elif kind == "ssl":
-        where, _ = _read_ssl(description)
+        endpoint = serverFromString(reactor, inner)
+    elif said.kind == "ssl":
+        where, _ = _read_ssl(inner)
         endpoint = TCP4ServerEndpoint(reactor, *where)
-    elif kind == "tls":
-        stock: Any = serverFromString(reactor, description)
+    elif said.kind == "tls":
+        stock: Any = serverFromString(reactor, inner)
         endpoint = stock.endpoint
     else:
-        return serverFromString(reactor, description), None
+        return serverFromString(reactor, inner), None
     load = load_from(description, state_dir, reactor.seconds)
-    certificate = Certificate(said, load, reactor.seconds)
+    certificate = Certificate(description, load, reactor.seconds)
     return wrapServerTLS(certificate, endpoint), certificate
 
 

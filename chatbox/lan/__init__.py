@@ -16,11 +16,11 @@ may be of either kind.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chatbox.descriptions import read_description
 from chatbox.text import printable
 
 __all__ = [
@@ -91,9 +91,6 @@ class Announcement:
         ]
 
 
-_LISTENING: Final = re.compile(
-    r"(tls-self-signed:|tls-from:(?:\\.|[^:\\])+:)?(tcp6?|ssl|tls):(.*)", re.DOTALL
-)
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")
 
 
@@ -106,26 +103,14 @@ def announcement_for(
     unless `interface` asks for that. Of two such ports the one with TLS is announced.
     """
     found = []
-    for description in listen:
-        match = _LISTENING.fullmatch(description)
-        if match is None:
-            continue
-        own, kind, rest = match.groups()
-        options = dict(word.split("=", 1) for word in _words(rest) if "=" in word)
-        port = options.get("port") or ("" if kind == "tls" else _words(rest)[0])
-        where = options.get("interface", "")
+    for description in map(read_description, listen):
+        port, where = description.port, description.interface
         wanted = where in _EVERYWHERE or (where == interface if interface else _is_shared(where))
         if wanted and port.isdigit() and 0 < int(port) <= 65535:
             only = interface or ("" if where in _EVERYWHERE else where)
-            has_tls = bool(own) or kind in ("ssl", "tls")
-            is_v6 = kind == "tcp6" or ":" in where
-            found.append(Announcement(room, int(port), has_tls, version, only, is_v6))
+            is_v6 = description.kind == "tcp6" or ":" in where
+            found.append(Announcement(room, int(port), description.has_tls, version, only, is_v6))
     return max(found, key=lambda one: one.tls, default=None)
-
-
-def _words(description: str) -> list[str]:
-    """The parts of an endpoint's description, between colons that are not escaped."""
-    return [re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description)]
 
 
 def _is_shared(address: str) -> bool:

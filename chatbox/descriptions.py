@@ -1,0 +1,84 @@
+r"""Descriptions of where to listen, as Twisted writes them, and what of ours may stand in front.
+
+``tcp:50000:interface=\:\:1`` is the kind of an endpoint and then words between colons, each a VALUE
+or KEY=VALUE. Behind a backslash a colon is only a colon. Twisted makes endpoints of such a text; to
+know what it says, neither that nor OpenSSL need be loaded.
+
+In front may stand, for TLS: ``tls-self-signed:``, with a certificate of our own making, or
+``tls-from:FOLDER:``, with those of a folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["SELF_SIGNED", "TLS_FROM", "Description", "read_description"]
+
+SELF_SIGNED: Final = "tls-self-signed:"
+"""In front of a description: speak TLS there, with a certificate of our own making."""
+
+TLS_FROM: Final = "tls-from:"
+"""The same with the certificates of a folder, which comes next."""
+
+_CHARACTER: Final = r"(?:\\.|[^:\\])"
+_match: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}({_CHARACTER}+):)?(.*)", re.DOTALL).fullmatch
+_find_words: Final = re.compile(rf"({_CHARACTER}*):", re.DOTALL).findall
+_match_option: Final = re.compile(r"((?:\\.|[^=\\])*)=(.*)", re.DOTALL).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One that was taken apart."""
+
+    front: str
+    """What of ours stands in front, with its folder and its colon; "" without it."""
+    folder: str
+    """The folder in there, escaped as it was."""
+    inner: str
+    """What it stands in front of: the description of another endpoint."""
+    kind: str
+    """What kind of endpoint that is: ``tcp`` and the like."""
+    values: Sequence[str]
+    """Its words without a key, unescaped."""
+    options: Mapping[str, str]
+    """Those with one."""
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether it speaks TLS."""
+        return bool(self.front) or self.kind in ("ssl", "tls")
+
+    @property
+    def port(self) -> str:
+        """The TCP port, as it was written; "" if there is none."""
+        match self.kind:
+            case "tcp" | "tcp6" | "ssl":
+                return self.options.get("port") or "".join(self.values[:1])
+            case "tls":
+                return self.options.get("port", "")
+            case _:
+                return ""
+
+    @property
+    def interface(self) -> str:
+        """The address; "" if it is not said."""
+        return self.options.get("interface", "")
+
+
+def read_description(text: str) -> Description:
+    """Take a description apart. It need not make sense: see `chatbox.tls.check_endpoint`."""
+    found = _match(text)
+    assert found is not None  # it fits anything
+    front, folder, inner = found.groups("")
+    kind, *words = _find_words(f"{inner}:") or [""]
+    values = [_unescaped(word) for word in words if not _match_option(word)]
+    pairs = [pair.groups() for pair in map(_match_option, words) if pair]
+    options = {_unescaped(key): _unescaped(value) for key, value in pairs}
+    return Description(front, folder, inner, kind, values, options)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
