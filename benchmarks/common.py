@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -105,13 +105,17 @@ class Process:
                         return True
         return False
 
-    def wait_until_listening(self, port: int, limit: float = 30.0) -> None:
-        """Return when it listens on ``port``; raise RuntimeError if it ends or takes too long."""
+    def wait_until(self, what: str, done: Callable[[], bool], limit: float = 30.0) -> None:
+        """Return when it is ``done``; raise RuntimeError if it ends or takes too long."""
         until = time.monotonic() + limit
-        while not self.listens(port):
+        while not done():
             if self.ended() or time.monotonic() > until:
-                raise RuntimeError(f"did not come to listen on port {port}: {self.last_words()}")
+                raise RuntimeError(f"did not {what}: {self.last_words()}")
             time.sleep(0.02)
+
+    def wait_until_listening(self, port: int) -> None:
+        """Return when it listens on ``port``; raise RuntimeError as ``wait_until``."""
+        self.wait_until(f"come to listen on port {port}", lambda: self.listens(port))
 
     def ended(self) -> bool:
         """Whether it has ended of its own accord or been stopped."""

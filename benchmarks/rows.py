@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from common import (
@@ -44,6 +44,8 @@ FAR = Profile(rate=100e6, delay=0.1)
 SMALL = 64_000
 PEOPLE = 13
 """Who get 100 files: eight each, as many at once as a server lets one person have."""
+READY_LIMIT = 300.0
+"""Seconds for one of a crowd to be loaded, or in: a hundred of them share the processors."""
 FROM_NOTHING = ("chatbox", "tcp-cubic", "tls", "aioquic", "aiopquic", "srt")
 
 
@@ -218,7 +220,8 @@ def _console(case: Case, index: int) -> Process:
 def _type_all(cases: list[Case], clients: list[Process]) -> float:
     """Have all consoles ask for all that is theirs; when that was."""
     consoles = set(clients)
-    _wait_for("have joined", lambda: all(b"You are in" in one.log.read_bytes() for one in consoles))
+    for console in consoles:
+        console.wait_until("join", partial(_has_joined, console), READY_LIMIT)
     for index, (case, client) in enumerate(zip(cases, clients, strict=True)):
         # A name of its own for each: one person gets one file once at a time.
         name = case.sample.path.with_name(f"{index}-{case.sample.path.name}")
@@ -232,8 +235,13 @@ def _type_all(cases: list[Case], clients: list[Process]) -> float:
     return begun
 
 
+def _has_joined(console: Process) -> bool:
+    return b"You are in" in console.log.read_bytes()
+
+
 def _let_go(cases: list[Case], clients: list[Process]) -> float:
-    _wait_for("are ready", lambda: all((case.folder / "stamp").exists() for case in cases))
+    for case, client in zip(cases, clients, strict=True):
+        client.wait_until("get ready", (case.folder / "stamp").exists, READY_LIMIT)
     time.sleep(1)
     begun = time.monotonic()
     for client in clients:
@@ -241,14 +249,6 @@ def _let_go(cases: list[Case], clients: list[Process]) -> float:
         client.typed.write(b"go\n")
         client.typed.flush()
     return begun
-
-
-def _wait_for(what: str, done: Callable[[], bool]) -> None:
-    until = time.monotonic() + 300
-    while not done():
-        if time.monotonic() > until:
-            raise RuntimeError(f"not all clients {what}")
-        time.sleep(0.1)
 
 
 def _watch(cases: list[Case], clients: list[Process], until: float) -> list[float | None]:
