@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from tests.fuzz.__main__ import counts
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
 from tests.helpers.processes import PATIENCE, environment
 
 SEED = 5
