@@ -266,8 +266,7 @@ def fill(path: Path, rows: int) -> None:
     for first in range(1, rows + 1, 500_000):
         values = {"first": first, "last": min(first + 499_999, rows), "text": TEXT}
         _fill(db, values)
-    db.execute("UPDATE state SET reserved = ?, kept = ?", (rows, rows))
-    writer._last_id = rows
+    writer._last_id = writer._kept = rows
     writer.close()
 
 
@@ -276,14 +275,13 @@ def _fill(db: sqlite3.Connection, values: dict[str, Any]) -> None:
     of = "printf('%032x', {})"
     speaker, listener = of.format("i/10 % 1000"), of.format("(i/10 + 1) % 1000")
     db.execute("BEGIN")
+    tried = f"{speaker}, CAST(printf('%08d', i) AS BLOB)"
     for statement in (
-        "INSERT INTO message SELECT i, i, 'user', 'all', :text FROM n WHERE i % 10",
+        f"INSERT INTO message SELECT i, i, 'user', 'all', :text, {tried} FROM n WHERE i % 10",
         f"""INSERT INTO letter SELECT i, i, 'user', 'friend', :text,
-            json_array({speaker}, {listener}) FROM n WHERE NOT i % 10""",
+            json_array({speaker}, {listener}), {tried} FROM n WHERE NOT i % 10""",
         f"INSERT INTO mailbox SELECT {speaker}, i FROM n WHERE NOT i % 10",
         f"INSERT INTO mailbox SELECT {listener}, i FROM n WHERE NOT i % 10",
-        """REPLACE INTO attempt SELECT i % 65536, i, printf('%032x', i % 1000),
-            CAST(printf('%08d', i) AS BLOB) FROM n WHERE i > :last - 65536""",
     ):
         db.execute(f"{numbers} {statement}", values)
     db.execute("COMMIT")

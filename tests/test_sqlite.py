@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import LocalError
-from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log, store
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.memory import MemoryLog
-from chatbox.log.schema import ATTEMPT_SLOTS, MIGRATIONS, migrate
+from chatbox.log.schema import MIGRATIONS, migrate
 from chatbox.log.sqlite import FILE_NAME, SqliteLog, parse_place
 from chatbox.log.store import FORGET_STEP, Reader, Writer, checkpoint
 from tests.helpers.chat import NOON
@@ -81,6 +81,11 @@ class SqliteTestCase(SynchronousTestCase):
         self.addCleanup(writer.close)
         return writer
 
+    def crash(self, writer: Writer) -> None:
+        """Let go of the file as a process does that is killed."""
+        writer._disconnect()
+        writer.close()
+
     def kept(self, after: int | None = 0, reader: str = "") -> list[str] | None:
         """What is in the file."""
         one = Reader(self.path)
@@ -106,9 +111,7 @@ class StoreTests(SqliteTestCase):
             if clean:
                 writer.close()
             else:
-                writer._disconnect()
-                os.close(writer._lock or 0)
-                writer._lock = None
+                self.crash(writer)
 
     def test_clean_stop_skips_no_places(self) -> None:
         """After a clean stop the next place is the next number."""
@@ -130,21 +133,45 @@ class StoreTests(SqliteTestCase):
         attempt = Attempt("ann", b"x")
         writer = self.writer()
         [first] = writer.commit([say("a", attempt=attempt)], NOON_MS)
-        writer._disconnect()
-        writer.close()
+        self.crash(writer)
         [again] = self.writer().commit([say("a", attempt=attempt)], NOON_MS)
         self.assertEqual((again.id, again.repeated), (first.id, True))
         self.assertEqual(self.kept(), ["a"])
 
     def test_attempts_are_bounded(self) -> None:
-        """A row of the ring is used again."""
+        """The next server knows of the newest messages who tried to say them, and no others."""
+        attempts = [Attempt("ann", bytes([number])) for number in range(6)]
         writer = self.writer()
-        writer._last_id = ATTEMPT_SLOTS - 2
-        for number in range(4):
-            writer.commit([say("a", attempt=Attempt("ann", bytes([number])))], NOON_MS)
+        for number, attempt in enumerate(attempts):
+            letter = ["ann"] if number % 2 else []
+            writer.commit([say("a", *letter, attempt=attempt), say("b")], NOON_MS)
+        self.crash(writer)
+        self.patch(store, "ATTEMPTS_KNOWN", 6)
+        said = self.writer().commit([say("a", attempt=attempt) for attempt in attempts], NOON_MS)
+        self.assertEqual([record.repeated for record in said], [False] * 3 + [True] * 3)
+
+    def test_a_commit_is_small(self) -> None:
+        """A few messages for everybody are one statement, and one page."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
         assert writer._db is not None
-        ids = [row[0] for row in writer._db.execute("SELECT id FROM attempt ORDER BY slot")]
-        self.assertEqual(ids, [ATTEMPT_SLOTS + n for n in (0, 1, 2)] + [ATTEMPT_SLOTS - 1])
+        statements: list[str] = []
+        writer._db.set_trace_callback(statements.append)
+        before = os.stat(self.path + "-wal").st_size
+        said = [say(str(n), attempt=Attempt("ann", bytes([n]))) for n in range(7)]
+        writer.commit(said, NOON_MS)
+        self.assertEqual(len(statements), 1)
+        self.assertLess(os.stat(self.path + "-wal").st_size - before, 2 * 4096)
+
+    def test_batches_of_any_size(self) -> None:
+        """All that is said is stored, in its order, however much it is."""
+        writer = self.writer()
+        said: list[str] = []
+        for size in (1, 15, 16, 17, 127, 128, 129, 200, 1000):
+            texts = [f"{size} {number}" for number in range(size)]
+            writer.commit([say(text, *["ann"][: n % 2]) for n, text in enumerate(texts)], NOON_MS)
+            said += texts
+        self.assertEqual(self.kept(reader="ann"), said)
 
     def test_a_failed_commit_changes_nothing(self) -> None:
         """Neither places nor attempts are used up, and the next commit opens the file again."""
@@ -276,8 +303,24 @@ class ForgetTests(SqliteTestCase):
             steps += 1
         self.assertEqual(steps, 3)
         self.assertEqual(self.tables(), [4, 2, 2])
-        writer.close()
-        self.assertEqual(self.writer(Keep(count=6))._kept, 6)
+
+    def test_the_next_server_knows_how_many_there_are(self) -> None:
+        """After a clean end and after a crash, whenever they were counted last."""
+        self.patch(store, "RESERVED", 10)
+        keep, expected = Keep(count=30), 0
+        for end in (Writer.close, self.crash, self.crash, Writer.close):
+            writer = self.writer(keep)
+            self.assertEqual(writer._kept, expected)
+            for _ in range(7):
+                self.fill(writer, 3)
+                expected += 3
+            if expected > 50:
+                writer.forget(NOON_MS)
+                expected = 30
+            writer.commit([say("a")], NOON_MS)
+            expected += 1
+            self.assertEqual(sum(self.tables()[:2]), expected)
+            end(writer)
 
     def test_by_age(self) -> None:
         """What was said before a moment goes, and nothing else."""
@@ -341,10 +384,38 @@ class MigrationTests(SqliteTestCase):
         newer = (*MIGRATIONS, ("ALTER TABLE message ADD COLUMN mood TEXT DEFAULT 'calm'",))
         for _ in range(2):
             migrate(db, newer)
-            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (2,))
+            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (len(newer),))
             self.assertEqual(
                 db.execute("SELECT text, mood FROM message").fetchall(), [("a", "calm")]
             )
+
+    def test_version_1(self) -> None:
+        """What its ring of 65536 slots knew of attempts goes to the rows themselves."""
+        with sqlite3.connect(self.path) as db:
+            migrate(db, MIGRATIONS[:1])
+            for n in (5, 6, 65_535, 65_536, 65_541, 65_550):
+                if n % 2:
+                    db.execute("INSERT INTO message VALUES (?, 1, 'ann', 'all', 'x')", (n,))
+                else:
+                    readers = '["ann","bob"]'
+                    db.execute("INSERT INTO letter VALUES (?, 1, 'ann', 'b', 'y', ?)", (n, readers))
+                    db.execute("INSERT INTO mailbox VALUES ('ann', ?), ('bob', ?)", (n, n))
+                if n < 65_550:
+                    values = n % 65_536, n, "ann", n.to_bytes(8, "big")
+                    db.execute("REPLACE INTO attempt VALUES (?, ?, ?, ?)", values)
+            db.execute("UPDATE state SET reserved = 70000, kept = 6")
+        db.close()
+        writer = self.writer()
+        self.assertEqual((writer.last_id, writer._kept), (70_000, 6))
+        self.assertEqual(
+            {place: mark for mark, (place, _, _) in writer._attempts._people["ann"].items()},
+            {n: n.to_bytes(8, "big") for n in (6, 65_535, 65_536, 65_541)},
+        )
+        assert writer._db is not None
+        known = writer._db.execute("SELECT id FROM message WHERE mark NOT NULL").fetchall()
+        self.assertEqual(known, [(65_535,), (65_541,)])
+        writer.commit([say("z")], NOON_MS)
+        self.assertEqual(self.kept(5, "bob"), ["y", "x", "y", "x", "y", "z"])
 
     def test_failed_step(self) -> None:
         """A step that fails leaves the file as it was."""

@@ -2,9 +2,15 @@
 
 ``message`` has what everybody may read and ``letter`` what only its readers may; ``mailbox``
 lists the letters of each reader. So history is two short walks along an index, whoever asks and
-however many letters others write. Places (``id``) are common to both. ``attempt`` is a ring: a new
-row takes the slot of an old one. ``state`` has one row: the places up to ``reserved`` may have been
-given out, ``kept`` rows are there, messages up to ``floor`` may have been forgotten.
+however many letters others write. Places (``id``) are common to both. ``who`` and ``mark`` are the
+attempt that a row comes from, if it has one. ``state`` has one row: the places up to ``reserved``
+may have been given out, ``kept`` rows are there up to the place ``counted``, messages up to
+``floor`` may have been forgotten.
+
+A commit costs what it writes, a page of each table and a step of each statement; most are a few
+messages for everybody. So all that a message needs is in its own row: such a commit is one
+statement and one page, or three when a new page begins. What can be found out at the start, the
+rows after ``counted`` and the attempts, is not written for each message.
 
 Python's sqlite3 releases the interpreter's lock around every step of a statement and waits to have
 it back, 5 ms and more if another thread computes. So a statement here does its work in one step: an
@@ -16,19 +22,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Final
 
 from chatbox.errors import LocalError
 
 __all__ = [
     "ATTEMPTS",
-    "ATTEMPT_SLOTS",
+    "COUNT",
     "FORGET",
     "HISTORY_AFTER",
     "HISTORY_LAST",
     "MIGRATIONS",
     "OLDEST",
-    "insert",
+    "STATE",
+    "Statement",
+    "insertions",
     "migrate",
 ]
 
@@ -54,16 +63,41 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             kept INTEGER NOT NULL, floor INTEGER NOT NULL)""",
         "INSERT INTO state VALUES (1, 0, 0, 0)",
     ),
+    (
+        "ALTER TABLE message ADD COLUMN who TEXT",
+        "ALTER TABLE message ADD COLUMN mark BLOB",
+        "ALTER TABLE letter ADD COLUMN who TEXT",
+        "ALTER TABLE letter ADD COLUMN mark BLOB",
+        *(
+            f"""UPDATE {table} SET (who, mark) = (
+                SELECT who, mark FROM attempt WHERE slot = {table}.id % 65536)
+            WHERE id IN (SELECT id FROM attempt)"""
+            for table in ("message", "letter")
+        ),
+        "DROP TABLE attempt",
+        "ALTER TABLE state ADD COLUMN counted INTEGER NOT NULL DEFAULT 0",
+        "UPDATE state SET counted = reserved",
+    ),
 )
 """What leads from each version of the schema to the next; a new file has version 0."""
 
-ATTEMPT_SLOTS: Final = 1 << 16
-"""Messages of which the file remembers who tried to say them: what a start reads, in some 0.1 s."""
-
 ATTEMPTS: Final = """
-    SELECT a.id, who, mark, coalesce(m.at, l.at, 0) FROM attempt AS a
-    LEFT JOIN message AS m ON m.id = a.id LEFT JOIN letter AS l ON l.id = a.id ORDER BY a.id
+    SELECT id, at, who, mark FROM (
+        SELECT * FROM (SELECT id, at, who, mark FROM message ORDER BY id DESC LIMIT :most)
+        UNION ALL
+        SELECT * FROM (SELECT id, at, who, mark FROM letter ORDER BY id DESC LIMIT :most)
+        ORDER BY id DESC LIMIT :most)
+    WHERE mark NOT NULL ORDER BY id
 """
+"""The attempts among the newest rows, the oldest first."""
+
+COUNT: Final = """
+    SELECT reserved, kept + (SELECT count(*) FROM message WHERE id > counted)
+                          + (SELECT count(*) FROM letter WHERE id > counted) FROM state
+"""
+"""The places that may have been given out, and the number of rows."""
+
+STATE: Final = "UPDATE state SET reserved = ?, kept = ?, counted = ?"
 
 # CROSS JOIN keeps SQLite from turning the two round.
 _FOUND: Final = """
@@ -107,36 +141,38 @@ FORGET: Final = (
 )
 """Statements that remove the rows up to a place."""
 
-_COLUMNS: Final = {"message": 5, "letter": 6, "mailbox": 2, "attempt": 4}
+Statement = tuple[str, "Sequence[Any] | dict[str, Any]"]
+"""A text of SQL and its values."""
 
-_MOST_ROWS: Final = 128
-"""Rows in one statement: at 6 values each, under the limit of 999 that old libraries have. Smaller
-statements have half as many each, so that few texts of SQL serve all numbers of rows."""
+_COLUMNS: Final = {"message": 7, "letter": 8, "mailbox": 2}
 
-_INSERT: Final = {
-    (table, 1 << power): f"{'REPLACE' if table == 'attempt' else 'INSERT'} INTO {table} VALUES "
-    + ",".join(["(" + ",".join("?" * columns) + ")"] * (1 << power))
-    for table, columns in _COLUMNS.items()
-    for power in range(_MOST_ROWS.bit_length())
-}
+_MOST_VALUES: Final = 999
+"""Values in one statement: old libraries take no more."""
+
+_FEW_ROWS: Final = 16
+"""Up to so many rows go in one statement. More go in as few as there are powers of two in their
+number, so that few texts of SQL, which SQLite must know how to run, serve all numbers of rows."""
 
 
-def insert(db: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows into a table, many in one step."""
+def insertions(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
+    """Yield what inserts rows into a table, many in one step."""
+    columns = _COLUMNS[table]
     start = 0
-    for size in _sizes(len(rows)):
-        values = [value for row in rows[start : start + size] for value in row]
-        db.execute(_INSERT[table, size], values)
+    while rest := len(rows) - start:
+        size = min(rest, _MOST_VALUES // columns)
+        if size > _FEW_ROWS:
+            size = 1 << size.bit_length() - 1
+        yield (
+            _insertion(table, columns, size),
+            [value for row in rows[start : start + size] for value in row],
+        )
         start += size
 
 
-def _sizes(count: int) -> Iterator[int]:
-    size = _MOST_ROWS
-    while count:
-        while size > count:
-            size >>= 1
-        yield size
-        count -= size
+@cache
+def _insertion(table: str, columns: int, rows: int) -> str:
+    row = "(" + ",".join("?" * columns) + ")"
+    return f"INSERT INTO {table} VALUES " + ",".join([row] * rows)
 
 
 def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:

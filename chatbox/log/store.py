@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -20,24 +20,31 @@ from chatbox.log import Attempt, Entry, Kind, Record, gap
 from chatbox.log.attempts import Attempts
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.schema import (
-    ATTEMPT_SLOTS,
     ATTEMPTS,
+    COUNT,
     FORGET,
     HISTORY_AFTER,
     HISTORY_LAST,
     OLDEST,
-    insert,
+    STATE,
+    Statement,
+    insertions,
     migrate,
 )
 
-__all__ = ["FORGET_STEP", "RESERVED", "Reader", "Writer", "checkpoint"]
+__all__ = ["ATTEMPTS_KNOWN", "FORGET_STEP", "RESERVED", "Reader", "Writer", "checkpoint"]
 
 FORGET_STEP: Final = 500
 """Messages forgotten in one commit at most: some 2 ms."""
 
 RESERVED: Final = 10_000
-"""Places that may be given out without a commit, to people who come and go. A start after a crash
-skips them, so no place is ever given out twice."""
+"""Places that may be given out before the next is written down, so that people who come and go cost
+no commit. A start after a crash skips them, so no place is ever given out twice, and counts the
+rows that have taken them."""
+
+ATTEMPTS_KNOWN: Final = 1 << 16
+"""Messages of which the next server knows who tried to say them: what a start reads, in some
+0.1 s."""
 
 BUSY_SECONDS: Final = 2.0
 """How long to wait if another program has locked the file, such as a backup."""
@@ -45,12 +52,14 @@ BUSY_SECONDS: Final = 2.0
 CACHE_KB: Final = 16 << 10
 """Memory for pages of the file, for each connection."""
 
-_COMMIT_BYTES: Final = 16 << 10
-_ROW_BYTES: Final = 200
+_COMMIT_BYTES: Final = 4 << 10
+_ROW_BYTES: Final = 300
 """What a commit writes, and each message in it besides its text, roughly."""
 
 MAX_PLACE: Final = (1 << 63) - 1
 _NO_TIME: Final = MAX_PLACE
+
+_Row = tuple[object, ...]
 
 
 class Writer:
@@ -107,15 +116,16 @@ class Writer:
             db.execute(f"PRAGMA synchronous = {self._sync}")
             db.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(db)
-            self._reserved, self._kept = db.execute("SELECT reserved, kept FROM state").fetchone()
+            self._reserved, self._kept = db.execute(COUNT).fetchone()
             _lengthen(self.path + "-wal", self._wal_bytes)
-            attempts = [] if self._last_id else db.execute(ATTEMPTS).fetchall()
+            values = {"most": ATTEMPTS_KNOWN}
+            attempts = [] if self._last_id else db.execute(ATTEMPTS, values).fetchall()
         except BaseException:
             db.close()
             raise
         if not self._last_id:
             self._last_id = self._reserved
-            for id, who, mark, at in attempts:
+            for id, at, who, mark in attempts:
                 self._attempts.add(Attempt(who, mark), id, at)
         self._db = db
 
@@ -123,7 +133,7 @@ class Writer:
         """Let go of the file."""
         if self._db is not None:
             with suppress(sqlite3.Error):
-                self._db.execute("UPDATE state SET reserved = ?", (self._last_id,))
+                self._db.execute(STATE, (self._last_id, self._kept, self._last_id))
             self._disconnect()
         if self._lock is not None:
             os.close(self._lock)
@@ -135,6 +145,7 @@ class Writer:
         With `forget`, some of the oldest messages are removed in passing.
         """
         records: list[Record] = []
+        fresh: list[tuple[Record, Attempt | None]] = []
         new, tried = Attempts(), list[tuple[Attempt, int]]()
         id = self._last_id
         for e in entries:
@@ -146,16 +157,16 @@ class Writer:
                 if e.attempt is not None:
                     new.add(e.attempt, id, at)
                     tried.append((e.attempt, id))
-            records.append(
-                Record(
-                    said or id,
-                    *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),
-                    repeated=said is not None,
-                )
+            record = Record(
+                said or id,
+                *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),
+                repeated=said is not None,
             )
-        fresh = [r for r in records if r.kind is Kind.MESSAGE and not r.repeated]
+            records.append(record)
+            if said is None and e.kind is Kind.MESSAGE:
+                fresh.append((record, e.attempt))
         if fresh or id > self._reserved:
-            self._store(fresh, tried, id, at if forget else None)
+            self._store(fresh, id, at if forget else None)
         self._last_id = id
         for attempt, place in tried:
             self._attempts.add(attempt, place, at)
@@ -163,61 +174,33 @@ class Writer:
 
     def forget(self, at: int) -> None:
         """Remove some of what is too old, or too much."""
-        self._store([], [], self._last_id, at)
+        self._store([], self._last_id, at)
 
     def _store(
-        self,
-        fresh: Sequence[Record],
-        tried: Sequence[tuple[Attempt, int]],
-        last_id: int,
-        at: int | None,
+        self, fresh: Sequence[tuple[Record, Attempt | None]], last_id: int, at: int | None
     ) -> None:
         if self._db is None:
             self.open()
         db = self._db
         assert db is not None
-        letters = [r for r in fresh if r.readers]
         try:
             to, old = (0, 0) if at is None else self._excess(db, at)
             if at is not None:
                 self.forgetting = old >= FORGET_STEP
-            if not fresh and not old and last_id <= self._reserved:
-                return
-            db.execute("BEGIN IMMEDIATE")
-            insert(
-                db,
-                "message",
-                [(r.id, r.at, r.sender, r.recipient, r.text) for r in fresh if not r.readers],
-            )
-            if letters:
-                insert(
-                    db,
-                    "letter",
-                    [
-                        (r.id, r.at, r.sender, r.recipient, r.text, json.dumps(r.readers))
-                        for r in letters
-                    ],
-                )
-                insert(
-                    db, "mailbox", [(reader, r.id) for r in letters for reader in set(r.readers)]
-                )
-            insert(
-                db,
-                "attempt",
-                [(id % ATTEMPT_SLOTS, id, attempt.who, attempt.mark) for attempt, id in tried],
-            )
-            reserved, kept = last_id + RESERVED, self._kept + len(fresh) - old
-            db.execute("UPDATE state SET reserved = ?, kept = ?", (reserved, kept))
+            reserved, kept = self._reserved, self._kept + len(fresh) - old
+            statements = list(_insertions(fresh))
+            if old or last_id > reserved:
+                reserved = last_id + RESERVED
+                statements.append((STATE, (reserved, kept, last_id)))
             if old:
-                for statement in FORGET:
-                    db.execute(statement, {"to": to})
-            db.execute("COMMIT")
+                statements += [(statement, {"to": to}) for statement in FORGET]
+            _run(db, statements)
         except BaseException:
             self._disconnect()
             raise
         self._reserved = reserved
         self._kept = kept
-        self.written += _COMMIT_BYTES + sum(_ROW_BYTES + len(r.text) for r in fresh)
+        self.written += _COMMIT_BYTES + sum(_ROW_BYTES + len(r.text) for r, _ in fresh)
 
     def _excess(self, db: sqlite3.Connection, at: int) -> tuple[int, int]:
         """Choose what to forget: up to which place, and how many messages that is."""
@@ -240,6 +223,32 @@ class Writer:
         if db is not None:
             with suppress(sqlite3.Error):
                 db.close()  # what was not committed is rolled back
+
+
+def _insertions(fresh: Sequence[tuple[Record, Attempt | None]]) -> Iterator[Statement]:
+    """Yield what stores some messages."""
+    messages, letters, mailbox = list[_Row](), list[_Row](), list[_Row]()
+    for r, attempt in fresh:
+        said = r.id, r.at, r.sender, r.recipient, r.text
+        who, mark = (None, None) if attempt is None else attempt[:2]
+        if r.readers:
+            letters.append((*said, json.dumps(r.readers), who, mark))
+            mailbox += [(reader, r.id) for reader in set(r.readers)]
+        else:
+            messages.append((*said, who, mark))
+    for table, rows in (("message", messages), ("letter", letters), ("mailbox", mailbox)):
+        yield from insertions(table, rows)
+
+
+def _run(db: sqlite3.Connection, statements: Sequence[Statement]) -> None:
+    """Run these in one commit. One alone is one by itself, and takes no more than its own step."""
+    if len(statements) == 1:
+        db.execute(*statements[0])
+    elif statements:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            db.execute(*statement)
+        db.execute("COMMIT")
 
 
 class Reader:
