@@ -249,6 +249,23 @@ def test_downloads(server: Served, tmp_path: Path) -> None:
     assert (tmp_path / "film.bin").read_bytes() == server.film.read_bytes()
 
 
+def test_folder_to_save_to(server: Served, tmp_path: Path) -> None:
+    """Tab knows the folders of this machine."""
+    (tmp_path / "My Films" / "new").mkdir(parents=True)
+    (tmp_path / "my file").write_text("")
+    with joining(server, tmp_path) as alice:
+        alice.see("1 here")
+        alice.type("/get fi\tmy\t")
+        alice.see('> /get film.bin "My Films/"')
+        alice.type("\t")
+        alice.see('> /get film.bin "My Films/new/"')
+        alice.type("\r")
+        alice.see("is complete:")
+        alice.type("/quit\r")
+        assert alice.wait() == 0
+    assert (tmp_path / "My Films" / "new" / "film.bin").read_bytes() == server.film.read_bytes()
+
+
 def test_paste(server: Served, tmp_path: Path) -> None:
     """Several pasted lines are one message, which is sent by Enter and not before."""
     with both(server, tmp_path) as (alice, bob):

@@ -37,12 +37,14 @@ KNOWN = {
     Takes.FILE: ("film.mp4", "a film.mp4", 'say "hi".txt'),
     Takes.DOWNLOAD: ("film.mp4",),
     Takes.SAVED: ("notes.txt",),
+    Takes.FOLDER: ("Films/", "My Films/", "My Films/old/", "music/"),
+    Takes.NOTHING: (),
 }
 
 
 def completed(text: str, cursor: int | None = None) -> Completion:
     """What Tab may make of it."""
-    return complete(text, len(text) if cursor is None else cursor, lambda takes: KNOWN[takes])
+    return complete(text, len(text) if cursor is None else cursor, lambda takes, _: KNOWN[takes])
 
 
 def keys(script: str) -> list[Keystroke]:
@@ -256,16 +258,54 @@ class CompletionTests(EditorTestCase):
             "/get say": Completion(5, ("'say \"hi\".txt' ",)),
             "/cancel ": Completion(8, ("film.mp4 ",)),
             "/open n": Completion(6, ("notes.txt ",)),
-            "/limit f": Completion(8, ()),
+            "/limit f": Completion(7, ()),
             "/limit 5MB f": Completion(11, ("film.mp4 ",)),
-            "/get film.mp4 x": Completion(15, ()),
+            "/limit 5MB  f": Completion(12, ("film.mp4 ",)),
+            "/get film.mp4 x": Completion(14, ()),
         }.items():
             self.assertEqual(completed(text), expected, text)
+
+    def test_folders(self) -> None:
+        """Where a file may be saved to; the path may go on there, and deeper."""
+        for text, expected in {
+            "/get film.mp4 f": Completion(14, ("Films/",)),
+            "/download  'a film.mp4'  m": Completion(
+                25, ("music/", '"My Films/"', '"My Films/old/"')
+            ),
+            "/get a 'my": Completion(7, ("'My Films/'", "'My Films/old/'")),
+            '/get a "My Films/"': Completion(7, ('"My Films/"', '"My Films/old/"')),
+            "/get 'a m": Completion(5, ()),
+            "/get a Films/ m": Completion(15, ()),
+            "/open a m": Completion(9, ()),
+        }.items():
+            self.assertEqual(completed(text), expected, text)
+        self.assertEqual(self.after("/get a f<tab>x.mp4"), "/get a Films/x.mp4|")
+
+    def test_only_what_is_typed_is_looked_up(self) -> None:
+        """Who knows the names hears of which kind they are to be, and how they begin."""
+        asked: list[tuple[Takes, str]] = []
+
+        def known(takes: Takes, beginning: str) -> tuple[str, ...]:
+            asked.append((takes, beginning))
+            return ()
+
+        for text in ('/get "a b', "/get a ~/vi", '/get a "b c/"', "/msg an", "@an"):
+            complete(text, len(text), known)
+        self.assertEqual(
+            asked,
+            [
+                (Takes.FILE, "a b"),
+                (Takes.FOLDER, "~/vi"),
+                (Takes.FOLDER, "b c/"),
+                (Takes.PERSON, "an"),
+                (Takes.PERSON, "an"),
+            ],
+        )
 
     def test_many(self) -> None:
         """More than anybody looks through are not offered."""
         names = [f"user{number}" for number in range(1000)]
-        self.assertEqual(len(complete("u", 1, lambda _: names).candidates), MAX_CANDIDATES)
+        self.assertEqual(len(complete("u", 1, lambda *_: names).candidates), MAX_CANDIDATES)
 
     def test_shared_beginning(self) -> None:
         """What all have in common, to the letter."""

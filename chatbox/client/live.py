@@ -27,6 +27,7 @@ from chatbox.client.console import Console
 from chatbox.client.conversation import Hints
 from chatbox.client.events import Back, Event, Kind
 from chatbox.client.exits import Exit
+from chatbox.client.folders import folders_like
 from chatbox.client.session import State
 from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.style import Palette
@@ -73,6 +74,7 @@ class LiveConsole(Console):
             rate_limit=rate_limit,
         )
         self._live.saved = lambda: (name for name, _ in self._conversation.saved)
+        self._live.folders = folders_like
         self._terminal = terminal
         self._drawing: IDelayedCall | None = None
         self._is_shown = False  # whether the foot of the screen is ours to draw

@@ -1,4 +1,4 @@
-"""What Tab may make of the word before the cursor: commands, people, files.
+"""What Tab may make of the word before the cursor: commands, people, files, folders.
 
 A plain function over plain values. What the words of a command are is in one table here; a command
 that is not in it completes nothing.
@@ -6,7 +6,7 @@ that is not in it completes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
@@ -20,6 +20,9 @@ MAX_CANDIDATES: Final = 200
 """Candidates that Tab goes through; nobody goes through more."""
 
 
+_MARKS: Final = ('"', "'")
+
+
 class Takes(Enum):
     """What a word of a command may be."""
 
@@ -27,22 +30,24 @@ class Takes(Enum):
     FILE = "file"  # on the server
     DOWNLOAD = "download"  # on its way
     SAVED = "saved"  # here
+    FOLDER = "folder"  # here, to save to: a file that exists is never replaced
+    NOTHING = "nothing"  # that could be known
 
 
-TAKES: Final[Mapping[str, tuple[int, Takes]]] = {
-    "msg": (1, Takes.PERSON),
-    "download": (1, Takes.FILE),
-    "get": (1, Takes.FILE),
-    "proceed": (1, Takes.DOWNLOAD),
-    "pause": (1, Takes.DOWNLOAD),
-    "cancel": (1, Takes.DOWNLOAD),
-    "limit": (2, Takes.DOWNLOAD),
-    "open": (1, Takes.SAVED),
-    "kick": (1, Takes.PERSON),
-    "ban": (1, Takes.PERSON),
-    "mute": (1, Takes.PERSON),
+TAKES: Final[Mapping[str, Sequence[Takes]]] = {
+    "msg": [Takes.PERSON],
+    "download": [Takes.FILE, Takes.FOLDER],
+    "get": [Takes.FILE, Takes.FOLDER],
+    "proceed": [Takes.DOWNLOAD],
+    "pause": [Takes.DOWNLOAD],
+    "cancel": [Takes.DOWNLOAD],
+    "limit": [Takes.NOTHING, Takes.DOWNLOAD],
+    "open": [Takes.SAVED],
+    "kick": [Takes.PERSON],
+    "ban": [Takes.PERSON],
+    "mute": [Takes.PERSON],
 }
-"""For each command which of its words can be completed, and to what."""
+"""For each command what its words can be completed to. Behind a person comes text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +58,20 @@ class Completion:
     candidates: tuple[str, ...]
 
 
-def complete(text: str, cursor: int, known: Callable[[Takes], Iterable[str]]) -> Completion:
-    """Look at `text` before `cursor`; `known` gives the names of each kind."""
+def complete(text: str, cursor: int, known: Callable[[Takes, str], Iterable[str]]) -> Completion:
+    """Look at `text` before `cursor`; `known` gives the names of a kind, at least all that begin
+    with what is typed of one.
+    """
     before = text[:cursor]
     if before.startswith("/") and not before.startswith("//"):
         name, blank, rest = before[1:].partition(" ")
         if not blank:
             return Completion(0, tuple(f"/{one} " for one in _matching(name, COMMANDS)))
-        place, takes = TAKES.get(name.casefold(), (0, None))
-        word = rest.lstrip()
-        if place == 2:
-            word = word.partition(" ")[2].lstrip()
-        if takes is not None:
-            mark = word[:1] if word[:1] in ('"', "'") else ""
-            if (mark or " " not in word) and (place == 1 or " " in rest):
-                found = _matching(word[len(mark) :], known(takes))
-                start = len(before) - len(word)
-                return Completion(start, tuple(f"{_quoted(one, mark)} " for one in found))
-        if takes is not Takes.PERSON:
+        kinds = TAKES.get(name.casefold(), ())
+        *earlier, word = _words(rest)
+        if len(earlier) < len(kinds):
+            return _complete_word(word, cursor, kinds[len(earlier)], known)
+        if Takes.PERSON not in kinds:
             return Completion(cursor, ())
     start = before.rfind(" ") + 1
     start = max(start, before.rfind("\n") + 1)
@@ -79,7 +80,8 @@ def complete(text: str, cursor: int, known: Callable[[Takes], Iterable[str]]) ->
         return Completion(cursor, ())  # Tab on nothing is no wish for a person
     # Who is spoken to at the beginning of a line is followed by a colon.
     after = ": " if start == 0 and not at else " "
-    found = _matching(before[start + at :], known(Takes.PERSON))
+    beginning = before[start + at :]
+    found = _matching(beginning, known(Takes.PERSON, beginning))
     return Completion(start + at, tuple(f"{one}{after}" for one in found))
 
 
@@ -87,6 +89,37 @@ def shared_beginning(candidates: Iterable[str]) -> str:
     """What all candidates begin with."""
     columns = takewhile(lambda column: len(set(column)) == 1, zip(*candidates, strict=False))
     return "".join(column[0] for column in columns)
+
+
+def _complete_word(
+    word: str, cursor: int, kind: Takes, known: Callable[[Takes, str], Iterable[str]]
+) -> Completion:
+    """Complete a word of a command."""
+    mark = word[:1] if word[:1] in _MARKS else ""
+    beginning = word[len(mark) :]
+    if kind is Takes.FOLDER and mark:
+        beginning = beginning.removesuffix(mark)  # what is in a folder that has been completed
+    found = _matching(beginning, known(kind, beginning))
+    # In a folder it may go on.
+    after = "" if kind is Takes.FOLDER else " "
+    return Completion(cursor - len(word), tuple(f"{_quoted(one, mark)}{after}" for one in found))
+
+
+def _words(text: str) -> list[str]:
+    """The words as they were typed, the last one being the one that is still typed."""
+    words = []
+    rest = text.lstrip()
+    while (end := _end_of_word(rest)) is not None:
+        words.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return [*words, rest]
+
+
+def _end_of_word(text: str) -> int | None:
+    """Where the first word ends, which a blank says, behind a mark if it begins with one."""
+    mark = text[:1] if text[:1] in _MARKS else ""
+    end = text.find(f"{mark} ", len(mark))
+    return None if end == -1 else end + len(mark)
 
 
 def _matching(beginning: str, names: Iterable[str]) -> list[str]:
@@ -98,6 +131,6 @@ def _matching(beginning: str, names: Iterable[str]) -> list[str]:
 
 def _quoted(name: str, mark: str) -> str:
     """`name` as a command's word."""
-    if not mark and (" " in name or name[:1] in ('"', "'")):
+    if not mark and (" " in name or name[:1] in _MARKS):
         mark = "'" if '"' in name else '"'
     return f"{mark}{name}{mark}"

@@ -58,6 +58,8 @@ class TerminalView:
         self.roster = Roster()
         self.saved: Callable[[], Iterable[str]] = tuple
         """Names of what has been downloaded."""
+        self.folders: Callable[[str], Iterable[str]] = lambda _: ()
+        """Paths of folders on this machine, given how they begin."""
         self._me = me
         self._place = place
         self._palette = palette
@@ -200,7 +202,7 @@ class TerminalView:
     def _complete(self, text: str, cursor: int) -> Completion:
         return complete(text, cursor, self._names)
 
-    def _names(self, takes: Takes) -> Iterable[str]:
+    def _names(self, takes: Takes, beginning: str) -> Iterable[str]:
         match takes:
             case Takes.PERSON:
                 return (name for name in self.roster.people if name != self._me)
@@ -210,6 +212,10 @@ class TerminalView:
                 return (download.name for download in self._downloads)
             case Takes.SAVED:
                 return self.saved()
+            case Takes.FOLDER:
+                return self.folders(beginning)
+            case Takes.NOTHING:
+                return ()
 
 
 def _is_shown(line: str) -> bool:
