@@ -23,6 +23,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
+from chatbox.certificates import show_fingerprint
+from chatbox.client.access import PLAIN, Access
 from chatbox.client.gui.model import MAX_SHOWN, Entry, Look
 from chatbox.client.main import arguments
 from chatbox.client.transfers import Stage
@@ -94,11 +96,11 @@ def _sit(screen: Screen, tmp_path: Path, request: pytest.FixtureRequest) -> Sit:
 
 
 @asynccontextmanager
-async def other(host: str, name: str) -> AsyncIterator[Other]:
+async def other(host: str, name: str, access: Access = PLAIN) -> AsyncIterator[Other]:
     """Somebody else in the room, as long as this lasts."""
     from twisted.internet import reactor
 
-    somebody = await Other.join(reactor, host, name)
+    somebody = await Other.join(reactor, host, name, access)
     try:
         yield somebody
     finally:
@@ -299,6 +301,41 @@ async def test_hosting(sit: Sit, tmp_path: Path) -> None:
         await guest.until(lambda: guest.window.login_card, "the card")
         assert guest.window.hosting_address == ""
         await guest.until(lambda: not is_open(port), "the end of the server")
+
+
+@pytest_twisted.ensureDeferred
+async def test_hosting_encrypted(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TLS the host is not asked, but told what others are asked; both choices are kept."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    port = free_port(socket.SOCK_STREAM)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "a.txt").write_text("a")
+    async with sit("alice") as guest:
+        await guest.keys("alt+h")
+        await guest.until(lambda: guest.window.host_card, "the card")
+        card = guest.window.host_card
+        assert card is not None
+        await guest.fill("alt+h", str(tmp_path / "shared"))
+        await guest.fill("alt+t", str(port))
+        await guest.fill("alt+l", "fast")
+        await guest.keys("shift+Tab", "space")
+        await guest.keys("alt+s")
+        await guest.until(lambda: "such as 800kB" in str(card.says.cget("text")), "advice")
+        await guest.fill("alt+l", "2MB")
+        await guest.keys("Return")
+        await guest.is_in()
+        await guest.until(lambda: guest.window.hosting_address, "the address")
+        assert guest.app.hosting is not None
+        fingerprint = guest.app.hosting.report.fingerprint
+        assert fingerprint is not None
+        await guest.reads_that(show_fingerprint(fingerprint))
+        access = Access(tls=True, fingerprint=fingerprint)
+        async with other(guest.window.hosting_address, "bob", access) as bob:
+            bob.say("nobody else hears this")
+            await guest.reads_that("nobody else hears this")
+    settings = guest.app.settings
+    assert (settings.shared_limit, settings.shared_tls) == ("2MB", True)
+    assert not list(tmp_path.glob("**/known-servers"))
 
 
 class FakeBrowser:

@@ -10,6 +10,7 @@ from datetime import timezone
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.certificates import show_fingerprint
 from chatbox.chat.wire import MAX_TEXT_BYTES, Message
 from chatbox.client.commands import Steering
 from chatbox.client.events import Joined
@@ -511,6 +512,18 @@ class HostTests(SynchronousTestCase):
         everyone = " ".join(Plan(folder, True, "6000").arguments("state"))
         self.assertIn(f"--listen tcp:6000 --udp-ports {UDP_PORTS}", everyone)
         self.assertIn(f"--files {os.path.abspath(folder)} --state-dir state", everyone)
+        self.assertNotIn("--max-rate", everyone)
+
+    def test_limit_and_tls(self) -> None:
+        """The server is told both as on its command line."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        limited = " ".join(Plan(folder, limit=" 2MB ").arguments("state"))
+        self.assertIn("--max-rate 2MB", limited)
+        for everyone, where in ((True, ""), (False, ":interface=127.0.0.1")):
+            words = Plan(folder, everyone, "6000", tls=True).arguments("state")
+            listens = words[words.index("--listen") + 1]
+            self.assertEqual(listens, f"tls-self-signed:tcp:6000{where}")
 
     def test_bad_plans(self) -> None:
         """A port or a folder that is none is refused with advice."""
@@ -521,6 +534,7 @@ class HostTests(SynchronousTestCase):
             (Plan(folder, port="65536"), "1 to 65535"),
             (Plan(" "), "Choose a folder"),
             (Plan(f"{folder}/none"), "Choose a folder"),
+            (Plan(folder, limit="fast"), "such as 800kB"),
         ):
             stop = self.assertRaises(Stop, plan.arguments, "state")
             self.assertIn(advice, stop.sentence)
@@ -540,6 +554,21 @@ class HostTests(SynchronousTestCase):
         report.read("... Couldn't listen on any:80: [Errno 13] Permission denied.")
         self.assertEqual(report.why_it_ended(), "Port 80 cannot be used: Permission denied.")
 
+    def test_report_of_tls(self) -> None:
+        """One can join when the certificate is there, too, which comes after the port."""
+        for tls in (True, False):
+            report = Report()
+            report.read("... [-] RDT on UDP starting on 55000")
+            self.assertFalse(report.is_ready)
+            report.read(f"... [-] Chat{' (TLS)' if tls else ''} starting on 6000")
+            self.assertIs(report.is_ready, not tls)
+        self.assertIsNone(report.fingerprint)
+        report = Report()
+        report.read("... [-] Chat (TLS) starting on 6000")
+        report.read(f"... and its fingerprint is {show_fingerprint('0a' * 32)}")
+        self.assertTrue(report.is_ready)
+        self.assertEqual((report.port, report.fingerprint), (6000, "0a" * 32))
+
     def test_other_reasons(self) -> None:
         """What is said last is the reason; if nothing was said, none is made up."""
         self.assertEqual(Report().why_it_ended(), "The server has stopped.")
@@ -554,6 +583,8 @@ class HostTests(SynchronousTestCase):
         self.assertEqual(address_for_others("192.0.2.1", 50000), "192.0.2.1")
         self.assertEqual(address_for_others("192.0.2.1", 6000), "192.0.2.1:6000")
         self.assertEqual(address_for_others("2001:db8::1", 6000), "[2001:db8::1]:6000")
+        self.assertEqual(address_for_others("192.0.2.1", 50001, tls=True), "192.0.2.1")
+        self.assertEqual(address_for_others("192.0.2.1", 50000, tls=True), "192.0.2.1:50000")
 
 
 class SettingsTests(SynchronousTestCase):
@@ -562,11 +593,9 @@ class SettingsTests(SynchronousTestCase):
     def test_round(self) -> None:
         """What was saved is loaded."""
         path = os.path.join(self.mktemp(), "settings.json")
-        Settings("alice", "example.org", True, "dark", 2, "900x700+1+2", "/srv").save(path)
-        self.assertEqual(
-            Settings.load(path),
-            Settings("alice", "example.org", True, "dark", 2, "900x700+1+2", "/srv"),
-        )
+        kept = ("alice", "example.org", True, "dark", 2, "900x700+1+2", "/srv", "2MB", True)
+        Settings(*kept).save(path)
+        self.assertEqual(Settings.load(path), Settings(*kept))
 
     def test_nonsense(self) -> None:
         """Whatever cannot be read is as if it were not there; the rest counts."""

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
+from chatbox.client.access import Access
 from chatbox.client.connection import ChatConnection, join_server
 from chatbox.client.events import Event, Presence, Said
 from chatbox.client.gui.app import App
@@ -180,9 +181,9 @@ class Other:
         connection.listen(self.heard.append)
 
     @classmethod
-    async def join(cls, reactor: Any, host: str, name: str) -> Other:
+    async def join(cls, reactor: Any, host: str, name: str, access: Access) -> Other:
         """Join."""
-        return cls(await join_server(reactor, host, name))
+        return cls(await join_server(reactor, host, name, access))
 
     def say(self, text: str, to: str = "all") -> None:
         """Say something."""

@@ -22,6 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 
+from chatbox.certificates import show_fingerprint
 from chatbox.client.access import PLAIN, Access, Advice
 from chatbox.client.connection import (
     LEAVE_TIMEOUT,
@@ -246,6 +247,7 @@ class App:
     def host(self, name: str, plan: Plan) -> None:
         """Start a server here, and join it."""
         self.settings.name, self.settings.shared = name, plan.folder
+        self.settings.shared_limit, self.settings.shared_tls = plan.limit, plan.tls
         self._start_login(self._host(name, plan))
 
     def stop_hosting(self) -> None:
@@ -370,21 +372,26 @@ class App:
             await hosting.stop()
         hosting = Hosting(self._reactor, self._hosting_ended)
         await hosting.start(plan, os.path.join(self._folder, "server"))
-        port = hosting.port
+        port, fingerprint = hosting.report.port, hosting.report.fingerprint
+        assert port is not None  # it has started
         self.hosting = hosting
         try:
-            own = Access(advice=_ADVICE)
+            own = Access(tls=plan.tls, fingerprint=fingerprint, advice=_ADVICE)
             await self._log_in(name, f"{_LOOPBACK}:{port}", "your own room", own)
             self._home = self._connection
         except BaseException:
             self.hosting = None
             await hosting.stop()
             raise
-        if plan.for_everyone:
-            address, note = own_address(), "Others type this address:"
-        else:
-            address, note = _LOOPBACK, "On this computer others type:"
-        self.window.show_hosting(address_for_others(address, port), note)
+        who = "Others" if plan.for_everyone else "On this computer others"
+        how = "tick “Encrypted (TLS)” and type" if plan.tls else "type"
+        address = own_address() if plan.for_everyone else _LOOPBACK
+        self.window.show_hosting(address_for_others(address, port, plan.tls), f"{who} {how}:")
+        if fingerprint is not None and self.room is not None:
+            self.room.notice(
+                "Your room is encrypted. Who comes for the first time is shown a fingerprint, which"
+                f" must be\n{show_fingerprint(fingerprint)}"
+            )
 
     def _hosting_ended(self, sentence: str) -> None:
         self.hosting = None

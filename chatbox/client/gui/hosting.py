@@ -33,11 +33,10 @@ class Hosting(ProcessProtocol):
     """One server. `ended` is called with a sentence if it ends without having been asked to."""
 
     def __init__(self, reactor: Any, ended: Callable[[str], None]) -> None:
-        self.port = 0
-        """The TCP port where it listens."""
+        self.report = Report()
+        """What it has said of itself."""
         self._reactor = reactor
         self._tell_ended = ended
-        self._report = Report()
         self._lines = LineBuffer(MAX_LOG_LINE)
         self._process: IProcessTransport | None = None
         self._started: Deferred[None] = Deferred()
@@ -76,15 +75,14 @@ class Hosting(ProcessProtocol):
     def outReceived(self, data: bytes) -> None:
         """It says something."""
         for line in self._lines.feed(data):
-            self._report.read((line or b"").decode("utf-8", "replace"))
-        if self._report.port is not None and not self._started.called:
-            self.port = self._report.port
+            self.report.read((line or b"").decode("utf-8", "replace"))
+        if self.report.is_ready and not self._started.called:
             self._started.callback(None)
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone."""
         self._process = None
-        sentence = self._report.why_it_ended()
+        sentence = self.report.why_it_ended()
         if not self._started.called:
             self._started.errback(Stop(Exit.FAILED, sentence))
         elif not self._stopping:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from tkinter import ttk
 from typing import Any, Final
 
-from chatbox.client.connection import DEFAULT_PORT
 from chatbox.client.gui.host import Plan
 from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.widgets import Rows, add_mnemonic, select_all
@@ -16,11 +15,14 @@ from chatbox.lan import Server
 __all__ = ["HostCard", "LoginCard", "QuestionCard"]
 
 _CARD_WIDTH: Final = 400
+_NARROW: Final = 7  # characters
+_ACCENT: Final = "CardAccent.TButton"
 
 # Variables of Tk by their names. An object for one would tell Tk of its end, which may come in
 # whatever thread collects the garbage; but only one thread may speak with Tk.
 _TLS: Final = "chatbox_tls"
 _EVERYONE: Final = "chatbox_everyone"
+_HOST_TLS: Final = "chatbox_host_tls"
 
 
 class _Card(ttk.Frame):
@@ -60,22 +62,36 @@ class _Card(ttk.Frame):
         for field in self._fields:
             field.state(["disabled" if busy else "!disabled"])
 
-    def _add_field(self, label: str, underline: int, value: str, show: str = "") -> ttk.Entry:
+    def _add_field(
+        self,
+        text: str,
+        underline: int,
+        value: str,
+        *,
+        show: str = "",
+        beside: ttk.Widget | None = None,
+    ) -> ttk.Entry:
+        px = self._theme.px
+        label = ttk.Label(self.card, text=text, underline=underline, style="SurfaceDim.TLabel")
         entry = ttk.Entry(self.card, style="Card.TEntry", font=self._theme.text, show=show)
         entry.insert(0, value)
-        self._add_label(label, underline, entry)
-        entry.grid(row=self._row, column=0, columnspan=2, sticky="ew")
+        if beside is not None:
+            entry.configure(width=_NARROW)
+        row, place = self._room(2, beside)
+        label.grid(row=row, sticky="w", pady=(px(14), px(4)), **place)
+        entry.grid(row=row + 1, sticky="ew", **place)
+        add_mnemonic(self.winfo_toplevel(), label, entry)
         entry.bind("<FocusIn>", lambda _: select_all(entry), add=True)
-        self._row += 1
         self._fields.append(entry)
         return entry
 
-    def _add_label(self, text: str, underline: int, target: tk.Misc) -> None:
-        px = self._theme.px
-        label = ttk.Label(self.card, text=text, underline=underline, style="SurfaceDim.TLabel")
-        label.grid(row=self._row, column=0, columnspan=2, sticky="w", pady=(px(14), px(4)))
-        add_mnemonic(self.winfo_toplevel(), label, target)
-        self._row += 1
+    def _room(self, rows: int, beside: ttk.Widget | None) -> tuple[int, dict[str, Any]]:
+        """Where something goes: its first row of so many, new ones or those of what is `beside`."""
+        if beside is None:
+            self._row += rows
+            return self._row - rows, {"column": 0, "columnspan": 2}
+        beside.grid_configure(columnspan=1)
+        return self._row - rows, {"column": 1, "padx": (self._theme.px(8), 0)}
 
     def _add_choice(
         self,
@@ -97,14 +113,21 @@ class _Card(ttk.Frame):
         self._row += 1
 
     def _add_button(
-        self, text: str, underline: int, command: Callable[[], None], style: str, gap: int
+        self,
+        text: str,
+        underline: int,
+        command: Callable[[], None],
+        *,
+        style: str = "Card.TButton",
+        gap: int = 8,
+        beside: ttk.Widget | None = None,
     ) -> ttk.Button:
-        px = self._theme.px
         button = ttk.Button(self.card, text=text, underline=underline, command=command, style=style)
         button.bind("<Return>", lambda _: button.invoke())
-        button.grid(row=self._row, column=0, columnspan=2, sticky="ew", pady=(px(gap), 0))
+        row, place = self._room(1, beside)
+        gap = self._theme.px(gap) if gap else 0
+        button.grid(row=row, sticky="ew", pady=(gap, 0), **place)
         add_mnemonic(self.winfo_toplevel(), button, None)
-        self._row += 1
         return button
 
 
@@ -133,8 +156,8 @@ class LoginCard(_Card):
         self.setvar(_TLS, str(int(tls)))
         self._add_choice(ttk.Checkbutton, "Encrypted (TLS)", 0, variable=_TLS)
         self._add_says()
-        self.login_button = self._add_button("Login", 0, self._act, "CardAccent.TButton", 12)
-        self.host_button = self._add_button("Host a room…", 0, host, "Card.TButton", 8)
+        self.login_button = self._add_button("Login", 0, self._act, style=_ACCENT, gap=12)
+        self.host_button = self._add_button("Host a room…", 0, host)
         self._fields.append(self.host_button)
         self._servers: list[Server] = []
         self._add_nearby()
@@ -209,7 +232,7 @@ class LoginCard(_Card):
 
 
 class HostCard(_Card):
-    """A folder, who may come in, and a port."""
+    """A folder, who may come in and how, and a port; `plan` is what stands there at first."""
 
     def __init__(
         self,
@@ -218,24 +241,17 @@ class HostCard(_Card):
         icon: tk.PhotoImage,
         *,
         name: str,
-        folder: str,
+        plan: Plan,
         host: Callable[[str, Plan], None],
         back: Callable[[], None],
         choose_folder: Callable[[str, Callable[[str], None]], None],
     ) -> None:
         super().__init__(parent, theme, icon, "Host a room", "The server runs on this computer.")
-        px = theme.px
         self._host = host
         self._choose_folder = choose_folder
         self.name = self._add_field("Name", 0, name)
-        self.folder = self._add_field("Shared folder", 1, folder)
-        self.folder.grid_configure(columnspan=1)
-        choose = ttk.Button(
-            self.card, text="Choose…", underline=0, style="Card.TButton", command=self._choose
-        )
-        choose.bind("<Return>", lambda _: choose.invoke())
-        choose.grid(row=self._row - 1, column=1, padx=(px(8), 0))
-        add_mnemonic(self.winfo_toplevel(), choose, None)
+        self.folder = self._add_field("Shared folder", 1, plan.folder)
+        choose = self._add_button("Choose…", 0, self._choose, gap=0, beside=self.folder)
         self._fields.append(choose)
         self.setvar(_EVERYONE, "0")
         for text, value in (
@@ -244,12 +260,15 @@ class HostCard(_Card):
         ):
             gap = 0 if value else 12
             self._add_choice(ttk.Radiobutton, text, gap, variable=_EVERYONE, value=int(value))
-        self.port = self._add_field("Port", 3, str(DEFAULT_PORT))
+        self.setvar(_HOST_TLS, str(int(plan.tls)))
+        self._add_choice(ttk.Checkbutton, "Encrypted (TLS)", 4, variable=_HOST_TLS)
+        self.limit = self._add_field("Limit for all downloads a second, such as 2MB", 0, plan.limit)
+        self.port = self._add_field("Port", 3, plan.port, beside=self.limit)
         self._add_says()
-        self.host_button = self._add_button("Start", 0, self._act, "CardAccent.TButton", 12)
-        self.back_button = self._add_button("Back", 0, back, "Card.TButton", 8)
+        self.host_button = self._add_button("Start", 0, self._act, style=_ACCENT, gap=12)
+        self.back_button = self._add_button("Back", 0, back, gap=12, beside=self.host_button)
         self._fields.append(self.host_button)
-        for entry in (self.name, self.folder, self.port):
+        for entry in (self.name, self.folder, self.limit, self.port):
             entry.bind("<Return>", lambda _: self._act())
             entry.bind("<Escape>", lambda _: back())
 
@@ -262,8 +281,10 @@ class HostCard(_Card):
             self.say("What is your name? Others see it beside what you say.")
             self.name.focus_set()
         else:
-            everyone = self.getboolean(self.getvar(_EVERYONE))
-            plan = Plan(self.folder.get(), bool(everyone), self.port.get())
+            everyone, tls = (
+                bool(self.getboolean(self.getvar(name))) for name in (_EVERYONE, _HOST_TLS)
+            )
+            plan = Plan(self.folder.get(), everyone, self.port.get(), self.limit.get(), tls)
             self._host(self.name.get().strip(), plan)
 
     def _choose(self) -> None:
@@ -296,8 +317,8 @@ class QuestionCard(_Card):
         self._add_says()
         self.says.configure(text=text, style="Surface.TLabel")
         self.secret = self._add_field("Password", 0, "", show="•") if secret else None
-        self.yes_button = self._add_button(yes, 0, self._act, "CardAccent.TButton", 14)
-        self.no_button = self._add_button("Cancel", 0, lambda: answer(None), "Card.TButton", 8)
+        self.yes_button = self._add_button(yes, 0, self._act, style=_ACCENT, gap=14)
+        self.no_button = self._add_button("Cancel", 0, lambda: answer(None))
         for widget in (self.secret, self.yes_button, self.no_button):
             if widget is not None:
                 widget.bind("<Escape>", lambda _: answer(None))

@@ -24,6 +24,10 @@ class Settings:
     """Size and place of the window, as Tk writes them."""
     shared: str = ""
     """The folder that was shared last."""
+    shared_limit: str = ""
+    """What all downloads together could take then, as it was typed."""
+    shared_tls: bool = False
+    """Whether one came in with TLS."""
 
     @classmethod
     def load(cls, path: str) -> Settings:

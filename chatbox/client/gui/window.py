@@ -84,7 +84,7 @@ class Window:
         theme = settings.theme if settings.theme in (DARK.name, LIGHT.name) else LIGHT.name
         self.theme = Theme(self.root, theme, settings.zoom)
         px = self.theme.px
-        self.root.minsize(px(640), px(480))
+        self.root.minsize(px(640), px(540))
         try:
             self.root.geometry(settings.geometry or f"{px(1080)}x{px(720)}")
         except tk.TclError:  # the file of settings may hold anything
@@ -126,7 +126,7 @@ class Window:
             self.theme,
             self._icon,
             name=settings.name,
-            folder=settings.shared,
+            plan=Plan(settings.shared, limit=settings.shared_limit, tls=settings.shared_tls),
             host=actions.host,
             back=actions.show_login,
             choose_folder=lambda path, take: actions.choose_path("folder", path, take),
