@@ -37,16 +37,19 @@ ADAPTERS = {
     "rdt/udp.py",
     "client/connection.py",
     "client/console.py",
-    "client/secure.py",
+    "client/demo.py",
     "client/desktop.py",
+    "client/doctor.py",
+    "client/fetcher.py",
     "client/get.py",
+    "client/hosts.py",
     "client/live.py",
+    "client/main.py",
     "client/oneshots.py",
+    "client/reconnector.py",
+    "client/secure.py",
     "client/gui/app.py",
     "client/gui/hosting.py",
-    "client/main.py",
-    "client/demo.py",
-    "client/doctor.py",
 }
 """The only modules that may know the reactor. All others are handed bytes and the time."""
 

@@ -24,15 +24,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
 from chatbox.client import main as main_module
-from chatbox.client.connection import (
-    ANSWER_TIMEOUT,
-    DEFAULT_PORT,
-    LEAVE_TIMEOUT,
-    endpoint_for,
-    split_host,
-)
+from chatbox.client.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT
 from chatbox.client.events import UserList
 from chatbox.client.exits import Exit, Stop
+from chatbox.client.hosts import DEFAULT_PORT, endpoint_for, split_host
 from chatbox.client.main import arguments
 from chatbox.client.oneshots import Visit, print_history
 from tests.helpers.client import Server

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from chatbox.chat.wire import Message, format_line
-from chatbox.client.connection import ANSWER_TIMEOUT, ChatConnection, Reconnector
+from chatbox.client.connection import ANSWER_TIMEOUT, ChatConnection
 from chatbox.client.events import (
     Back,
     Cut,
@@ -27,6 +27,7 @@ from chatbox.client.events import (
     Said,
     Succeeded,
 )
+from chatbox.client.reconnector import Reconnector
 from chatbox.client.session import State
 from tests.helpers.client import Server
 from tests.helpers.crash import Server as RealServer

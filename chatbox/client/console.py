@@ -29,20 +29,16 @@ from zope.interface import implementer
 
 from chatbox.client import words
 from chatbox.client.access import Access
-from chatbox.client.connection import (
-    LEAVE_TIMEOUT,
-    ChatConnection,
-    Fetcher,
-    Reconnector,
-    endpoint_for,
-    join_server,
-)
+from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
 from chatbox.client.conversation import Conversation, Hints
 from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
+from chatbox.client.fetcher import Fetcher
 from chatbox.client.find import choose_server
+from chatbox.client.hosts import endpoint_for
 from chatbox.client.lines import LineBuffer
+from chatbox.client.reconnector import Reconnector
 from chatbox.client.session import State
 from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.width import clip

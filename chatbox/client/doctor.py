@@ -26,7 +26,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from chatbox.client.access import Access
 from chatbox.client.config import required_host
-from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server, target_of
+from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
 from chatbox.client.diagnosis import (
     Attempt,
     Finding,
@@ -47,6 +47,7 @@ from chatbox.client.diagnosis import (
 )
 from chatbox.client.events import Event, Offer, Presence, Succeeded
 from chatbox.client.exits import Exit, Stop
+from chatbox.client.hosts import target_of
 from chatbox.client.oneshots import Visit, visitor_name
 from chatbox.errors import RemoteError
 

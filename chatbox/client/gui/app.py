@@ -24,22 +24,18 @@ from twisted.logger import Logger
 
 from chatbox.certificates import show_fingerprint
 from chatbox.client.access import PLAIN, Access, Advice
-from chatbox.client.connection import (
-    LEAVE_TIMEOUT,
-    ChatConnection,
-    Fetcher,
-    Reconnector,
-    endpoint_for,
-    join_server,
-)
+from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
 from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined, Lost
 from chatbox.client.exits import Exit, Stop
+from chatbox.client.fetcher import Fetcher
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan, address_for_others
 from chatbox.client.gui.hosting import Hosting, own_address
 from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
+from chatbox.client.hosts import endpoint_for
+from chatbox.client.reconnector import Reconnector
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser
 from chatbox.text import printable
