@@ -155,16 +155,7 @@ class ClientSession:
         The password, if we came in with one, is for a server that does not take the key any more.
         """
         self._move(Cause.REJOIN)
-        self._ask(
-            Kind.CONNECT,
-            Message(
-                sender=self.name,
-                recipient=f"server:{server}",
-                text=password or None,
-                key=self.key or None,
-            ),
-            text=self.name,
-        )
+        self._connect(self.name, server, self.key, password)
 
     def give_up(self, problem: Problem | None = None) -> None:
         """There is no connection and will be none, because of `problem` if there is one.
@@ -208,13 +199,7 @@ class ClientSession:
         `key` takes the name over from a connection of ours that was cut.
         """
         self._move(Cause.JOIN)
-        return self._ask(
-            Kind.CONNECT,
-            Message(
-                sender=name, recipient=f"server:{server}", text=password or None, key=key or None
-            ),
-            text=name,
-        )
+        return self._connect(name, server, key, password)
 
     def leave(self) -> int:
         """Say goodbye; the server answers what it still owes, then closes."""
@@ -287,6 +272,12 @@ class ClientSession:
         if kind is not Kind.SAY or self.state in AHEAD:
             self._outgoing.append(line)
         return number
+
+    def _connect(self, name: str, server: str, key: str, password: str) -> int:
+        message = Message(
+            sender=name, recipient=f"server:{server}", text=password or None, key=key or None
+        )
+        return self._ask(Kind.CONNECT, message, text=name)
 
     def _cut(self) -> None:
         """Wait for another connection. Only messages are worth keeping until then."""
