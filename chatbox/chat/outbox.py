@@ -4,7 +4,8 @@ It is the number of writes that costs a chat server, not the number of bytes. So
 while a turn runs; things are only put down, and when the turn ends each client gets all of its own
 in one write. What everybody hears is put down once and becomes one bytes object that all recipients
 share. Somebody with lines of their own in that turn (an answer, a private message) gets a join of
-both kinds, in the order in which they were put down.
+both kinds, in the order in which they were put down: each line has its place among the shared
+bytes, and what lies between two of them is one piece.
 
 - `Turn` runs what must happen once at the end of the turn: first what gathers (the room appends to
   the log, which may commit and thereby put down more), then what writes.
@@ -122,19 +123,31 @@ class Fanout:
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
-        self.shared: list[bytes] = []
-        """The lines that have been shared in this turn. Outboxes read it, and change nothing."""
+        self._shared: list[bytes] = []
+        self._shared_bytes = 0
         self._listeners: dict[Outbox, None] = {}
         self._addressed: dict[Outbox, None] = {}
         self._attended: dict[Outbox, None] = {}
 
     def share(self, line: bytes) -> None:
         """Put down a line for everybody who listens now."""
-        if not self.shared:
+        if not self._shared:
             self._turn.write(self._flush)
-        self.shared.append(line)
+        self._shared.append(line)
+        self._shared_bytes += len(line)
 
     # What outboxes call.
+
+    @property
+    def place(self) -> int:
+        """How many bytes have been shared in this turn."""
+        return self._shared_bytes
+
+    def so_far(self) -> bytes:
+        """Return what has been shared in this turn."""
+        if len(self._shared) > 1:  # in one piece from now on, as many may ask
+            self._shared = [b"".join(self._shared)]
+        return self._shared[0] if self._shared else b""
 
     def add_listener(self, outbox: Outbox) -> None:
         """Let `outbox` hear what is shared from now on."""
@@ -161,7 +174,7 @@ class Fanout:
         self._attended.pop(outbox, None)
 
     def _flush(self) -> None:
-        whole = b"".join(self.shared)
+        whole = self.so_far()
         addressed = list(self._addressed)
         self._addressed.clear()
         try:
@@ -171,7 +184,8 @@ class Fanout:
             for outbox in addressed:
                 outbox.end_turn(b"")
         finally:
-            self.shared.clear()
+            self._shared.clear()
+            self._shared_bytes = 0
         # Only now, since this may put down more: for a new turn, at new positions.
         attended = list(self._attended)
         self._attended.clear()
@@ -189,15 +203,15 @@ class Outbox:
     __slots__ = (
         "_closed",
         "_fanout",
-        "_heard",
         "_listening",
         "_on_change",
         "_on_overflow",
+        "_own",
         "_own_bytes",
-        "_parts",
         "_paused",
         "_queue",
         "_queued_bytes",
+        "_start",
         "_transport",
         "_write",
     )
@@ -216,10 +230,10 @@ class Outbox:
         self._on_overflow = on_overflow
         self._on_change = on_change
         self._listening = False
-        self._heard = 0
-        """How many of this turn's shared lines do not concern us, or are in `_parts` already."""
-        self._parts: list[bytes] = []
-        """Lines of our own, and the shared ones before each of them, in order."""
+        self._start = 0
+        """The place in what this turn shares from which on it concerns us."""
+        self._own: list[tuple[int, bytes]] = []
+        """Lines of our own, and the place of each in what is shared."""
         self._own_bytes = 0
         self._paused = False
         self._queue: list[bytes] = []
@@ -235,27 +249,26 @@ class Outbox:
         """Put down a line for this client alone, after everything that it hears so far."""
         if self._closed:
             return
-        if not self._parts:
+        if not self._own:
             self._fanout.expect(self)
-        self._take_shared()
-        self._parts.append(line)
+        self._own.append((self._fanout.place, line))
         self._own_bytes += len(line)
 
     def listen(self) -> None:
         """Hear what is shared from now on."""
         if not self._closed:
             self._listening = True
-            self._heard = len(self._fanout.shared)
+            self._start = self._fanout.place
             self._fanout.add_listener(self)
 
     def stop_listening(self) -> None:
         """Hear nothing that is shared from now on; what was shared before is still written."""
         if self._listening:
-            self._take_shared()
             self._listening = False
-            self._heard = 0
             self._fanout.remove_listener(self)
-            if self._parts:
+            heard = self._merged(self._fanout.so_far())
+            if heard:
+                self._own = [(0, heard)]  # in place of both kinds
                 self._fanout.expect(self)
 
     def pause(self) -> None:
@@ -282,8 +295,8 @@ class Outbox:
         """Write what there is, whether the transport likes it or not. Nothing comes after this."""
         if self._closed:
             return
-        self._take_shared()
-        pieces = [*self._queue, *self._parts]
+        self.stop_listening()
+        pieces = [*self._queue, *(line for _, line in self._own)]
         self.discard()
         self._transport.finish(pieces)
 
@@ -291,7 +304,7 @@ class Outbox:
         """Forget everything; the transport is gone, or about to be."""
         self._closed = True
         self._listening = self._paused = False
-        self._parts.clear()
+        self._own.clear()
         self._queue.clear()
         self._queued_bytes = self._own_bytes = 0
         self._fanout.forget(self)
@@ -303,13 +316,12 @@ class Outbox:
 
         It is called a second time, with nothing, for whoever has lines of their own.
         """
-        if self._parts or self._heard:
+        if self._own or self._start:
             if self._own_bytes > MAX_OWN_BYTES:
                 self._fanout.attend(self)
-            self._take_shared()
-            whole = b"".join(self._parts)
-            self._parts.clear()
-            self._own_bytes = self._heard = 0
+            whole = self._merged(whole)
+            self._own.clear()
+            self._own_bytes = self._start = 0
         if not self._paused:
             if whole:
                 self._write(whole)
@@ -328,9 +340,15 @@ class Outbox:
         else:
             self._on_change()
 
-    def _take_shared(self) -> None:
-        """Take over the shared lines that came since we last looked."""
-        shared = self._fanout.shared
-        if self._listening and self._heard < len(shared):
-            self._parts += shared[self._heard :]
-            self._heard = len(shared)
+    def _merged(self, whole: bytes) -> bytes:
+        """Return our lines and what was shared, as far as it concerns us, in order."""
+        shared = memoryview(whole)
+        pieces: list[bytes | memoryview] = []
+        at = self._start
+        for place, line in self._own:
+            if place > at:
+                pieces.append(shared[at:place])
+                at = place
+            pieces.append(line)
+        pieces.append(shared[at:])
+        return b"".join(pieces)
