@@ -42,7 +42,7 @@ from chatbox.chat.server import (
 )
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
-from chatbox.errors import LocalError
+from chatbox.errors import LocalError, RemoteError
 from chatbox.log import MessageLog, open_log
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, tokens
 
@@ -255,7 +255,6 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(self.answer(connection).error, "too-long")
         for _ in range(MAX_SKIPPED_BYTES // len(piece) - 1):
             connection.protocol.dataReceived(piece)
-            self.assertEqual(connection.protocol.clearLineBuffer(), b"")
         self.assertFalse(connection.transport.disconnecting)
         connection.protocol.dataReceived(piece)
         self.assertEqual(self.answer(connection).error, "too-long")
@@ -263,6 +262,17 @@ class ServerTests(SynchronousTestCase):
         connection.protocol.dataReceived(piece)
         self.turn()
         self.assertEqual(connection.read(), b"")
+
+    def test_deaf_after_hanging_up(self) -> None:
+        """What comes when the conversation is over is neither read nor kept."""
+        complaints: list[RemoteError] = []
+        self.patch(self.factory.complaints, "note", lambda _, error: complaints.append(error))
+        connection = self.connect()
+        connection.send("nonsense", "<t:disconnect>", "nonsense")
+        connection.send("nonsense", "x" * MAX_REQUEST_BYTES)
+        self.assertLess(len(connection.protocol._lines.rest), MAX_REQUEST_BYTES)
+        connection.protocol.readConnectionLost()
+        self.assertEqual([error.code for error in complaints], [Code.BAD_LINE])
 
     def test_many_long_lines(self) -> None:
         """The bound on what is skipped is one line's."""
@@ -451,7 +461,7 @@ class ServerTests(SynchronousTestCase):
             one.read()
         self.factory.stop(Code.RESTARTING)
         self.turn()
-        self.assertTrue(alice.protocol.paused)
+        self.assertEqual(alice.transport.producerState, "paused")
         alice.send("<r:all><t:message_request><m:two><q:2>")  # it was on its way: too late
         self.clock.advance(ANSWER_SECONDS / 2)
         self.assertEqual((alice.read(), bob.read()), (b"", b""))

@@ -14,9 +14,6 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 - A client that has ended its side (netcat does when its input ends) still gets its answers.
 """
 
-# mypy: allow-untyped-calls
-# Twisted's LineReceiver and Service have no annotations yet.
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,15 +29,15 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ISSLTransport,
 )
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
 from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
+from chatbox.chat.lines import Lines
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
@@ -252,17 +249,15 @@ class ChatService(Service):
 
 
 @implementer(IHalfCloseableProtocol)
-class ChatProtocol(LineReceiver):
+class ChatProtocol(Protocol):
     """One connection."""
 
-    delimiter = b"\n"
-    MAX_LENGTH = MAX_REQUEST_BYTES
     session: Session
 
     def __init__(self, factory: ChatFactory) -> None:
         self._factory = factory
-        self._excess = b""
-        self._skipped = 0
+        self._lines = Lines(MAX_REQUEST_BYTES)
+        self._reading = True
         self._input_ended = False
         self._hung_up = False
         self._cut: IDelayedCall | None = None
@@ -313,47 +308,17 @@ class ChatProtocol(LineReceiver):
             self.session.dismiss(refusal)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take in bytes; a line that is too long is one of those that they may hold."""
-        super().dataReceived(data)
-        while self._excess:
-            excess, self._excess = self._excess, b""
-            super().dataReceived(excess)
-
-    def lineReceived(self, line: bytes) -> None:
-        """A line has come; it may still have a CR at its end."""
-        if self._bucket is not None:
-            self._pace(self._bucket)
-        self.session.receive(line)
-        self._reconsider_reading()
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """A line is too long: say so, and skip to its end.
-
-        `line` is all that is there, with what follows the line, if that has come already. The base
-        class has given up on it, so `dataReceived` passes it through again, as raw data.
-        """
-        self._excess = line
-        self._skipped = 0
-        self.setRawMode()
-        self.session.refuse(RemoteError(Code.TOO_LONG))
-        self._reconsider_reading()
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """More of a line that is too long; an endless one ends here."""
-        _, newline, rest = data.partition(b"\n")
-        if newline:
-            self.setLineMode(rest)
-            return
-        self._skipped += len(data)
-        if self._skipped > MAX_SKIPPED_BYTES:
-            self.session.dismiss(Code.TOO_LONG)
+        """Bytes have come."""
+        if not self._hung_up:
+            self._lines.add(data)
+            self._take_lines()
 
     def readConnectionLost(self) -> None:
         """The client has sent all it will, and may still read."""
-        if self._input_ended:
+        if self._input_ended or self._hung_up:
             return
         self._input_ended = True
-        if self.clearLineBuffer() and self.line_mode:
+        if self._lines.rest:
             # Half a line may be a message cut off in the middle; it is not taken for a whole.
             self.session.refuse(RemoteError(Code.BAD_LINE, "The last line has no end."))
         self.session.input_ended()
@@ -379,18 +344,42 @@ class ChatProtocol(LineReceiver):
         transport: Any = self.transport
         transport.abortConnection()
 
-    # What the session and the outbox call.
+    # Reading.
+
+    def _take_lines(self) -> None:
+        """Hand over the lines that have come, as long as we read."""
+        while self._reading and not self._hung_up and self._take_line():
+            self._reconsider_reading()
+        if self._lines.skipped > MAX_SKIPPED_BYTES:
+            self.session.dismiss(Code.TOO_LONG)
+
+    def _take_line(self) -> bool:
+        """Hand over the next line, or what is wrong with it; false if there is none."""
+        try:
+            line = self._lines.take()
+        except RemoteError as error:
+            self.session.refuse(error)
+            return True
+        if line is None:
+            return False
+        if self._bucket is not None:
+            self._pace(self._bucket)
+        self.session.receive(line)
+        return True
 
     def _reconsider_reading(self) -> None:
         """Read on, or wait: until the client has its answers, or may ask again."""
         if self._hung_up or self._input_ended:
             return
         wait = self._pause is not None or self.session.busy or self._outbox.congested
-        if wait != self.paused:
+        if wait is self._reading:
+            self._reading = not wait
+            transport: Any = self.transport
             if wait:
-                self.pauseProducing()
+                transport.pauseProducing()
             else:
-                self.resumeProducing()
+                transport.resumeProducing()
+                self._take_lines()
 
     def _pace(self, bucket: Bucket, tokens: int = 1) -> None:
         """Another request is taken, or has cost more than one: see when the next one may be."""
@@ -409,6 +398,8 @@ class ChatProtocol(LineReceiver):
     def _go_on(self) -> None:
         self._pause = None
         self._reconsider_reading()
+
+    # What the session and the outbox call.
 
     def _overflow(self) -> None:
         self._complain(RemoteError(Code.TOO_SLOW))
