@@ -38,7 +38,7 @@ from chatbox.chat.sanctions import (
     Target,
     parse_target,
 )
-from chatbox.chat.wire import Message, check_text
+from chatbox.chat.wire import Message, check_text, format_fields
 from chatbox.errors import LocalError, RemoteError
 from chatbox.files import Stamp, stamp
 
@@ -165,6 +165,20 @@ class Moderation:
         now = self._now() * 1000
         holding = [one for one in self.sanctions if one.until is None or now < one.until]
         return sorted(holding, key=lambda one: one.at)
+
+    def heard_bans(self) -> list[bytes]:
+        """The lines in which an operator reads `bans`, the newest ones if they are many."""
+        return [
+            format_fields(
+                sender=one.by,
+                recipient=one.target,
+                text=one.reason,
+                response=one.kind,
+                time=one.at,
+                count=self.left(one),
+            )
+            for one in self.bans()[-MAX_LISTED:]
+        ]
 
     def left(self, sanction: Sanction) -> int | None:
         """How many seconds one goes on; None if for good."""

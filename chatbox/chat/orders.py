@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from chatbox.chat.wire import Message, format_line
+from chatbox.chat.wire import format_fields
 from chatbox.errors import LocalError
 from chatbox.log import Record
 
@@ -81,16 +81,14 @@ def heard_order(record: Record) -> bytes:
         order = read_order(record)
     except LocalError:
         return b""
-    return format_line(
-        Message(
-            sender=record.sender,
-            recipient="" if _is_network(order.target) else order.target,
-            text=order.reason,
-            response=order.action.done,
-            sequence=record.id,
-            time=record.at,
-            count=order.seconds,
-        )
+    return format_fields(
+        sender=record.sender,
+        recipient="" if _is_network(order.target) else order.target,
+        text=order.reason,
+        response=order.action.done,
+        sequence=record.id,
+        time=record.at,
+        count=order.seconds,
     )
 
 

@@ -79,7 +79,8 @@ class Pipeline:
             while self._row and (ready := self._row[0].answer) is not None:
                 self._row.popleft()
                 self._put(ready)
-            self._begin()
+            if self._waiting:
+                self._begin()
             self._on_progress()
 
     def clear(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from chatbox.chat.outbox import Fanout, Outbox
-from chatbox.chat.wire import EVERYBODY, Message, format_line
+from chatbox.chat.wire import EVERYBODY, format_fields
 
 __all__ = ["HEADCOUNT_STEP", "MAX_ANNOUNCED", "SERVER", "Presences"]
 
@@ -60,6 +60,4 @@ class Presences:
 
 
 def _headcount(size: int) -> bytes:
-    return format_line(
-        Message(sender=SERVER, recipient=EVERYBODY, response="headcount", count=size)
-    )
+    return format_fields(sender=SERVER, recipient=EVERYBODY, response="headcount", count=size)

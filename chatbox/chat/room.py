@@ -37,7 +37,7 @@ from chatbox.chat.names import Claim, Name, Names, parse_name
 from chatbox.chat.orders import Action, Order, heard_order
 from chatbox.chat.outbox import Fanout, Outbox, Turn
 from chatbox.chat.presence import SERVER, Presences
-from chatbox.chat.wire import EVERYBODY, Message, format_line, format_list
+from chatbox.chat.wire import EVERYBODY, format_fields, format_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
 
@@ -141,17 +141,12 @@ class Person:
         self.place = place
 
 
-class _Saying(NamedTuple):
-    """The origin of a message: whom to tell what became of it."""
+class _Asked(NamedTuple):
+    """The origin of a message or an order: whom to tell what became of it."""
 
     answer: Callable[[Code | None], None]
-    cost: int
-
-
-class _Ordering(NamedTuple):
-    """The origin of an order: whom to tell what became of it."""
-
-    answer: Callable[[Code | None], None]
+    cost: int = 0
+    """What it counts for while it waits: see `MAX_UNCOMMITTED_BYTES`."""
 
 
 class Room:
@@ -248,7 +243,7 @@ class Room:
             to, identity = self._look_up(recipient)
             readers = (speaker.identity, identity)
         self._uncommitted_bytes += cost
-        origin = _Saying(answer, cost)
+        origin = _Asked(answer, cost)
         attempt = None
         if number is not None:
             attempt = Attempt(speaker.identity, _mark(number, to, text), seat.number)
@@ -265,7 +260,7 @@ class Room:
         if order.action is Action.KICK:
             self._look_up(order.target)
         by = seat.person.name.text
-        self._gather(Entry(Kind.ORDER, by, order.target, order.text, origin=_Ordering(answer)))
+        self._gather(Entry(Kind.ORDER, by, order.target, order.text, origin=_Asked(answer)))
 
     def put_out(self, is_meant: Callable[[Name, Origin], bool], code: Code, reason: str) -> None:
         """Put out those who are meant, by their name and where they come from."""
@@ -364,25 +359,21 @@ class Room:
                 pass  # Everybody heard it the first time.
             elif record.readers:
                 self._deliver(record)
+            elif record.kind is Kind.MESSAGE:
+                self.fanout.share(heard(record))
             else:
-                if record.kind is not Kind.MESSAGE and origin is None:
+                if origin is None:
                     self._note_elsewhere(record)
-                if record.kind is Kind.ORDER:
-                    self.fanout.share(heard_order(record))
-                    self.on_order(record)
-                else:
-                    self._tell_all(record)
-            if isinstance(origin, _Saying):
+                self._tell_all(record)
+            if isinstance(origin, _Asked):
                 self._uncommitted_bytes -= origin.cost
-            if isinstance(origin, _Saying | _Ordering):
                 origin.answer(None)
 
     def _failed(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             origin = entry.origin
-            if isinstance(origin, _Saying):
+            if isinstance(origin, _Asked):
                 self._uncommitted_bytes -= origin.cost
-            if isinstance(origin, _Saying | _Ordering):
                 origin.answer(Code.LOG_UNAVAILABLE)
             elif isinstance(origin, Person) and entry.text == JOINED:
                 if origin.place is Place.COMING:
@@ -436,7 +427,10 @@ class Room:
     def _tell_all(self, record: Record) -> None:
         if record.kind is Kind.PRESENCE:
             self._presences.announce(heard(record), self.size)
-        elif record.kind in _RESPONSES:
+        elif record.kind is Kind.ORDER:
+            self.fanout.share(heard_order(record))
+            self.on_order(record)
+        elif record.kind is Kind.GAP:
             self.fanout.share(heard(record))
 
     def _deliver(self, record: Record) -> None:
@@ -499,15 +493,13 @@ class Room:
 
 def heard(record: Record) -> bytes:
     """Return the line in which a record is heard."""
-    return format_line(
-        Message(
-            sender=record.sender or SERVER,
-            recipient=record.recipient or EVERYBODY,
-            text=record.text or GAP,
-            response=_RESPONSES[record.kind],
-            sequence=record.id,
-            time=record.at or None,
-        )
+    return format_fields(
+        sender=record.sender or SERVER,
+        recipient=record.recipient or EVERYBODY,
+        text=record.text or GAP,
+        response=_RESPONSES[record.kind],
+        sequence=record.id,
+        time=record.at or None,
     )
 
 

@@ -26,14 +26,14 @@ from chatbox.chat.codes import Code, sentence
 from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.history import page, wanted
 from chatbox.chat.limits import ANSWER_BYTES
-from chatbox.chat.moderation import MAX_LISTED, Moderation
+from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.orders import Action
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import Job, Pipeline
 from chatbox.chat.room import Person, Room, Seat, heard
 from chatbox.chat.sharing import Downloads, Files, Offer
-from chatbox.chat.wire import Message, check_text, format_line, format_list, parse_request
+from chatbox.chat.wire import Message, check_text, format_fields, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind, Record
 from chatbox.text import printable
@@ -370,19 +370,7 @@ class Session:
         """Tell an operator who is banned or muted."""
         moderation = self._moderation
         assert moderation is not None
-        lines = [
-            format_line(
-                Message(
-                    sender=one.by,
-                    recipient=one.target,
-                    text=one.reason,
-                    response=one.kind,
-                    time=one.at,
-                    count=moderation.left(one),
-                )
-            )
-            for one in moderation.bans()[-MAX_LISTED:]
-        ]
+        lines = moderation.heard_bans()
         self._answer(asked, *lines, text=str(len(lines)))
 
     def ping(self, asked: Asked) -> None:
@@ -393,8 +381,9 @@ class Session:
 
     def _answer(self, asked: Asked, *before: bytes, **fields: Any) -> None:
         """Answer with `fields`, and with some lines before them."""
-        line = self._line(asked.message.sequence, asked.request.response, **fields)
-        answer = b"".join((*before, line))
+        answer = self._line(asked.message.sequence, asked.request.response, **fields)
+        if before:
+            answer = b"".join((*before, answer))
         if len(answer) >= ANSWER_BYTES:
             self._on_long_answer(len(answer))
         self._pipeline.end(asked, answer)
@@ -406,13 +395,22 @@ class Session:
         line = self._line(asked.message.sequence, response, text=text, error=str(error.code))
         self._pipeline.end(asked, line)
 
-    def _line(self, sequence: int | None, response: str, **fields: Any) -> bytes:
+    def _line(
+        self,
+        sequence: int | None,
+        response: str,
+        *,
+        text: str | None = None,
+        error: str | None = None,
+        **fields: Any,
+    ) -> bytes:
         if self._addressed[0] != self._called:
             # The same for every answer, so it is written once.
-            start = format_line(Message(sender=self._server, recipient=self._called))
+            start = format_fields(sender=self._server, recipient=self._called)
             self._addressed = self._called, start.removesuffix(b"\r\n")
-        line = format_line(Message(response=response, sequence=sequence, **fields))
-        return self._addressed[1] + line
+        return self._addressed[1] + format_fields(
+            text=text, error=error, response=response, sequence=sequence, **fields
+        )
 
     def _unavailable(self, error: OSError) -> RemoteError:
         _log.warn("the shared files cannot be read: {error}", error=error)

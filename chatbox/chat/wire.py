@@ -37,6 +37,7 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "Message",
     "check_text",
+    "format_fields",
     "format_line",
     "format_list",
     "parse_line",
@@ -118,7 +119,7 @@ _ATTRIBUTES: Final = {
 }
 """Key to attribute, in the order in which fields are written."""
 
-_STARTS: Final = tuple(f"<{key}:" for key in _ATTRIBUTES)
+_STARTS: Final = {attribute: f"<{key}:" for key, attribute in _ATTRIBUTES.items()}
 
 _RESPONSE_SPELLINGS: Final = {"messagee_response": "message_response"}
 """Spellings of ``p`` found in older servers, and what they mean."""
@@ -126,6 +127,7 @@ _RESPONSE_SPELLINGS: Final = {"messagee_response": "message_response"}
 _match_field = re.compile(r"<([a-z]):([^<>\\\r\n]*(?:\\[<>\\nr][^<>\\\r\n]*)*)>").match
 _find_special = re.compile(r"[<>\\\r\n]").search
 _special = re.compile(r"[<>\\\r\n]")
+_find_quoted = re.compile(rb""":['"]""").search
 _escape = re.compile(r"\\(.)")
 _ESCAPED: Final = {"<": r"\<", ">": r"\>", "\\": r"\\", "\n": r"\n", "\r": r"\r"}
 _UNESCAPED: Final = {"<": "<", ">": ">", "\\": "\\", "n": "\n", "r": "\r"}
@@ -172,7 +174,7 @@ def parse_request(line: bytes) -> Message:
     Listings of the protocol show names in quotes, so people type them. Raises as `parse_line`.
     """
     message = parse_line(line)
-    if b":'" in line or b':"' in line:
+    if _find_quoted(line):
         return message._replace(
             sender=_unquoted(message.sender),
             recipient=_unquoted(message.recipient),
@@ -186,8 +188,17 @@ def format_line(message: Message) -> bytes:
 
     Raises LocalError if a text cannot be UTF-8 (a lone surrogate) or a number is out of range.
     """
-    parts = []
-    for start, value in zip(_STARTS, message, strict=True):
+    return format_fields(**message._asdict())
+
+
+def format_fields(**fields: str | int | tuple[int, ...] | None) -> bytes:
+    """Write some fields of a `Message`, in its order, as one line: see `format_line`.
+
+    For lines of which a busy server writes many: no message is made, and what it would not have is
+    not looked at.
+    """
+    line = ""
+    for name, value in fields.items():
         if value is None:
             continue
         if isinstance(value, str):
@@ -197,11 +208,11 @@ def format_line(message: Message) -> bytes:
             value = f"[{','.join(map(_digits, value))}]"
         else:
             value = _digits(value)
-        parts.append(f"{start}{value}>")
+        line += f"{_STARTS[name]}{value}>"
     try:
-        return ("".join(parts) + "\r\n").encode()
+        return f"{line}\r\n".encode()
     except UnicodeEncodeError as error:
-        raise LocalError(f"This cannot be sent as UTF-8: {message!r}") from error
+        raise LocalError(f"This cannot be sent as UTF-8: {line!r}") from error
 
 
 def check_text(text: str) -> None:

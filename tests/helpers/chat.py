@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from chatbox.chat.sharing import Offer, Probe
-from chatbox.chat.wire import Message, parse_line
+from chatbox.chat.wire import Message, format_line, parse_line
 from chatbox.errors import RemoteError
 from chatbox.log import Entry, Record
 from chatbox.log.memory import MemoryLog
@@ -69,8 +69,11 @@ class Wire:
         return b"".join(writes)
 
     def take_messages(self) -> list[Message]:
-        """Return the lines that were written, once."""
-        return [parse_line(line) for line in self.take().splitlines(keepends=True)]
+        """Return the lines that were written, once. Their fields are in the order of all lines."""
+        lines = self.take().splitlines(keepends=True)
+        messages = [parse_line(line) for line in lines]
+        assert [format_line(message) for message in messages] == lines
+        return messages
 
 
 class DelayedLog:
