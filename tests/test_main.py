@@ -148,11 +148,27 @@ class ArgumentTests(SynchronousTestCase):
         )
         self.assertEqual(options, expected)
 
+    def test_options_anywhere(self) -> None:
+        """Options may stand before, between and behind all else; behind -- there are none."""
+        for words in ("h a b -o d", "h -o d a b", "h a -o d b", "-o d h a b", "-o d -- h a b"):
+            options = arguments().parse_args(["get", *words.split()])
+            self.assertEqual((options.host, options.files), ("h", ["a", "b"]), words)
+            self.assertEqual(options.output, "d")
+        for words in ("h --to bob hi", "--to bob h hi", "h hi --to bob"):
+            options = arguments().parse_args(["say", *words.split()])
+            self.assertEqual((options.host, options.text, options.to), ("h", "hi", "bob"))
+        options = arguments().parse_args(["say", "--", "-x"])
+        self.assertEqual((options.host, options.text), (None, "-x"))
+        options = arguments().parse_args(["passwd", "accounts", "--delete", "bob"])
+        self.assertEqual((options.file, options.name, options.delete), ("accounts", "bob", True))
+
     def test_wrong_arguments(self) -> None:
         """They end with status 2 and a word about what is wrong."""
         self.refused()
         self.assertIn("wave", self.refused("wave"))
         self.assertIn("FILE", self.refused("get"))
+        self.assertIn("--nope", self.refused("get", "h", "--nope", "f"))
+        self.assertIn("number", self.refused("history", "h", "-n", "x", "--after", "1"))
         self.assertIn("number", self.refused("join", "h", "--reconnect", "soon"))
         self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
         self.assertIn("number", self.refused("history", "h", "-n", "many"))

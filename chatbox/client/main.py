@@ -150,7 +150,9 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"chatbox {__version__}")
     parser.add_argument("--config", metavar="PATH", help=_CONFIG_HELP)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
+    )
 
     def add(name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=summary, description=f"{summary}.")
@@ -251,6 +253,23 @@ def arguments() -> argparse.ArgumentParser:
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
     demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")
     return parser
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Takes options between the other arguments, too, as in ``say HOST --to NAME TEXT``."""
+
+    _mixes = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read what can be read; return the rest with it."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest and not self._mixes:
+            # It gives all that is no option to those arguments that stand together first. Python's
+            # way to read them mixed, which in its turn may come here, does not understand "--".
+            self._mixes = True
+            found, rest = self.parse_known_intermixed_args(args, namespace)
+            self._mixes = False
+        return found, rest
 
 
 def _add_relay(parser: argparse.ArgumentParser) -> None:
