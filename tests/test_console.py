@@ -21,8 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line
 from chatbox.client.connection import LEAVE_TIMEOUT
-from chatbox.client.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, REDRAW_EVERY, Console
+from chatbox.client.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, Console
 from chatbox.client.exits import Exit
+from chatbox.client.progress_line import REDRAW_EVERY
 from chatbox.client.session import MAX_PENDING
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed

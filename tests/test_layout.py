@@ -46,6 +46,7 @@ ADAPTERS = {
     "client/live.py",
     "client/main.py",
     "client/oneshots.py",
+    "client/progress_line.py",
     "client/reconnector.py",
     "client/secure.py",
     "client/gui/app.py",

@@ -1,11 +1,8 @@
 """The console: standard input and output as the two ends of one conversation.
 
 What they look like is up to a `View`. If both are a terminal, it is that of `chatbox.client.live`.
-Else lines come and go as plain text: `PlainView`, for pipes and files. If only the output is
-a terminal, the running downloads are one line on it that is redrawn in place; a message that
-arrives takes that line away, prints itself, and puts the line back. In a pipe nothing is redrawn
-and no terminal code is written: a download says so when it has reached a quarter, a half, three
-quarters.
+Else lines come and go as plain text: `PlainView`, for pipes and files, with the downloads as
+`chatbox.client.progress_line` shows them.
 
 Reading stops while the session has as many unanswered requests as it may have, and the server's
 lines wait while standard output takes no more, so a fast pipe on either side costs no memory.
@@ -38,103 +35,18 @@ from chatbox.client.fetcher import Fetcher
 from chatbox.client.find import choose_server
 from chatbox.client.hosts import endpoint_for
 from chatbox.client.lines import LineBuffer
+from chatbox.client.progress_line import Screen, Ticker, columns_of, is_terminal
 from chatbox.client.reconnector import Reconnector
 from chatbox.client.session import State
 from chatbox.client.terminal.editor import Control
-from chatbox.client.terminal.width import clip
-from chatbox.client.transfers import Download, Fetch, Stage
+from chatbox.client.transfers import Download, Fetch
 
-__all__ = [
-    "Console",
-    "PlainView",
-    "Screen",
-    "Ticker",
-    "View",
-    "columns_of",
-    "is_terminal",
-    "join",
-]
+__all__ = ["Console", "PlainView", "View", "join"]
 
 # Several times what a message may hold; a longer line is not a message.
 MAX_TYPED_BYTES: Final = 64 * 1024
-REDRAW_EVERY: Final = 0.25
-"""Seconds between two looks at the downloads: four a second is what an eye can read."""
 FLUSH_TIMEOUT: Final = 5.0
 """Seconds that whoever reads our standard output may take for the last words."""
-
-USUAL_COLUMNS: Final = 80
-_CLEAR_LINE: Final = "\r\x1b[K"
-_MILESTONES: Final = (75, 50, 25)  # per cent
-
-
-def is_terminal(fd: int) -> bool:
-    """Whether `fd` is a terminal that understands the one code that we use."""
-    return os.isatty(fd) and os.environ.get("TERM", "") not in ("", "dumb")
-
-
-def columns_of(fd: int) -> int:
-    """How wide the terminal `fd` is, in characters."""
-    try:
-        return os.get_terminal_size(fd).columns or USUAL_COLUMNS
-    except OSError:
-        return USUAL_COLUMNS
-
-
-class Screen:
-    """Lines for a person and, below them on a terminal, one line about the downloads."""
-
-    def __init__(
-        self, write: Callable[[str], None], *, terminal: bool, columns: Callable[[], int]
-    ) -> None:
-        self._write = write
-        self._terminal = terminal
-        self._columns = columns
-        self._status = ""
-        self._told: dict[int, int] = {}  # download's identity -> last milestone told
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        if self._status:
-            self._write(f"{_CLEAR_LINE}{text}\n{self._status}")
-        else:
-            self._write(f"{text}\n")
-
-    def show(self, downloads: Sequence[Download]) -> None:
-        """Say how far the downloads are, where it has changed."""
-        if self._terminal:
-            self._redraw(downloads)
-        else:
-            self._tell_milestones(downloads)
-
-    def clear(self) -> None:
-        """Take the line about the downloads away."""
-        if self._status:
-            self._write(_CLEAR_LINE)
-            self._status = ""
-
-    def _redraw(self, downloads: Sequence[Download]) -> None:
-        texts = [
-            words.progress_text(download.name, progress)
-            for download in downloads
-            if download.stage is Stage.RUNNING and (progress := download.progress()) is not None
-        ]
-        # One column stays free: a full line makes some terminals go to the next.
-        status = clip(" | ".join(texts), self._columns() - 1)
-        if status != self._status:
-            self._write(f"{_CLEAR_LINE}{status}")
-            self._status = status
-
-    def _tell_milestones(self, downloads: Sequence[Download]) -> None:
-        self._told = {id(one): self._told.get(id(one), 0) for one in downloads}
-        for download in downloads:
-            progress = download.progress()
-            if progress is None:
-                continue
-            reached = next((one for one in _MILESTONES if words.percent(progress) >= one), 0)
-            if reached > self._told[id(download)]:
-                self._told[id(download)] = reached
-                if download.stage is Stage.RUNNING:  # else it has been said where it stands
-                    self.line(words.progress_text(download.name, progress))
 
 
 class View(Interface):
@@ -181,40 +93,6 @@ class PlainView:
 
 def _text(line: bytes | None) -> str | Control:
     return Control.TOO_LONG if line is None else line.decode("utf-8", "replace")
-
-
-class Ticker:
-    """The one timer of a client that shows downloads; it runs only while there are any."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        show: Callable[[Sequence[Download]], None],
-        downloads: Callable[[], list[Download]],
-    ) -> None:
-        self._reactor = reactor
-        self._show = show
-        self._downloads = downloads
-        self._call: IDelayedCall | None = None
-
-    def update(self) -> None:
-        """Show the downloads now, and go on showing them while there are any."""
-        downloads = self._downloads()
-        self._show(downloads)
-        if downloads and self._call is None:
-            self._call = self._reactor.callLater(REDRAW_EVERY, self._tick)
-        elif not downloads:
-            self.stop()
-
-    def stop(self) -> None:
-        """Disarm the timer."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def _tick(self) -> None:
-        self._call = None
-        self.update()
 
 
 @implementer(IHalfCloseableProtocol)

@@ -19,12 +19,12 @@ from twisted.internet.task import deferLater
 
 from chatbox.client import words
 from chatbox.client.commands import Steering
-from chatbox.client.console import Screen, Ticker, columns_of, is_terminal
 from chatbox.client.download import PartFile
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, Stop, Stopping
 from chatbox.client.fetcher import Fetcher
 from chatbox.client.oneshots import Visit, visit
+from chatbox.client.progress_line import Screen, Ticker, columns_of, is_terminal
 from chatbox.client.session import ClientSession
 from chatbox.client.transfers import Download, Stage, save_path
 from chatbox.errors import RemoteError
