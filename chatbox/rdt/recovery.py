@@ -25,11 +25,12 @@ If nothing at all comes back, nothing can be later than anything: then the probe
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from operator import attrgetter
 
 from chatbox.errors import RemoteError
@@ -340,7 +341,8 @@ class Recovery:
         """
         ascending = ranges[::-1]
         index, found = 0, []
-        for piece in self._mourned:
+        first = bisect_right(self._mourned, ascending[0][0], key=attrgetter("stop"))
+        for piece in islice(self._mourned, first, None):
             while index < len(ascending) and ascending[index][1] <= piece.start:
                 index += 1
             if index == len(ascending):
