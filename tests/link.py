@@ -85,6 +85,33 @@ class Link:
             at(arrival, carried)
 
 
+class Machine:
+    """
+    A computer that finds no time for us now and then: on average `every` seconds, for up to
+    `at_most`. What comes meanwhile waits, and so do timers.
+    """
+
+    def __init__(self, seed: int, every: float, at_most: float) -> None:
+        self._random = random.Random(seed)
+        self._every, self._at_most = every, at_most
+        self._stalls: list[tuple[float, float]] = [(0.0, 0.0)]
+
+    def free_at(self, now: float) -> float:
+        """When it has time for what happens now: at once, or when it is free again."""
+        if math.isinf(self._every):
+            return now
+        stalls = self._stalls
+        while stalls[-1][0] <= now:
+            begin = max(stalls[-1][1], now - self._every) + self._random.expovariate(
+                1 / self._every
+            )
+            stalls.append((begin, begin + self._random.uniform(0, self._at_most)))
+        for begin, end in reversed(stalls):
+            if begin <= now:
+                return max(now, end)
+        return now
+
+
 class MemorySource:
     """A file that is in memory."""
 
@@ -220,8 +247,11 @@ class Transfer:
         auto_proceed: bool = True,
         timer_slack: float = 0.0,
         max_rate: float = math.inf,
+        stalls: tuple[float, float] = (math.inf, 0.0),
     ) -> None:
         self.seed = seed
+        self.server_machine = Machine(seed, *stalls)
+        self.client_machine = Machine(seed + 1000, *stalls)
         self.network = Network(seed)
         self.random = self.network.random
         self.source = source if source is not None else MemorySource(data)
@@ -306,7 +336,8 @@ class Transfer:
         deadline = engine.next_timer()
         if deadline is None or (self.asleep and engine is self.receiver):
             return None
-        return deadline + self.timer_slack
+        machine = self.client_machine if engine is self.receiver else self.server_machine
+        return machine.free_at(deadline + self.timer_slack)
 
     def _due(self, engine: Demux | Receiver, now: float) -> bool:
         deadline = self._deadline(engine)
@@ -347,22 +378,34 @@ class Transfer:
             self._serve_client()
 
     def _to_client(self, address: object) -> Callable[[float, bytes], None]:
-        def arrive(datagram: bytes) -> None:
+        def arrive(datagram: bytes, waited: float) -> None:
             if address == self.client_address and not self.asleep:
-                self.receiver.receive(Train(memoryview(datagram), len(datagram)), self.network.now)
+                train = Train(memoryview(datagram), len(datagram))
+                self.receiver.receive(train, self.network.now, waited)
                 self._serve_client()
 
-        return lambda when, datagram: self.network.at(when, lambda _: arrive(datagram))
+        return self._when_free(self.client_machine, arrive)
 
     def _to_server(self) -> Callable[[float, bytes], None]:
         address = self.client_address
 
-        def arrive(datagram: bytes) -> None:
+        def arrive(datagram: bytes, waited: float) -> None:
             train = Train(memoryview(datagram), len(datagram))
-            self.demux.receive(train, address, self.network.now)
+            self.demux.receive(train, address, self.network.now, waited)
             self._serve_server()
 
-        return lambda when, datagram: self.network.at(when, lambda _: arrive(datagram))
+        return self._when_free(self.server_machine, arrive)
+
+    def _when_free(
+        self, machine: Machine, arrive: Callable[[bytes, float], None]
+    ) -> Callable[[float, bytes], None]:
+        """What comes to a machine at an instant is read when it has time for it."""
+
+        def come(when: float, datagram: bytes) -> None:
+            read_at = machine.free_at(when)
+            self.network.at(read_at, lambda _: arrive(datagram, read_at - when))
+
+        return come
 
     # ---- what must hold afterwards
 

@@ -754,8 +754,10 @@ class DatagramAttacks(SynchronousTestCase):
 
         receive = Demux.receive
 
-        def listen(demux: Demux, train: Train, address: object, now: float) -> None:
-            receive(demux, train, address, now)
+        def listen(
+            demux: Demux, train: Train, address: object, now: float, waited: float = 0.0
+        ) -> None:
+            receive(demux, train, address, now, waited)
             if address != "victim":
                 heard.extend(map(bytes, train.datagrams()))
 

@@ -173,6 +173,15 @@ class DraftTests(SynchronousTestCase):
         self.assertFalse(run.bbr.prev_probe_too_high)
         self.assertEqual(run.path.dropped, 0)
 
+    def test_probe_up_stops_at_the_queue_that_it_has_built(self) -> None:
+        """Two flat rounds are enough with a queue: a third would overflow many a router's."""
+        run = Run(Path(RATE, RTT, int(0.7 * BDP)))
+        run.until(State.CRUISE)
+        before = run.path.dropped
+        run.on(20.0)
+        self.assertLess(run.path.dropped - before, 150_000)
+        self.assertGreater(run.goodput(2.0), 0.95)
+
     def test_exiting_probe_up_on_loss_when_application_limited(self) -> None:
         """High loss ends a probe though the application limits it, but sets no bound then."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
@@ -600,6 +609,34 @@ class PromiseTests(SynchronousTestCase):
         run.on(5.0)
         self.assertLess(run.bbr.bw, 1.2 * RATE / 10)
         self.assertGreater(run.goodput(run.path.now - 2), 0.9)
+
+    def test_what_we_were_late_for_is_no_measure_of_the_path(self) -> None:
+        """A round with losses in which the sender itself let the path run dry lowers no rate."""
+        for late in (False, True):
+            run = Run()
+            run.until(State.CRUISE)
+            run.on(1.0)
+            bbr, before = run.bbr, run.bbr.bw
+            feed = Feed(bbr, run.path.now)
+            feed.delivered = run.flow.delivered
+            for _ in range(3):
+                if late:
+                    bbr.on_late(int(BDP / 2))
+                feed.round(int(BDP / 2), RTT, rate=RATE / 2, lost=20 * PACKET)
+            self.assertEqual(bbr.bw < 0.9 * before, not late)
+
+    def test_the_bounds_are_of_the_path(self) -> None:
+        """What waits in one of the machines comes on top of what the bounds allow on the path."""
+        run = Run()
+        run.until(State.CRUISE)
+        run.bbr.bounds.inflight_longterm = BDP
+        run.on(5 * RTT)
+        without = run.bbr.window
+        feed = Feed(run.bbr, run.path.now)
+        feed.delivered = run.flow.delivered
+        for _ in range(10):
+            feed.round(int(BDP), RTT, held=RTT)
+        self.assertApproximates(run.bbr.window, without + RTT * run.bbr.bw, 0.05 * BDP)
 
     def test_same_seed_same_run(self) -> None:
         """All randomness comes from the seeds."""

@@ -58,6 +58,7 @@ UNSEEN = {
     "path.DAMAGED",
     "path.FEWEST_PACKETS",
     "path.FIRST_SPAN",
+    "path.LATE",
     "path.WATCHED_PACKETS",
     "receiver.BLOCKED_AFTER",
     "receiver.SLOW_RATE",

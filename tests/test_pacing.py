@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt.pacing import BURST_PACKETS, BURST_SECONDS, MAX_LATE, WAKE_SECONDS, Pacer
+from chatbox.rdt.pacing import BURST_PACKETS, BURST_SECONDS, MAX_LATE_BYTES, WAKE_SECONDS, Pacer
 
 PACKET = 1200
 
@@ -107,20 +107,31 @@ class PacerTests(SynchronousTestCase):
             pacer.spend(PACKET, now)
 
     def test_late_timers_take_nothing_away(self) -> None:
-        """A sender whose turn always comes a tenth of a second late keeps its rate."""
-        pacer, now, sent = paced(5e6), 0.0, 0
+        """A sender of 20 Mbit/s whose turn always comes a tenth of a second late keeps its rate."""
+        pacer, now, sent = paced(2.5e6), 0.0, 0
         for _ in range(100):
             sent += drain(pacer, now)
             now = pacer.ready_at(now) + 0.1
-        self.assertGreater(sent, 0.98 * 5e6 * now)
+        self.assertGreater(sent, 0.98 * 2.5e6 * now)
 
     def test_what_a_late_timer_may_make_up_for_is_bounded(self) -> None:
-        """After an hour it is no more than after `MAX_LATE`."""
+        """After an hour it is `MAX_LATE_BYTES` on top of what always may leave at once."""
         pacer = paced(5e6)
         drain(pacer, 0.0)
         sent = drain(pacer, pacer.ready_at(0.0) + 3600.0)
-        self.assertLessEqual(sent, (BURST_SECONDS + MAX_LATE) * 5e6)
-        self.assertGreater(sent, MAX_LATE * 5e6 - PACKET)
+        self.assertLessEqual(sent, BURST_SECONDS * 5e6 + MAX_LATE_BYTES)
+        self.assertGreater(sent, BURST_SECONDS * 5e6 + MAX_LATE_BYTES - PACKET)
+
+    def test_how_late_it_was(self) -> None:
+        """The pacer knows by how much its latest firing came late."""
+        pacer = paced(5e6)
+        drain(pacer, 0.0)
+        due = pacer.ready_at(0.0)
+        pacer.budget(due + 0.03)
+        self.assertAlmostEqual(pacer.overslept, 0.03)
+        drain(pacer, due + 0.03)
+        pacer.budget(pacer.ready_at(due + 0.03))
+        self.assertAlmostEqual(pacer.overslept, 0.0)
 
     def test_who_does_not_wait_for_the_pacer_is_not_late(self) -> None:
         """A sender that the window held back gets the usual burst, however long that took."""

@@ -14,6 +14,7 @@ from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import Acked, Lost
 from chatbox.rdt.packet import DATA_OVERHEAD
 from chatbox.rdt.recovery import (
+    MAX_HELD,
     MAX_LOST_KEPT,
     MAX_PROBE_TIMEOUT,
     MAX_REORDER_STEPS,
@@ -50,6 +51,9 @@ class FakeController:
     def on_sent(self, now: float, size: int, in_flight: int, app_limited: bool) -> None:
         """Check that what was in flight before is what was said last."""
         self.in_flight = in_flight + size
+
+    def on_late(self, in_flight: int) -> None:
+        """Nothing of it."""
 
     def on_acked(self, acked: Acked, rtt: RttEstimator) -> None:
         """Remember."""
@@ -90,9 +94,9 @@ class Sending:
         self.offset += (count - 1) * PAYLOAD + last - DATA_OVERHEAD
         return train.number
 
-    def ack(self, *ranges: tuple[int, int], delay: float = 0.0) -> Outcome:
+    def ack(self, *ranges: tuple[int, int], delay: float = 0.0, waited: float = 0.0) -> Outcome:
         """Acknowledge ranges of numbers, the highest first."""
-        return self.recovery.on_ack(ranges, delay, self.now)
+        return self.recovery.on_ack(ranges, delay, self.now, waited)
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -210,6 +214,44 @@ class AckTests(SynchronousTestCase):
         sending.wait(5)
         sending.ack((1, 3))
         self.assertAlmostEqual(sending.recovery.rtt.latest, RTT + 0.5)
+
+    def test_what_the_machines_took_is_not_the_path(self) -> None:
+        """
+        The controller hears of the path alone, what the two machines took is told apart from it. A
+        receiver that says it is far behind is a bottleneck all the same.
+        """
+        sending = Sending()
+        sending.measure()
+        sending.recovery.max_ack_delay = 0.005
+        for delay, waited in ((0.0, 0.0), (0.02, 0.0), (0.0, 0.3), (0.02, 0.3)):
+            number = sending.send()
+            sending.wait(RTT + delay + waited)
+            sending.ack((number, number + 1), delay=delay, waited=waited)
+            acked = sending.controller.acked[-1]
+            self.assertAlmostEqual(acked.rtt, RTT)
+            self.assertAlmostEqual(acked.held, delay + waited)
+            self.assertAlmostEqual(acked.rate.interval, RTT)
+            self.assertEqual(acked.now, sending.now)
+            # Whoever waits for something that is overdue waits for the machines too.
+            self.assertAlmostEqual(sending.recovery.rtt.latest, RTT + delay + waited)
+            sending.wait(1.0)
+        number = sending.send()
+        sending.wait(RTT + 0.5)
+        sending.ack((number, number + 1), delay=0.5)
+        self.assertAlmostEqual(sending.controller.acked[-1].rtt, RTT + 0.5 - MAX_HELD)
+
+    def test_delivery_never_goes_back(self) -> None:
+        """What was delivered after something else did not come before it, whatever is said."""
+        sending = Sending()
+        sending.measure()
+        for _ in range(2):
+            sending.send()
+        sending.wait(RTT)
+        sending.ack((1, 2))
+        delivered_at = sending.recovery.rate.delivered_at
+        sending.wait(0.001)
+        sending.ack((1, 3), delay=0.02)
+        self.assertEqual(sending.recovery.rate.delivered_at, delivered_at)
 
     def test_idle(self) -> None:
         """The controller is told how long nothing was in flight, before the next train leaves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+import struct
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,13 @@ from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.service import CONTROLLERS, TransferService
-from chatbox.rdt.udp import FULL_TURN_BYTES, READ_INTERVAL, Pump, TrainPort
+from chatbox.rdt.udp import (
+    FULL_TURN_BYTES,
+    READ_INTERVAL,
+    SO_TIMESTAMPNS,
+    Pump,
+    TrainPort,
+)
 from chatbox.shelf import Shelf
 
 DATA = random.Random(3).randbytes(3_000_000)
@@ -214,6 +221,8 @@ class StubbornSocket:
         self.errors = list(errors)
         self.sent: list[tuple[str, int]] = []
         self.arriving: list[tuple[bytes, object]] = []
+        self.instants: list[float] = []
+        """When each of them came, if the kernel says so."""
 
     def _take(self, how: str, size: int) -> int:
         if self.errors:
@@ -232,9 +241,13 @@ class StubbornSocket:
     def recvmsg_into(
         self, buffers: list[memoryview], _: int
     ) -> tuple[int, list[tuple[int, int, bytes]], int, object]:
-        """The same with what else the kernel has to say: nothing."""
+        """The same with what else the kernel has to say."""
         size, address = self.recvfrom_into(buffers[0])
-        return size, [], 0, address
+        if not self.instants:
+            return size, [], 0, address
+        seconds, rest = divmod(self.instants.pop(0), 1.0)
+        time = struct.pack("=qq", int(seconds), int(rest * 1e9))
+        return size, [(socket.SOL_SOCKET, SO_TIMESTAMPNS, time)], 0, address
 
     def sendmsg(self, buffers: list[memoryview], *_: object) -> int:
         """A whole train."""
@@ -250,7 +263,7 @@ class NullEngine:
 
     buffer = memoryview(bytearray(1 << 17))
 
-    def receive(self, train: Train, address: object, now: float) -> None:
+    def receive(self, train: Train, address: object, now: float, waited: float) -> None:
         """Nothing."""
 
     def on_timer(self, now: float) -> None:
@@ -317,33 +330,57 @@ class TrainPortTests(SynchronousTestCase):
         """Datagrams of one length from one address are read as one train, others begin another."""
         heard: list[tuple[bytes, int, object]] = []
         here, there = ("127.0.0.1", 1), ("127.0.0.1", 2)
-        for gro in (True, False):
-            port, sock = self.port()
-            port._gro = gro
-            port._pump.train_received = lambda train, address: heard.append(  # type: ignore[method-assign]
-                (bytes(train.data), train.segment, address)
-            )
-            sock.arriving = [
-                (b"aaaa", here),
-                (b"bbbb", here),
-                (b"cc", here),  # shorter: the last of its train
-                (b"dd", here),
-                (b"eeee", here),  # longer: the first of another
-                (b"ffff", there),
-                (b"", there),
-                (b"gggg", there),
-            ]
-            port.doRead()
-            self.assertEqual(
-                heard,
-                [
-                    (b"aaaabbbbcc", 4, here),
-                    (b"dd", 2, here),
-                    (b"eeee", 4, here),
-                    (b"ffffgggg", 4, there),
-                ],
-            )
+        port, sock = self.port()
+        port._pump.train_received = lambda train, address, waited: heard.append(  # type: ignore[method-assign]
+            (bytes(train.data), train.segment, address)
+        )
+        sock.arriving = [
+            (b"aaaa", here),
+            (b"bbbb", here),
+            (b"cc", here),  # shorter: the last of its train
+            (b"dd", here),
+            (b"eeee", here),  # longer: the first of another
+            (b"ffff", there),
+            (b"", there),
+            (b"gggg", there),
+        ]
+        port.doRead()
+        self.assertEqual(
+            heard,
+            [
+                (b"aaaabbbbcc", 4, here),
+                (b"dd", 2, here),
+                (b"eeee", 4, here),
+                (b"ffffgggg", 4, there),
+            ],
+        )
+
+    def test_how_long_it_waited(self) -> None:
+        """
+        The engine hears how long ago the kernel took in what is read, unless a clock was set since;
+        what came at different times is not joined.
+        """
+        port, sock = self.port()
+        heard: list[tuple[int, float]] = []
+        engine: Any = port._pump._engine
+        engine.receive = lambda train, address, now, waited: heard.append(
+            (len(train.data), round(waited, 6))
+        )
+        here = ("127.0.0.1", 1)
+
+        def came(*instants: float) -> list[tuple[int, float]]:
             heard.clear()
+            sock.arriving = [(bytes(100), here) for _ in instants]
+            sock.instants = list(instants)
+            port.doRead()
+            return list(heard)
+
+        self.clock.advance(1000.0)
+        self.assertEqual(came(999.75), [(100, 0.25)])
+        self.assertEqual(came(999.75, 999.7505), [(200, 0.2495)])
+        self.assertEqual(came(999.75, 999.76), [(100, 0.25), (100, 0.24)])
+        self.assertEqual(came(1000.5), [(100, 0.0)])
+        self.assertEqual(came(900.0), [(100, 0.0)])
 
     TRAIN = Train(memoryview(bytes(2500)), 1000)
 

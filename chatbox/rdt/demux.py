@@ -188,8 +188,8 @@ class Demux:
         self._touch(transfer)
         return ticket
 
-    def receive(self, train: Train, address: Hashable, now: float) -> None:
-        """Route what came to the transfers that it names."""
+    def receive(self, train: Train, address: Hashable, now: float, waited: float = 0.0) -> None:
+        """Route what came `waited` seconds ago to the transfers that it names."""
         for datagram in train.datagrams():
             if len(datagram) < MIN_DATAGRAM:
                 self.dropped += 1
@@ -199,7 +199,7 @@ class Demux:
             if transfer is None:
                 self.dropped += 1
                 continue
-            transfer.sender.receive(Train(datagram, len(datagram)), address, now)
+            transfer.sender.receive(Train(datagram, len(datagram)), address, now, waited)
             # At once: where the rate of all is limited it may have things to send for long.
             self._collect_events(transfer)
             self._touch(transfer)

@@ -38,11 +38,11 @@ class _OneReceiver:
         self.on_timer = receiver.on_timer
         self.next_timer = receiver.next_timer
 
-    def receive(self, train: Train, address: Hashable, now: float) -> None:
+    def receive(self, train: Train, address: Hashable, now: float, waited: float) -> None:
         """Whoever it comes from: the seal says whether it is from the server."""
         if self._watch is not None:
             self._watch(train)
-        self._receiver.receive(train, now)
+        self._receiver.receive(train, now, waited)
 
     def trains_to_send(self, now: float) -> Iterator[tuple[Train, Hashable]]:
         """To the server."""

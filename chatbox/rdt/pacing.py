@@ -21,11 +21,12 @@ BURST_SECONDS = 0.002
 The depth of the bucket in time at the current rate: two firings of a timer of one millisecond.
 """
 
-MAX_LATE = 0.25
+MAX_LATE_BYTES = 1 << 18
 """
-Seconds by which the bucket may be deeper when timers fire late, as they do on a busy machine, and
-in a server that serves a hundred people in turn: what a late timer may not make up for is lost, and
-a rate that is measured from it spirals down. What that lets out at once, the window still bounds.
+By how much the bucket may be deeper when timers fire late, as they do on a busy machine, and in a
+server that serves a hundred people in turn: what a late timer may not make up for is lost, and a
+rate that is measured from it spirals down. But a path that ran empty meanwhile cannot make up for
+it either: what comes on top of what it holds only overflows its queue.
 """
 
 LATE_DECAY = 0.95
@@ -44,12 +45,14 @@ class Pacer:
     when to ask again.
     """
 
-    __slots__ = ("_late", "_packet", "_rate", "_tokens", "_updated_at", "_wake_at")
+    __slots__ = ("_late", "_packet", "_rate", "_tokens", "_updated_at", "_wake_at", "overslept")
 
     def __init__(self, packet_bytes: int, now: float) -> None:
         self._rate = math.inf
         self._packet = packet_bytes
         self._late = 0.0
+        self.overslept = 0.0
+        """By how much the last firing came late, in seconds."""
         self._wake_at: float | None = None
         self._tokens = float(self.depth)
         self._updated_at = now
@@ -66,7 +69,10 @@ class Pacer:
         return (
             floor
             if math.isinf(self._rate)
-            else max(floor, int(self._rate * (BURST_SECONDS + self._late)))
+            else max(
+                floor,
+                int(self._rate * BURST_SECONDS + min(self._rate * self._late, MAX_LATE_BYTES)),
+            )
         )
 
     def set_rate(self, rate: float, packet_bytes: int, now: float) -> None:
@@ -119,7 +125,8 @@ class Pacer:
         # is not counted again.
         elapsed = now - self._updated_at
         if self._wake_at is not None and now >= self._wake_at:
-            self._late = min(max(now - self._wake_at, self._late * LATE_DECAY), MAX_LATE)
+            self.overslept = now - self._wake_at
+            self._late = max(self.overslept, self._late * LATE_DECAY)
             self._wake_at = None
         if elapsed > 0:
             self._updated_at = now

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from chatbox.rdt.congestion import QUANTUM_MAX_BYTES, ControllerFactory
-from chatbox.rdt.pacing import Pacer
+from chatbox.rdt.pacing import BURST_SECONDS, Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
 from chatbox.rdt.pmtu import PmtuSearch
 from chatbox.rdt.recovery import Load, Outcome, Recovery
@@ -27,6 +27,9 @@ MIN_ACK_DELAY = 0.001
 MAX_ACK_DELAY = 0.025
 """Seconds (RFC 9000 section 18.2, max_ack_delay)."""
 
+
+LATE = 0.25
+"""The share of a round trip by which a sender that comes late to send may leave the path dry."""
 
 FIRST_SPAN = 0.5
 """
@@ -114,6 +117,9 @@ class Path:
         room = recovery.controller.window - recovery.in_flight
         if room <= 0 or self._pacer.ready_at(now) > now:
             return 0
+        if self._pacer.overslept > max(LATE * recovery.rtt.min_rtt, BURST_SECONDS):
+            recovery.controller.on_late(recovery.in_flight)
+        self._pacer.overslept = 0.0
         # What the pacer lets out leaves at this instant in any case, so let it be one train:
         # on a busy server, where the pacer is asked late, that saves half of the work.
         paced = not math.isinf(self._pacer.rate)

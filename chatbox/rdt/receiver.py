@@ -292,8 +292,8 @@ class Receiver:
 
     # ---- stimuli
 
-    def receive(self, train: Train, now: float) -> None:
-        """Take in what came to our socket."""
+    def receive(self, train: Train, now: float, waited: float = 0.0) -> None:
+        """Take in what came to our socket `waited` seconds ago."""
         for item in self._opener.open(train):
             if self.state is State.CLOSED:
                 return
@@ -303,9 +303,9 @@ class Receiver:
                 self._meter.note(self.confirmed, now)
             self._asking.heard(now)
             if isinstance(item, Run):
-                self._take_data(item, now)
+                self._take_data(item, now, waited)
             else:
-                self._take_packet(item, now)
+                self._take_packet(item, now, waited)
         if self._file.total == self.size:
             self._verify()
 
@@ -341,7 +341,7 @@ class Receiver:
 
     # ---- inside: what comes in
 
-    def _take_data(self, run: Run, now: float) -> None:
+    def _take_data(self, run: Run, now: float, waited: float) -> None:
         number, count, offset, data = run
         stop = offset + len(data)
         if stop > min(self.size, self._prefix + WINDOW_BYTES) or len(self._file) > MAX_HOLES:
@@ -350,7 +350,7 @@ class Receiver:
         if not self._acks.plausible(number):
             self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
             return
-        self._acks.on_received(number, count, len(data), now)
+        self._acks.on_received(number, count, len(data), now - waited)
         if self.state not in (State.RECEIVING, State.PAUSED) or not self._file.add(offset, stop):
             return
         try:
@@ -367,11 +367,11 @@ class Receiver:
             self._prefix = prefix
             self._sink.reached(prefix)
 
-    def _take_packet(self, packet: Packet, now: float) -> None:
+    def _take_packet(self, packet: Packet, now: float, waited: float) -> None:
         if not self._acks.plausible(packet.number):
             self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
             return
-        self._acks.on_received(packet.number, 1, 0, now)
+        self._acks.on_received(packet.number, 1, 0, now - waited)
         if packet.kind != Kind.STATUS:
             return
         self._control_due = True

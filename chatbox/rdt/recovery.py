@@ -62,6 +62,12 @@ MAX_PROBE_TIMEOUT = 4.0
 soon after it is back.
 """
 
+MAX_HELD = 0.025
+"""
+Seconds by which a receiver may say that it was late. One that stays further behind is the
+bottleneck, and what waits for it a queue.
+"""
+
 MAX_LOST_KEPT = 256
 """Lost pieces remembered in case they arrive after all. Older ones arriving would change nothing of
 use.
@@ -205,9 +211,19 @@ class Recovery:
 
     # ---- being told
 
-    def on_ack(self, ranges: Sequence[tuple[int, int]], ack_delay: float, now: float) -> Outcome:
+    def on_ack(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        ack_delay: float,
+        now: float,
+        waited: float = 0.0,
+    ) -> Outcome:
         """
         Take in an acknowledgement: half-open ranges of packet numbers, the highest first.
+
+        The receiver held it back for `ack_delay` seconds after the highest had come, and it waited
+        here for `waited` seconds until we had time for it. Neither is the path's doing, so neither
+        counts in what the controller is told of the path; both do in when something is overdue.
 
         :raises RemoteError: ``bad-ack`` if it names a number that was never used.
         """
@@ -216,8 +232,10 @@ class Recovery:
             return outcome
         if ranges[0][1] > self.next_number:
             raise RemoteError("bad-ack", "packets were acknowledged that were never sent")
-        newest = self._settle(ranges, outcome, now)
-        self._revive(ranges, outcome, now)
+        held = min(ack_delay, MAX_HELD) + waited
+        arrived_at = max(now - held, self.rate.delivered_at)
+        newest = self._settle(ranges, outcome, arrived_at)
+        self._revive(ranges, outcome, arrived_at)
         if newest is None and not outcome.acked:
             return outcome
         self.probes_sent = 0
@@ -225,9 +243,10 @@ class Recovery:
         if newest is not None and ranges[0][1] - 1 > self._largest_acked:
             self._largest_acked = ranges[0][1] - 1
             if newest.number + newest.count > self._largest_acked:
-                rtt_sample = max(now - newest.sent_at, 1e-6)
-                self.rtt.update(rtt_sample, min(ack_delay, self.max_ack_delay))
-        rate = self.rate.sample(now, self.rtt.min_rtt)
+                sample = max(now - newest.sent_at, 1e-6)
+                self.rtt.update(sample, min(ack_delay, self.max_ack_delay))
+                rtt_sample = max(sample - held, self.rtt.min_rtt)
+        rate = self.rate.sample(arrived_at, self.rtt.min_rtt)
         newly_lost = self._detect_losses(outcome, now)
         self._forget_settled(now)
         self.controller.on_acked(
@@ -239,6 +258,7 @@ class Recovery:
                 delivered=self.rate.delivered,
                 rtt=rtt_sample,
                 rate=rate,
+                held=held,
             ),
             self.rtt,
         )

@@ -243,11 +243,11 @@ class Sender:
 
     # ---- stimuli
 
-    def receive(self, train: Train, address: Hashable, now: float) -> None:
-        """Take in datagrams that name this connection."""
+    def receive(self, train: Train, address: Hashable, now: float, waited: float = 0.0) -> None:
+        """Take in datagrams that name this connection, and waited so long to be read."""
         self._now = now
         for datagram in train.datagrams():
-            if not self._receive_one(datagram, address, now):
+            if not self._receive_one(datagram, address, now, waited):
                 self.dropped += 1
 
     def on_timer(self, now: float) -> None:
@@ -325,7 +325,9 @@ class Sender:
 
     # ---- inside: what comes in
 
-    def _receive_one(self, datagram: memoryview, address: Hashable, now: float) -> bool:
+    def _receive_one(
+        self, datagram: memoryview, address: Hashable, now: float, waited: float
+    ) -> bool:
         if len(datagram) < MIN_DATAGRAM or self.state is State.CLOSED:
             return False
         kind, connection_id, number = HEADER.unpack_from(datagram)
@@ -347,7 +349,7 @@ class Sender:
             if self._whereabouts.follow(address, control.challenge):
                 self._take(self._path.migrate(self._make_controller, now), now)
                 self._status_due = True
-            self._obey(control, now)
+            self._obey(control, now, waited)
         except RemoteError as error:
             # A packet that the client's own keys sealed and that makes no sense is the client's
             # fault. Any other is not known to be from it, and must not harm it.
@@ -368,10 +370,10 @@ class Sender:
         self._status_due = True
         self._events.append(Opened())
 
-    def _obey(self, control: Control, now: float) -> None:
+    def _obey(self, control: Control, now: float, waited: float) -> None:
         """Make the client's newest wish ours."""
         before, self._control = self._control, control
-        outcome = self._path.recovery.on_ack(control.ranges, control.ack_delay, now)
+        outcome = self._path.recovery.on_ack(control.ranges, control.ack_delay, now, waited)
         self._take(outcome, now)
         limit = math.inf if control.rate_limit == NO_LIMIT else float(control.rate_limit)
         self._status_due |= self._path.retune(limit, now)

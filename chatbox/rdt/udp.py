@@ -9,6 +9,9 @@ the timer for its next deadline.
 Linux moves a whole train in one system call: sending, the kernel cuts it up (UDP_SEGMENT);
 receiving, it joins what arrived in a row (UDP_GRO). Elsewhere, or where an interface refuses, the
 packets of the train go one by one.
+
+Linux also says when it took in what is read now. A program that was busy elsewhere tells its engine
+how long ago that was, so that its own lateness does not pass for the network's.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
 
@@ -36,6 +40,11 @@ UDP_SEGMENT = 103
 
 UDP_GRO = 104
 """Socket option: join datagrams in a row; control message: the size that each had."""
+
+SO_TIMESTAMPNS = 64
+"""
+Socket option and control message: when a datagram came (asm-generic/socket.h, SO_TIMESTAMPNS_NEW).
+"""
 
 IP_MTU_DISCOVER = 10
 IPV6_MTU_DISCOVER = 23
@@ -67,9 +76,20 @@ LONGEST_DATAGRAM = 1 << 16
 TRAINS_PER_TURN = 16
 """Trains sent before the same."""
 
+JOIN_SECONDS = 0.001
+"""Datagrams further apart are not joined, or the first would seem to have come with the last."""
+
+LATEST = 1.0
+"""Seconds for which something may have waited to be read; more is a clock that was set."""
+
 _SEGMENT = struct.Struct("=H")
 _GRO = struct.Struct("=i")
-_CMSG_BYTES = socket.CMSG_SPACE(_GRO.size) if hasattr(socket, "CMSG_SPACE") else 0
+_TIME = struct.Struct("=qq")
+_CMSG_BYTES = (
+    socket.CMSG_SPACE(_GRO.size) + socket.CMSG_SPACE(_TIME.size)
+    if hasattr(socket, "CMSG_SPACE")
+    else 0
+)
 _TRY_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 _NO_GSO = frozenset({errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 _TOO_LONG = frozenset({errno.EINVAL, errno.EMSGSIZE})
@@ -82,8 +102,8 @@ class Engine(Protocol):
     def buffer(self) -> memoryview:
         """Where trains are received, from its beginning."""
 
-    def receive(self, train: Train, address: Hashable, now: float) -> None:
-        """Take in what came."""
+    def receive(self, train: Train, address: Hashable, now: float, waited: float) -> None:
+        """Take in what came, and waited for so many seconds until somebody read it."""
 
     def on_timer(self, now: float) -> None:
         """A deadline has come."""
@@ -142,11 +162,11 @@ class TrainPort(udp.Port):
             except OSError:
                 self._gso = False
         if hasattr(made, "recvmsg_into"):
-            try:
+            with suppress(OSError):
                 made.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
                 self._gro = True
-            except OSError:
-                pass
+            with suppress(OSError):
+                made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def doRead(self) -> None:
         """
@@ -156,31 +176,38 @@ class TrainPort(udp.Port):
         we do: datagrams of one length from one address are read end to end and handed on as one.
         """
         filled = segment = total = 0
+        since = until = 0.0
         source = None
         for _ in range(READS_PER_TURN):
             try:
-                size, joined, address = self._receive(self._buffer[filled:])
+                size, joined, came_at, address = self._receive(self._buffer[filled:])
             except OSError as error:
                 # What the network says of an earlier datagram of ours (ECONNREFUSED and the like)
                 # is news to recovery only.
                 if error.errno in _TRY_AGAIN:
                     break
                 continue
-            if filled and (address != source or joined < size or size > segment):
-                self._hand_on(filled, segment, source)
+            if filled and (
+                address != source
+                or joined < size
+                or size > segment
+                or came_at - since > JOIN_SECONDS
+            ):
+                self._hand_on(filled, segment, source, until)
                 self._buffer[:size] = self._buffer[filled : filled + size]
                 filled = 0
             if not filled:
-                segment, source = joined, address
+                segment, source, since = joined, address, came_at
+            until = came_at
             filled += size
             total += size
             if filled % max(segment, 1) or joined < size or filled >= LONGEST_DATAGRAM:
-                self._hand_on(filled, segment, source)
+                self._hand_on(filled, segment, source, until)
                 filled = 0
             if total >= READ_BYTES_PER_TURN:
                 break
         if filled:
-            self._hand_on(filled, segment, source)
+            self._hand_on(filled, segment, source, until)
         # An exception from here would close the port, and with it every other transfer.
         with _log.failuresHandled("sending broke"):
             self._pump.pump()
@@ -198,21 +225,29 @@ class TrainPort(udp.Port):
         if self.connected:
             self.startReading()
 
-    def _receive(self, room: memoryview) -> tuple[int, int, Any]:
-        """Read a datagram, or some that the kernel joined: bytes, bytes of each, and from where."""
-        if not self._gro:
+    def _receive(self, room: memoryview) -> tuple[int, int, float, Any]:
+        """
+        Read a datagram, or some that the kernel joined: bytes, bytes of each, when they came
+        (0 if the kernel does not say), and from where.
+        """
+        if not _CMSG_BYTES:
             size, address = self.socket.recvfrom_into(room)
-            return size, size, address
+            return size, size, 0.0, address
         size, control, _flags, address = self.socket.recvmsg_into([room], _CMSG_BYTES)
+        segment, came_at = size, 0.0
         for level, kind, data in control:
-            if level == socket.IPPROTO_UDP and kind == UDP_GRO:
-                return size, _GRO.unpack(data[: _GRO.size])[0], address
-        return size, size, address
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIME.unpack(data)
+                came_at = seconds + nanoseconds * 1e-9
+            elif level == socket.IPPROTO_UDP and kind == UDP_GRO:
+                segment = _GRO.unpack(data[: _GRO.size])[0]
+        return size, segment, came_at, address
 
-    def _hand_on(self, filled: int, segment: int, address: Any) -> None:
+    def _hand_on(self, filled: int, segment: int, address: Any, came_at: float) -> None:
         if segment:
+            waited = self._clock.seconds() - came_at if came_at else 0.0
             with _log.failuresHandled("a train from {address} broke something", address=address):
-                self._pump.train_received(Train(self._buffer[:filled], segment), address)
+                self._pump.train_received(Train(self._buffer[:filled], segment), address, waited)
 
     def write_train(self, train: Train, address: Any) -> bool:
         """Send a train; False if it was kept because the kernel has no room, and no more should
@@ -310,9 +345,12 @@ class Pump(DatagramProtocol):
         port, self._port = self._port, None
         return maybeDeferred(port.stopListening)
 
-    def train_received(self, train: Train, address: Any) -> None:
-        """The port has read something; it calls `pump` when it has read all."""
-        self._engine.receive(train, address, self.now())
+    def train_received(self, train: Train, address: Any, waited: float) -> None:
+        """
+        The port has read what has waited for so many seconds; it calls `pump` when it has read all.
+        """
+        waited = waited if 0 < waited < LATEST else 0.0
+        self._engine.receive(train, address, self.now(), waited)
 
     def writable(self) -> None:
         """The kernel has room again."""

@@ -37,13 +37,14 @@ class Feed:
         pieces: int = 1,
         app_limited: bool = False,
         stays: int | None = None,
+        held: float = 0.0,
     ) -> None:
         """
         Let a round trip pass, in which `in_flight` bytes were sent and all but `lost` arrive.
 
         `rate` is the delivery rate to be measured, if it is not what that comes to. The losses are
         reported in so many `pieces`. `stays` is how much is in flight in the end, `in_flight` if it
-        is not said.
+        is not said. `held` is how long the two machines kept each acknowledgement waiting.
         """
         for index in range(TRAINS):
             size = (in_flight - lost) // TRAINS
@@ -60,6 +61,7 @@ class Feed:
                 tx_in_flight=in_flight,
                 lost=lost,
                 app_limited=app_limited,
+                held=held,
             )
 
     def send(self, size: int, in_flight: int, app_limited: bool = False) -> None:
@@ -76,6 +78,7 @@ class Feed:
         tx_in_flight: int = 0,
         lost: int = 0,
         app_limited: bool = False,
+        held: float = 0.0,
     ) -> None:
         """`size` bytes are acknowledged that left `rtt` ago."""
         prior = self._before[0]
@@ -92,7 +95,7 @@ class Feed:
             app_limited=app_limited,
             sent_at=self.now - rtt,
         )
-        acked = Acked(self.now, size, lost, in_flight, self.delivered, rtt, sample)
+        acked = Acked(self.now, size, lost, in_flight, self.delivered, rtt, sample, held)
         self.controller.on_acked(acked, self.rtt)
 
     def lose(

@@ -62,8 +62,10 @@ class Acked:
     delivered: int
     """Bytes delivered since the transfer began, these included."""
     rtt: float | None
-    """The round-trip time that this acknowledgement measured, if it did."""
+    """The round-trip time of the path that this acknowledgement measured, if it did."""
     rate: RateSample
+    held: float = 0.0
+    """How long the two machines kept it waiting, in addition to `rtt`."""
 
 
 @dataclass(slots=True)
@@ -105,6 +107,12 @@ class Controller(Protocol):
 
     def on_sent(self, now: float, size: int, in_flight: int, app_limited: bool) -> None:
         """`size` bytes leave; `in_flight` were in flight before."""
+
+    def on_late(self, in_flight: int) -> None:
+        """
+        Data could have left a good part of a round trip ago, but nobody found the time; `in_flight`
+        still are.
+        """
 
     def on_acked(self, acked: Acked, rtt: RttEstimator) -> None:
         """An acknowledgement came; `rtt` is updated already."""

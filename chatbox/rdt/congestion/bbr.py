@@ -35,15 +35,20 @@ Where we depart from the draft, and why:
    for `ExtraAcked` before any silence is forgotten; the draft keeps the count and moves its start.
 5. There is no pacing before the first round trip is known: the initial window leaves at once. The
    draft guesses one millisecond, which is the same in practice.
-6. Startup ends after two flat rounds, not three, if the second met a queue: a third would only
-   overflow it. And Startup paces by the window too, half of which is what the last round delivered:
-   a sample of a flight that took part of a round trip to leave is less, and with pacing from such
-   samples alone every round lasts half as long again. Once a round trip shows a queue, Startup
-   takes nothing for aggregation: what exceeds an estimate that still grows is growth, and a window
-   with that on top overflows the queue. What Startup has lost is answered by leaving it; told of
-   later, it says nothing against the lower rate.
+6. Startup and UP end after two flat rounds, not three, if the second met a queue: a third would
+   only overflow it. And Startup paces by the window too, half of which is what the last round
+   delivered: a sample of a flight that took part of a round trip to leave is less, and with pacing
+   from such samples alone every round lasts half as long again. Once a round trip shows a queue,
+   Startup takes nothing for aggregation: what exceeds an estimate that still grows is growth, and
+   a window with that on top overflows the queue. What Startup has lost is answered by leaving it;
+   told of later, it says nothing against the lower rate.
 7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
+8. We are a program among others, and both machines are late at times, by more than a short path
+   takes. So round trips and rates are measured without the time for which data and acknowledgements
+   waited for a program (`Acked.held`); what is in flight includes it, so it is added to the bounds;
+   and when the path ran dry because we came late, what it delivered counts as limited by the
+   application, and lowers nothing.
 
 All sizes are in bytes, times in seconds, rates in bytes per second.
 """
@@ -62,6 +67,7 @@ from chatbox.rdt.congestion.bbr_model import (
     MaxBandwidth,
     MinRtt,
     Rounds,
+    WindowUse,
 )
 from chatbox.rdt.congestion.bbr_states import (
     ACCELERATING,
@@ -126,8 +132,8 @@ class Bbr:
         self.losses = Losses(datagram_bytes, self.round_trip)
         self.bounds = Bounds()
         self._delivered = 0
-        self._window_used = False
-        self._window_was_used = False
+        self._held = 0.0
+        self.window_use = WindowUse()
         # The cycle.
         self.feedback = Feedback.NONE
         self._probe_sample = False
@@ -181,18 +187,26 @@ class Bbr:
     def on_sent(self, now: float, size: int, in_flight: int, app_limited: bool) -> None:
         """Remember whether the window is used, and see to the end of a silence."""
         if in_flight + size + self.quantum > self._window:
-            self._window_used = True
+            self.window_use.is_full()
         if in_flight == 0 and app_limited:
             self._restart_from_idle(now)
+
+    def on_late(self, in_flight: int) -> None:
+        """If the path ran dry meanwhile, what it delivered is no measure of it."""
+        if in_flight < self._bdp() and self.state is not State.STARTUP:
+            self._limited_until = max(self._limited_until, self._delivered + 1)
 
     def on_acked(self, acked: Acked, rtt: RttEstimator) -> None:
         """Update the model, then the state, then what follows from them ("Per-ACK Steps")."""
         sample = acked.rate
         self._delivered = acked.delivered
+        self._held += (acked.held - self._held) / 8
         if sample.prior_delivered < self._limited_until:
             sample.app_limited = True
         self.losses.round.on_acked(acked)
-        self._update_round(acked)
+        self.rounds.update(sample.prior_delivered, acked.delivered)
+        if self.rounds.started:
+            self.window_use.begin_round()
         if sample.delivery_rate >= self.max_bw or not sample.app_limited:
             self.bandwidth.update(sample.delivery_rate)
         if self.losses.round.over:
@@ -206,8 +220,7 @@ class Bbr:
             EXTRA_ACKED_ROUNDS if self.full_pipe.reached else 1,
         )
         if self.rounds.started and not sample.app_limited:
-            in_startup = self.state is State.STARTUP
-            self.full_pipe.update(sample.delivery_rate, in_startup and not self.losses.calm)
+            self.full_pipe.update(sample.delivery_rate, not self.losses.calm)
         self._leave_startup_and_drain(acked)
         self._advance_cycle(acked)
         self.round_trip.update(acked.rtt, acked.now)
@@ -272,17 +285,7 @@ class Bbr:
         self.losses.background.packet = size
         self._window = max(self._window, self._floor)
 
-    # ---- rounds and losses
-
-    def _update_round(self, acked: Acked) -> None:
-        self.rounds.update(acked.rate.prior_delivered, acked.delivered)
-        if self.rounds.started:
-            self._window_was_used, self._window_used = self._window_used, False
-
-    @property
-    def _is_window_limited(self) -> bool:
-        """Whether the window was full at any time in the last round trip (C.is_cwnd_limited)."""
-        return self._window_used or self._window_was_used
+    # ---- losses
 
     def _judge_losses(self, acked: Acked) -> None:
         """At the end of a round of losses ("UpdateCongestionSignals")."""
@@ -425,7 +428,7 @@ class Bbr:
 
     @property
     def _is_held_by_longterm(self) -> bool:
-        return self._is_window_limited and self._window >= self.bounds.inflight_longterm
+        return self.window_use.limited and self._window >= self.bounds.inflight_longterm
 
     def _is_time_to_go_down(self, acked: Acked) -> bool:
         if self.prev_probe_too_high and acked.in_flight >= self.bounds.inflight_longterm:
@@ -565,4 +568,6 @@ class Bbr:
             cap = min(cap, self.bounds.inflight_longterm)
         if self.state is State.PROBE_RTT:
             cap = min(cap, self._probe_rtt_window())
+        # The bounds are of what is on the path; what waits in a machine for its turn is not.
+        cap += self._held * self.bw
         self._window = max(min(window, cap), self._floor)

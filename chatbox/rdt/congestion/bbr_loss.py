@@ -135,6 +135,7 @@ class LossRound:
         "_rtt_count",
         "_rtt_sum",
         "acked",
+        "app_limited",
         "bw_latest",
         "inflight_latest",
         "lost",
@@ -165,6 +166,7 @@ class LossRound:
         self.lost = 0
         self.pieces = 0
         self.acked = 0
+        self.app_limited = False
         self._rtt_sum = 0.0
         self._rtt_count = 0
 
@@ -198,6 +200,7 @@ class LossRound:
             self._rtt_sum += acked.rtt
             self._rtt_count += 1
         self.bw_latest = max(self.bw_latest, sample.delivery_rate)
+        self.app_limited |= sample.app_limited
         self.inflight_latest = max(self.inflight_latest, sample.delivered)
         self.over = sample.prior_delivered >= self._ends_at
         if self.over:
@@ -259,7 +262,8 @@ class Bounds:
         bandwidth = max_bw if math.isinf(self.bw_shortterm) else self.bw_shortterm
         in_flight = window if math.isinf(self.inflight_shortterm) else self.inflight_shortterm
         latest = losses.inflight_latest
-        self.bw_shortterm = max(losses.bw_latest, BETA * bandwidth)
+        if not losses.app_limited:
+            self.bw_shortterm = max(losses.bw_latest, BETA * bandwidth)
         if pipe is None:
             self.inflight_shortterm = max(latest, BETA * in_flight)
         else:

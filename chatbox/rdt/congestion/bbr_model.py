@@ -76,6 +76,28 @@ class Rounds:
         self._ends_at = delivered
 
 
+class WindowUse:
+    """Whether the window was full at any time in the last round trip (C.is_cwnd_limited)."""
+
+    __slots__ = ("_before", "_now")
+
+    def __init__(self) -> None:
+        self._now = self._before = False
+
+    @property
+    def limited(self) -> bool:
+        """Whether it was."""
+        return self._now or self._before
+
+    def is_full(self) -> None:
+        """It is full now."""
+        self._now = True
+
+    def begin_round(self) -> None:
+        """A round trip is over."""
+        self._before, self._now = self._now, False
+
+
 class WindowedMax:
     """The largest of the recent values; time is any count that does not fall."""
 

@@ -207,6 +207,9 @@ class Cubic:
         """Remember how much of the window is used."""
         self._peak = max(self._peak, in_flight + size)
 
+    def on_late(self, in_flight: int) -> None:
+        """The window grows by what is acknowledged, however long that takes."""
+
     def on_acked(self, acked: Acked, rtt: RttEstimator) -> None:
         """Grow, if the window was what limited the sender."""
         model = self._model
