@@ -6,11 +6,15 @@ import errno
 import random
 import socket
 import struct
+import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
@@ -19,16 +23,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.download import PartFile
 from chatbox.errors import RemoteError
+from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
+from chatbox.rdt.seal import RECEIVE_BYTES
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.rdt.udp import (
+    BATCH_FROM,
     FULL_TURN_BYTES,
     READ_INTERVAL,
     SO_TIMESTAMPNS,
+    UDP_GRO,
+    UDP_SEGMENT,
     Pump,
     TrainPort,
 )
@@ -421,3 +430,147 @@ class TrainPortTests(SynchronousTestCase):
         for code in (errno.EPERM, errno.ECONNREFUSED, errno.EMSGSIZE, errno.ENETUNREACH):
             port, _ = self.port(code, code)
             self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
+
+
+class BatchTests(SynchronousTestCase):
+    """Datagrams read many at a time, from real sockets."""
+
+    if sys.platform != "linux":
+        skip = "only Linux has recvmmsg"
+
+    def setUp(self) -> None:
+        """A port whose last turn ended with a row, and what it hands on."""
+        self.heard: list[tuple[bytes, int, Any, float]] = []
+        pump = Pump(Clock(), NullEngine(), lambda: None)
+        self.port = TrainPort(0, pump, memoryview(bytearray(RECEIVE_BYTES)), "", Clock(), gso=True)
+        self.sockets: list[socket.socket] = []
+        pump.train_received = lambda train, address, waited: self.heard.append(  # type: ignore[method-assign]
+            (bytes(train.data), train.segment, address, waited)
+        )
+        self.port.stopReading = lambda: None  # type: ignore[method-assign]
+
+    def tearDown(self) -> None:
+        """Close what was opened."""
+        for each in self.sockets:
+            each.close()
+
+    def between(self, family: int, host: str, *, gro: bool = False) -> list[socket.socket]:
+        """Let the port have a socket; two that are connected to it."""
+        ours = socket.socket(family, socket.SOCK_DGRAM)
+        ours.bind((host, 0))
+        ours.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        if gro:
+            ours.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        others = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(2)]
+        for other in others:
+            other.connect(ours.getsockname())
+        self.sockets = [ours, *others]
+        self.port.socket = ours
+        return others
+
+    def read(self, row: int) -> list[tuple[bytes, Any]]:
+        """All datagrams that wait, read at first as rows of `row` bytes each; with addresses."""
+        self.heard.clear()
+        self.port._row = row
+        before = -1
+        while len(self.heard) != before:
+            before = len(self.heard)
+            self.port.doRead()
+        return [
+            (data[start : start + segment], address)
+            for data, segment, address, _ in self.heard
+            for start in range(0, len(data), segment)
+        ]
+
+    def test_a_row_is_one_train(self) -> None:
+        """Both kinds of addresses, and the last datagram may be shorter."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            one, _ = self.between(family, host)
+            sent = [bytes([number]) * 1000 for number in range(40)] + [b"the end"]
+            for data in sent:
+                one.send(data)
+            self.assertEqual(self.read(1000), [(data, one.getsockname()) for data in sent])
+            self.assertEqual([(len(data), row) for data, row, _, _ in self.heard], [(40_007, 1000)])
+            self.assertEqual(self.port._row, 1000)
+            self.tearDown()
+
+    def test_when_it_came(self) -> None:
+        """The kernel says of the last one when that was."""
+        one, _ = self.between(socket.AF_INET, "127.0.0.1")
+        before = time.time()
+        for _ in range(BATCH_FROM):
+            one.send(bytes(1000))
+        after = time.time()
+        clock: Any = self.port._clock
+        clock.rightNow = after + 10.0
+        self.read(1000)
+        [(_, _, _, waited)] = self.heard
+        self.assertTrue(10.0 - 1e-5 <= waited <= 10.0 + after - before, waited)
+
+    def test_a_row_begins_and_ends(self) -> None:
+        """A port begins to read in batches when it has met a row, and stops when it meets none."""
+        one, other = self.between(socket.AF_INET, "127.0.0.1")
+        for _ in range(BATCH_FROM):
+            one.send(bytes(500))
+        self.read(0)
+        self.assertEqual(self.port._row, 500)
+        one.send(bytes(500))
+        other.send(bytes(600))
+        self.read(500)
+        self.assertEqual(self.port._row, 0)
+
+    def test_joined_by_the_kernel_after_all(self) -> None:
+        """Trains that it joins arrive whole, and are read as such from then on."""
+        one, _ = self.between(socket.AF_INET, "127.0.0.1", gro=True)
+        one.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 700)
+        train = random.Random(1).randbytes(20 * 700 + 99)
+        one.send(train)
+        one.send(train[:1400])
+        pieces = [train[start : start + 700] for start in range(0, len(train), 700)]
+        expected = [(piece, one.getsockname()) for piece in [*pieces, *pieces[:2]]]
+        self.assertEqual(self.read(1400), expected)  # two packets together are as long as a row's
+        self.assertEqual(self.port._row, 0)
+
+    def test_more_than_a_turn_should_read(self) -> None:
+        """Of what one call has read nothing is lost, though the kernel joined megabytes of it."""
+        trains = [bytes([number]) * (45 * 1300) for number in range(DATAGRAMS)]
+        joined = [(socket.IPPROTO_UDP, UDP_GRO, struct.pack("=i", 1300))]
+
+        class Full:
+            """A batch that is full."""
+
+            def receive(self, _descriptor: int, _segment: int) -> int:
+                """All there is room for."""
+                return len(trains)
+
+            def train(self) -> None:
+                """They are many."""
+
+            def datagrams(self) -> list[tuple[bytes, Control, object]]:
+                """Each of them."""
+                return [(train, joined, "peer") for train in trains]
+
+        self.between(socket.AF_INET, "127.0.0.1")
+        self.port._row = 1300
+        self.port._batch = cast(Any, Full())
+        self.port.doRead()
+        self.assertEqual([data for data, _, _, _ in self.heard], trains)
+
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 1), st.sampled_from([1, 64, 999, 1000, 1001, 3000])),
+            max_size=80,
+        ),
+        st.sampled_from([1, 64, 1000]),
+    )
+    def test_whatever_comes(self, sizes: list[tuple[int, int]], row: int) -> None:
+        """Datagrams of any length from anywhere are what they were, in order."""
+        others = self.between(socket.AF_INET, "127.0.0.1")
+        sent = []
+        for number, (which, size) in enumerate(sizes):
+            data = bytes([number]) * size
+            others[which].send(data)
+            sent.append((data, others[which].getsockname()))
+        self.assertEqual(self.read(row), sent)
+        self.tearDown()

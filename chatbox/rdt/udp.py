@@ -8,7 +8,7 @@ the timer for its next deadline.
 
 Linux moves a whole train in one system call: sending, the kernel cuts it up (UDP_SEGMENT);
 receiving, it joins what arrived in a row (UDP_GRO). Elsewhere, or where an interface refuses, the
-packets of the train go one by one.
+packets of the train go one by one, and are read many at a time (`chatbox.rdt.batch`).
 
 Linux also says when it took in what is read now. A program that was busy elsewhere tells its engine
 how long ago that was, so that its own lateness does not pass for the network's.
@@ -17,13 +17,15 @@ how long ago that was, so that its own lateness does not pass for the network's.
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import struct
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import udp
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -32,6 +34,9 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from chatbox.rdt.packet import Train
+
+if TYPE_CHECKING:
+    from chatbox.rdt.batch import Batch
 
 _log = Logger()
 
@@ -60,6 +65,9 @@ READS_PER_TURN = 64
 
 READ_BYTES_PER_TURN = 1 << 20
 """... or as many bytes, where the kernel joins what arrives."""
+
+BATCH_FROM = 4
+"""After a turn that ended with a row of so many datagrams, the next is read in one call."""
 
 READ_INTERVAL = 0.001
 """
@@ -134,6 +142,11 @@ class TrainPort(udp.Port):
         self._left: tuple[Train, Any] | None = None
         self._clock: IReactorTime = reactor
         self._read_at = 0.0
+        self._row = 0
+        """
+        Bytes of each datagram in the row that the last turn ended with, if we had to join it; or 0.
+        """
+        self._batch: Batch | None = None
 
     def createInternetSocket(self) -> socket.socket:
         """Twisted makes the socket here."""
@@ -169,18 +182,30 @@ class TrainPort(udp.Port):
                 made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def doRead(self) -> None:
+        """The reactor says that there is something to read."""
+        total = self._read_batch() if self._row else self._read(self._receive)
+        # An exception from here would close the port, and with it every other transfer.
+        with _log.failuresHandled("sending broke"):
+            self._pump.pump()
+        self._moderate(total)
+
+    def _read(
+        self,
+        receive: Callable[[memoryview], tuple[int, int, float, Any]],
+        most: float = READ_BYTES_PER_TURN,
+    ) -> int:
         """
-        The reactor says that there is something to read.
+        Take in what there is, about `most` bytes of it; how many that was.
 
         Where the kernel does not join what arrived in a row (the network device has a say in it),
         we do: datagrams of one length from one address are read end to end and handed on as one.
         """
-        filled = segment = total = 0
+        filled = segment = total = row = 0
         since = until = 0.0
         source = None
         for _ in range(READS_PER_TURN):
             try:
-                size, joined, came_at, address = self._receive(self._buffer[filled:])
+                size, joined, came_at, address = receive(self._buffer[filled:])
             except OSError as error:
                 # What the network says of an earlier datagram of ours (ECONNREFUSED and the like)
                 # is news to recovery only.
@@ -197,21 +222,49 @@ class TrainPort(udp.Port):
                 self._buffer[:size] = self._buffer[filled : filled + size]
                 filled = 0
             if not filled:
+                if (joined, address) != (segment, source):
+                    row = 0
                 segment, source, since = joined, address, came_at
             until = came_at
             filled += size
             total += size
+            row = row + 1 if joined == size else 0
             if filled % max(segment, 1) or joined < size or filled >= LONGEST_DATAGRAM:
                 self._hand_on(filled, segment, source, until)
                 filled = 0
-            if total >= READ_BYTES_PER_TURN:
+            if total >= most:
                 break
         if filled:
             self._hand_on(filled, segment, source, until)
-        # An exception from here would close the port, and with it every other transfer.
-        with _log.failuresHandled("sending broke"):
-            self._pump.pump()
-        self._moderate(total)
+        self._row = segment if row >= BATCH_FROM and batch_class() is not None else 0
+        return total
+
+    def _read_batch(self) -> int:
+        """The same in one call, where a row is expected that the kernel does not join."""
+        if self._batch is None:
+            made = batch_class()
+            assert made is not None
+            self._batch = made(self._buffer)
+        batch = self._batch
+        if not batch.receive(self.socket.fileno(), self._row):
+            return 0
+        train = batch.train()
+        if train is not None:
+            size, control, address = train
+            joined, came_at = _told(control)
+            if not joined:
+                self._hand_on(size, self._row, address, came_at)
+                return size
+        datagrams = iter(list(batch.datagrams()))
+
+        def receive(room: memoryview) -> tuple[int, int, float, Any]:
+            for data, control, address in datagrams:
+                room[: len(data)] = data
+                joined, came_at = _told(control)
+                return len(data), joined or len(data), came_at, address
+            raise BlockingIOError(errno.EAGAIN, "that was all")
+
+        return self._read(receive, math.inf)
 
     def _moderate(self, read: int) -> None:
         """Let some packets gather before the next turn, as network cards do with interrupts."""
@@ -234,14 +287,8 @@ class TrainPort(udp.Port):
             size, address = self.socket.recvfrom_into(room)
             return size, size, 0.0, address
         size, control, _flags, address = self.socket.recvmsg_into([room], _CMSG_BYTES)
-        segment, came_at = size, 0.0
-        for level, kind, data in control:
-            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIME.unpack(data)
-                came_at = seconds + nanoseconds * 1e-9
-            elif level == socket.IPPROTO_UDP and kind == UDP_GRO:
-                segment = _GRO.unpack(data[: _GRO.size])[0]
-        return size, segment, came_at, address
+        joined, came_at = _told(control)
+        return size, joined or size, came_at, address
 
     def _hand_on(self, filled: int, segment: int, address: Any, came_at: float) -> None:
         if segment:
@@ -296,6 +343,31 @@ class TrainPort(udp.Port):
                     return Train(data[start:], segment, joined)
                 # Any other refusal is a lost packet: recovery sees to it.
         return None
+
+
+def _told(control: list[tuple[int, int, bytes]]) -> tuple[int, float]:
+    """
+    Bytes of each of the datagrams that the kernel joined, 0 if it did not, and when they came, 0 if
+    it does not say.
+    """
+    joined, came_at = 0, 0.0
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIME.unpack(data)
+            came_at = seconds + nanoseconds * 1e-9
+        elif level == socket.IPPROTO_UDP and kind == UDP_GRO:
+            joined = _GRO.unpack(data[: _GRO.size])[0]
+    return joined, came_at
+
+
+@cache
+def batch_class() -> type[Batch] | None:
+    """`Batch` where the system has what it needs; loading it takes a while, so only when needed."""
+    if sys.platform != "linux":
+        return None
+    from chatbox.rdt import batch
+
+    return batch.Batch if batch.AVAILABLE else None
 
 
 class Pump(DatagramProtocol):
