@@ -3,8 +3,9 @@
 It speaks two dialects, chatbox's and IRC's, and does the same with both: people join one room, some
 of them talk, everybody reads. All sockets are plain, in one epoll set, read with one system call
 each, and what many people received alike is looked at once: so the crowd takes a fraction of what
-any server takes to serve it. A message is on its way from just before it is written until the last
-person who should hear it has been read from.
+any server takes to serve it. (Inside TLS it takes more, for it has to open what the server sealed.)
+A message is on its way from just before it is written until the last person who should hear it has
+been read from.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import os
 import re
 import resource
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 
@@ -99,9 +100,17 @@ class Talk:
 class Crowd:
     """People connected to 127.0.0.1; with `room`, they all enter the one room."""
 
-    def __init__(self, dialect: Dialect, port: int, *, room: bool = True) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        port: int,
+        *,
+        room: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._dialect = dialect
         self._port = port
+        self._tls = tls
         self._enter = dialect.enter if room else b""
         self._joined = dialect.entered if room else dialect.known
         self._sockets: dict[int, socket.socket] = {}
@@ -182,7 +191,7 @@ class Crowd:
             text = (b"@%b@ " % id).ljust(TEXT_BYTES, b"x")
             to_go[id] = receivers
             sent[id] = fd, time.perf_counter()
-            os.write(fd, dialect.say("all", text, self._number))
+            self._send(fd, dialect.say("all", text, self._number))
 
         for fd in speakers:
             speak(fd)
@@ -241,7 +250,7 @@ class Crowd:
             first = self._number + 1
             self._number += many
             lines = (dialect.say(to, text, n) for n in range(first, first + many))
-            os.write(fd, b"".join(lines))
+            self._send(fd, b"".join(lines))
 
         for fd in people:
             speak(fd, window)
@@ -280,7 +289,7 @@ class Crowd:
         pings = 0
         while (now := time.perf_counter() - began) < seconds:
             for _ in range(pings, int(now / period * len(people))):
-                os.write(people[pings % len(people)], self._dialect.ping)
+                self._send(people[pings % len(people)], self._dialect.ping)
                 pings += 1
             for _ in self._receive(min(0.02, seconds)):
                 pass
@@ -293,6 +302,8 @@ class Crowd:
     def _connect(self) -> int:
         one = socket.create_connection(("127.0.0.1", self._port))
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            one = self._tls.wrap_socket(one)
         one.setblocking(False)
         fd = one.fileno()
         self._named += 1
@@ -301,8 +312,26 @@ class Crowd:
         self._names[fd] = name
         self._rest[fd] = b""
         self._epoll.register(fd, select.EPOLLIN)
-        os.write(fd, self._dialect.hello(name) + self._enter)
+        self._send(fd, self._dialect.hello(name) + self._enter)
         return fd
+
+    def _send(self, fd: int, data: bytes) -> None:
+        self._sockets[fd].send(data)
+
+    def _read(self, one: socket.socket) -> bytes | None:
+        """What has come, which inside TLS may be nothing yet; None if the server has hung up."""
+        try:
+            if self._tls is None:
+                length = one.recv_into(self._buffer)
+                return bytes(self._view[:length]) or None
+            data = b""
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while piece := one.recv(READ_BYTES):
+                    data += piece
+                return None
+            return data
+        except OSError:
+            return None
 
     def _receive(self, patience: float) -> Iterable[tuple[int, bytes]]:
         """Read from some who have something to read: whole lines. Empty if nothing comes."""
@@ -310,19 +339,17 @@ class Crowd:
         if not events and patience >= 10.0:
             raise RuntimeError("The server has nothing to say for ten seconds")
         for fd, _ in events:
-            try:
-                length = self._sockets[fd].recv_into(self._buffer)
-            except OSError:
-                length = 0
-            data = bytes(self._view[:length])
-            if not length:
+            data = self._read(self._sockets[fd])
+            if data is None:
                 self.lost += 1
                 self._epoll.unregister(fd)
                 with contextlib.suppress(KeyError):
                     self._sockets.pop(fd).close()
                 continue
+            if not data:
+                continue
             if data[:5] == b"PING ":
-                os.write(fd, b"PONG :here\r\n")
+                self._send(fd, b"PONG :here\r\n")
             rest = self._rest[fd]
             if rest:
                 data = rest + data

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
+import ssl
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,7 @@ from common import (
     workspace,
 )
 from crowd import CHATBOX, IRC, Crowd, Dialect, raise_open_files
+from tools import certificate
 
 CORES = sorted(os.sched_getaffinity(0))
 # A server must not be moved to where the crowd is at work, nor the crowd to the server.
@@ -47,6 +50,8 @@ class Server:
     process: Process
     dialect: Dialect
     port: int
+    tls: ssl.SSLContext | None = None
+    """How to talk TLS to it, if that is what it talks."""
 
     @property
     def cpu(self) -> float:
@@ -61,13 +66,17 @@ class Server:
         return int(pages) * 4096
 
 
+Run = Callable[[Path, Path], contextlib.AbstractContextManager[Server]]
+"""Runs a server. It has a folder for itself, and one on the disk that was asked for."""
+
+
 @contextlib.contextmanager
-def ngircd(folder: Path, _: Path) -> Iterator[Server]:
+def ngircd(folder: Path, _: Path, *, tls: bool = False) -> Iterator[Server]:
     """Run ngircd, alone, on loopback, without the limits that it has by default."""
     program = shutil.which("ngircd") or shutil.which("ngircd", path="/usr/sbin")
     if program is None:
         raise Missing("no ngircd (Debian package ngircd)")
-    port = free_port()
+    port, tls_port = free_port(), free_port()
     config = folder / "ngircd.conf"
     config.write_text(
         f"[Global]\nName = bench.example.net\nInfo = bench\nListen = 127.0.0.1\nPorts = {port}\n"
@@ -76,15 +85,19 @@ def ngircd(folder: Path, _: Path) -> Iterator[Server]:
         "[Options]\nDNS = no\nIdent = no\nPAM = no\n"
         "[Channel]\nName = #room\nMaxUsers = 0\n"
     )
+    if tls:
+        chain, key = certificate()
+        with config.open("a") as file:
+            file.write(f"[SSL]\nCertFile = {chain}\nKeyFile = {key}\nPorts = {tls_port}\n")
     process = Process([program, "-n", "-f", config], HERE, folder / "ngircd.log")
     try:
-        process.wait_until_listening(port)
-        yield Server(process, IRC, port)
+        process.wait_until_listening(tls_port if tls else port)
+        yield Server(process, IRC, tls_port if tls else port, anybody() if tls else None)
     finally:
         process.stop()
 
 
-def chatbox(log: str) -> Callable[[Path, Path], contextlib.AbstractContextManager[Server]]:
+def chatbox(log: str, *, tls: bool = False) -> Run:
     """How to run our server with a kind of log; a file is on the disk that was asked for."""
 
     @contextlib.contextmanager
@@ -93,29 +106,44 @@ def chatbox(log: str) -> Callable[[Path, Path], contextlib.AbstractContextManage
         shelf = folder / "shelf"
         shelf.mkdir(exist_ok=True)
         place = f"{log}{disk / f'{port}.sqlite'}" if log == "sqlite:" else log
+        kind = "tcp"
+        if tls:
+            kind = "tls-self-signed:tcp"
         process = Process(
             [
                 *(Path(sys.executable).parent / "twistd",),
                 *("-n", "--pidfile=", "chatbox", "--files", shelf, "--udp-ports", "0"),
                 *("--state-dir", folder, "--log", place, *CHATBOX_LIMITS),
-                *("--listen", f"tcp:{port}:backlog=1024:interface=127.0.0.1"),
+                *("--listen", f"{kind}:{port}:backlog=1024:interface=127.0.0.1"),
             ],
             HERE,
             folder / f"chatbox-{port}.log",
         )
         try:
             process.wait_until_listening(port)
-            yield Server(process, CHATBOX, port)
+            yield Server(process, CHATBOX, port, anybody() if tls else None)
         finally:
             process.stop()
 
     return run
 
 
-SERVERS = {
+def anybody() -> ssl.SSLContext:
+    """How to talk TLS to a server, whoever it may be."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+SERVERS: dict[str, Run] = {
     "ngircd": ngircd,
     "chatbox memory:": chatbox("memory:"),
     "chatbox sqlite:": chatbox("sqlite:"),
+}
+TLS_SERVERS: dict[str, Run] = {
+    "ngircd": functools.partial(ngircd, tls=True),
+    "chatbox memory:": chatbox("memory:", tls=True),
 }
 
 
@@ -154,10 +182,24 @@ def measured(server: Server, crowd: Crowd, in_flight: int, seconds: float) -> Fi
 
 def fan_out(folder: Path, disk: Path, options: argparse.Namespace) -> str:
     """One room, some messages in flight, each server in turn."""
+    return _fanned_out("fan-out", SERVERS, folder, disk, options)
+
+
+def fan_out_tls(folder: Path, disk: Path, options: argparse.Namespace) -> str:
+    """The same inside TLS."""
+    return _fanned_out("fan-out inside TLS", TLS_SERVERS, folder, disk, options)
+
+
+def _fanned_out(
+    title: str, servers: dict[str, Run], folder: Path, disk: Path, options: argparse.Namespace
+) -> str:
     found: dict[tuple[int, str], list[Figures]] = {}
     for _ in range(options.rounds):
-        for name, run in SERVERS.items():
-            with run(folder, disk) as server, Crowd(server.dialect, server.port) as crowd:
+        for name, run in servers.items():
+            with (
+                run(folder, disk) as server,
+                Crowd(server.dialect, server.port, tls=server.tls) as crowd,
+            ):
                 crowd.join(options.clients)
                 crowd.settle()
                 for in_flight in (1, 50, 200):
@@ -168,7 +210,7 @@ def fan_out(folder: Path, disk: Path, options: argparse.Namespace) -> str:
     for in_flight in (1, 50, 200):
         theirs = _medians(found[in_flight, "ngircd"])
         memory = _medians(found[in_flight, "chatbox memory:"])
-        for name in SERVERS:
+        for name in servers:
             ours = _medians(found[in_flight, name])
             rows.append(
                 [
@@ -184,7 +226,7 @@ def fan_out(folder: Path, disk: Path, options: argparse.Namespace) -> str:
                 ]
             )
     heads = [
-        *("fan-out", "us/delivery", "median ms", "p99 ms", "messages/s", "crowd %"),
+        *(title, "us/delivery", "median ms", "p99 ms", "messages/s", "crowd %"),
         *("CPU x ngircd", "p99 x ngircd", "CPU x memory:"),
     ]
     return table(heads, rows)
@@ -297,7 +339,13 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-QUESTIONS = {"fanout": fan_out, "private": private, "idle": crowded, "stalled": stalled}
+QUESTIONS = {
+    "fanout": fan_out,
+    "tls": fan_out_tls,
+    "private": private,
+    "idle": crowded,
+    "stalled": stalled,
+}
 
 
 def main() -> None:
@@ -318,6 +366,7 @@ def main() -> None:
     end_well_on_signals()
     for name in set(SERVERS) - set(options.servers.split(",")):
         del SERVERS[name]
+        TLS_SERVERS.pop(name, None)
     print(machine_line())
     with workspace() as folder, workspace(options.dir) as disk:
         for question in options.questions.split(","):

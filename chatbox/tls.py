@@ -17,6 +17,9 @@ not know, and not when they are renewed. So here the description is read again e
 `RELOAD_SECONDS` that somebody connects, for all kinds alike. What cannot be read leaves
 everything as it was, and says so in the log.
 
+What TLS is given leaves at once. Twisted's own gathers small writes for a turn of the reactor, and
+sends them in the next; the chat has gathered them already (see `chatbox.chat.outbox`).
+
 Way not taken: watching the files. Reading takes some milliseconds; knowing which files a
 description means would take its parsers.
 """
@@ -38,15 +41,20 @@ from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     quoteStringArgument,
     serverFromString,
-    wrapServerTLS,
 )
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
+from chatbox.chat.transport import DirectFactory
 from chatbox.descriptions import SELF_SIGNED, read_description
 from chatbox.errors import LocalError
 
@@ -161,6 +169,8 @@ class ListeningService(StreamServerEndpointService):
 
     def __init__(self, description: str, factory: Any, reactor: Any, state_dir: str) -> None:
         endpoint, self._certificate = _open(description, reactor, state_dir)
+        if self._certificate is not None:
+            factory = secured(self._certificate, factory)
         super().__init__(endpoint, factory)
 
     def startService(self) -> None:
@@ -171,6 +181,17 @@ class ListeningService(StreamServerEndpointService):
             except LocalError as error:
                 raise SystemExit(f"chatbox: {error}.") from error
         super().startService()
+
+
+def secured(
+    creator: IOpenSSLServerConnectionCreator, factory: IProtocolFactory
+) -> IProtocolFactory:
+    """Put TLS around the connections of a factory."""
+    return DirectFactory(_SealingFactory(creator, False, factory))
+
+
+class _SealingFactory(TLSMemoryBIOFactory):
+    protocol = TLSMemoryBIOProtocol  # and not its heir that gathers small writes
 
 
 def check_endpoint(description: str) -> None:
@@ -194,7 +215,7 @@ def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Loa
 def _open(
     description: str, reactor: Any, state_dir: str
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
-    """Make the endpoint that a description means, and its certificate if it speaks TLS."""
+    """Make the endpoint that a description means, and its certificate if that is for TLS."""
     said = read_description(description)
     inner = _with_backlog(said.inner)
     if said.front:
@@ -210,8 +231,7 @@ def _open(
     else:
         return serverFromString(reactor, inner), None
     load = load_from(description, state_dir, reactor.seconds)
-    certificate = Certificate(description, load, reactor.seconds)
-    return wrapServerTLS(certificate, endpoint), certificate
+    return endpoint, Certificate(description, load, reactor.seconds)
 
 
 def _with_backlog(description: str) -> str:
@@ -231,7 +251,7 @@ def _ssl_creator(description: str) -> _Creator:
 
 
 def _tls_creator(description: str) -> _Creator:
-    # What wrapServerTLS was given.
+    # What the endpoint makes its connections with.
     creator: _Creator = serverFromString(Clock(), description).connectionCreator
     return creator
 

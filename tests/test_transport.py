@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import errno
 import random
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
+from OpenSSL import SSL
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.chat import transport as transport_module
 from chatbox.chat.outbox import MAX_QUEUED_BYTES, Fanout, Outbox, Turn
-from chatbox.chat.transport import DirectWriter, TransportWriter, writer
+from chatbox.chat.transport import (
+    DirectFactory,
+    DirectTransport,
+    DirectWriter,
+    TransportWriter,
+    socket_below,
+    writer,
+)
+from chatbox.tls import load_from, secured
+from tests.helpers.certificates import Authority
 
 reactor: Any = _reactor
 
@@ -39,6 +54,7 @@ class Kernel:
         self.sends = 0
         self.kept = b""
         self.producer: Any = None
+        self.disconnecting = False
 
     def getHandle(self) -> Kernel:
         """The socket."""
@@ -73,6 +89,10 @@ class Kernel:
     def unregisterProducer(self) -> None:
         """Ask no more."""
         self.producer = None
+
+    def loseConnection(self) -> None:
+        """End it when all has been sent."""
+        self.disconnecting = True
 
     def drain(self, room: int) -> None:
         """The peer reads: the socket can be written to, so far."""
@@ -196,6 +216,79 @@ class DirectWriterTests(SynchronousTestCase):
         self.assertEqual(self.kernel.left, b"1\n2\nbye\n")
 
 
+class Sealer(Protocol):
+    """Writes whenever it likes, as TLS does, and is told when there is enough."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def connectionMade(self) -> None:
+        """Be told."""
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """There is enough."""
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        """There may be more."""
+        self.told.append("resume")
+
+
+class DirectTransportTests(SynchronousTestCase):
+    """A transport that sends at once, below a protocol that does not wait."""
+
+    def setUp(self) -> None:
+        """Have one whose kernel takes what we say."""
+        self.patch(transport_module, "writer", DirectWriter)
+        self.kernel = Kernel()
+        self.sealer = Sealer()
+        factory = DirectFactory(Factory.forProtocol(lambda: self.sealer))
+        direct = factory.buildProtocol(None)
+        assert isinstance(direct, DirectTransport)
+        self.direct = direct
+        self.direct.makeConnection(self.kernel)
+
+    def test_at_once(self) -> None:
+        """While there is room the transport below has nothing to do."""
+        self.direct.write(b"1")
+        self.direct.writeSequence([b"2", b"3"])
+        self.assertEqual((self.kernel.left, self.kernel.sends), (b"123", 2))
+        self.assertEqual(self.sealer.told, [])
+
+    def test_full(self) -> None:
+        """What does not go waits, in order, and the producer with it until all has left."""
+        self.kernel.room = 1
+        for piece in (b"12", b"34", b"56"):
+            self.direct.write(piece)
+        self.assertEqual((self.kernel.left, self.sealer.told), (b"1", ["pause"]))
+        self.kernel.drain(2)
+        self.assertEqual((self.kernel.left, self.sealer.told), (b"123", ["pause", "pause"]))
+        self.kernel.drain(100)
+        self.assertEqual(self.kernel.left, b"123456")
+        self.assertEqual(self.sealer.told, ["pause", "pause", "resume"])
+        self.direct.unregisterProducer()
+        self.kernel.room = 0
+        self.direct.write(b"7")
+        self.kernel.drain(1)
+        self.assertEqual(self.kernel.left, b"1234567")
+        self.assertEqual(len(self.sealer.told), 3)
+
+    def test_end_while_waiting(self) -> None:
+        """The last words leave behind everything that waits; nothing overtakes them."""
+        self.kernel.room = 1
+        for piece in (b"12", b"34", b"bye"):
+            self.direct.write(piece)
+        self.direct.loseConnection()
+        self.assertTrue(self.kernel.disconnecting)
+        self.kernel.room = 100
+        self.direct.write(b"too late")
+        self.kernel.drain(100)
+        self.assertEqual(self.kernel.left, b"1234bye")
+        self.assertIsNone(self.kernel.producer)
+
+
 class ChoiceTests(SynchronousTestCase):
     """Which transport may be written to directly."""
 
@@ -286,8 +379,25 @@ class Listener(Protocol):
         self.done.callback(b"".join(self.heard))
 
 
+class Client(CertificateOptions):
+    """Speaks TLS with anybody."""
+
+    def clientConnectionForTLS(self, _: object) -> SSL.Connection:
+        """Make our end."""
+        return SSL.Connection(self.getContext(), None)
+
+
+def with_tls(factory: Factory, folder: Path) -> Any:
+    """Put TLS around the connections of a factory."""
+    path = folder / "localhost.pem"
+    Authority(folder).issue(path)
+    load = load_from(f"ssl:0:privateKey={path}:certKey={path}", str(folder), reactor.seconds)
+    return secured(load(), factory)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tls", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_a_real_kernel() -> None:
+async def test_a_real_kernel(tls: bool, tmp_path: Path) -> None:
     """Through a real socket that is full again and again, everything arrives in order."""
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
@@ -301,13 +411,57 @@ async def test_a_real_kernel() -> None:
         listener.resume()
 
     speaker = Speaker(lines, paused)
-    port = reactor.listenTCP(0, Factory.forProtocol(lambda: speaker), interface="127.0.0.1")
+    factory: Any = Factory.forProtocol(lambda: speaker)
+    factory = with_tls(factory, tmp_path) if tls else factory
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
-        client = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        client: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        client = wrapClientTLS(Client(), client) if tls else client
         await connectProtocol(client, listener)
         heard = await listener.done
     finally:
         await port.stopListening()
-    assert speaker.direct
+    assert speaker.direct is not tls
     assert heard == whole, f"seed {seed}"
     assert pauses
+
+
+class Answerer(Protocol):
+    """Writes when it has heard something, and looks what the other end's socket has by then."""
+
+    def __init__(self) -> None:
+        self.there: Deferred[tuple[int, int]] = Deferred()
+        self.peer: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Write."""
+        before = self.waiting()
+        assert self.transport is not None
+        self.transport.write(b"x" * 100)
+        self.there.callback((before, self.waiting()))
+
+    def waiting(self) -> int:
+        """How many bytes have come for the peer, who has not read them."""
+        try:
+            return len(self.peer.recv(1 << 16, socket.MSG_PEEK))
+        except BlockingIOError:
+            return 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_leaves_at_once(tmp_path: Path) -> None:
+    """What is written to TLS has left when the write returns, without another turn."""
+    answerer = Answerer()
+    factory = with_tls(Factory.forProtocol(lambda: answerer), tmp_path)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    try:
+        client = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        protocol = await connectProtocol(wrapClientTLS(Client(), client), Protocol())
+        assert protocol.transport is not None
+        answerer.peer = socket_below(protocol.transport)
+        protocol.transport.write(b"hello")
+        before, after = await answerer.there
+        protocol.transport.abortConnection()
+    finally:
+        await port.stopListening()
+    assert after - before > 100

@@ -7,7 +7,9 @@ the kernel does not take goes the usual way, and until that has left nothing els
 transport: it would overtake.
 
 Only plain TCP can be written to like that. Everything else (TLS, UNIX sockets, wrappers of any
-kind) has a `TransportWriter`, which leaves all to the transport.
+kind) has a `TransportWriter`, which leaves all to the transport. But TLS writes to a transport too:
+with a `DirectTransport` below it, what TLS has sealed is sent at once. In a room of 500 with one
+message on its way that halves what TLS costs.
 """
 
 # mypy: allow-untyped-calls
@@ -19,8 +21,9 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.interfaces import IProtocolFactory, IPullProducer, IPushProducer
 from twisted.internet.tcp import Server
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 __all__ = [
@@ -28,6 +31,8 @@ __all__ = [
     "KEEP_ALIVE_INTERVAL_SECONDS",
     "KEEP_ALIVE_PROBES",
     "USER_TIMEOUT_MS",
+    "DirectFactory",
+    "DirectTransport",
     "DirectWriter",
     "Limited",
     "TransportWriter",
@@ -154,6 +159,83 @@ class DirectWriter:
 
     def stopProducing(self) -> None:
         """The transport is gone; `connectionLost` follows."""
+
+
+class DirectTransport(ProtocolWrapper):
+    """A transport that sends at once, for a protocol that knows no writers: TLS.
+
+    TLS pauses its producer when it is told to, but goes on to write what it has: the rest of what
+    it was given, an alert, an end. So what comes while the writer is at work waits here.
+    """
+
+    _producer: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begin."""
+        self._queue: list[bytes] = []
+        self._paused = False
+        self._writer = writer(transport)
+        self._writer.start(self)
+        super().makeConnection(transport)
+
+    # What the protocol above calls.
+
+    def write(self, data: bytes) -> None:
+        """Send this, as soon as all before it has left."""
+        if self._paused:
+            self._queue.append(data)
+        else:
+            self._writer.write(data)
+
+    def writeSequence(self, pieces: Sequence[bytes]) -> None:
+        """Send all of these."""
+        self.write(b"".join(pieces))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Tell a push producer when we have enough; TLS makes one of every other kind."""
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        """Tell it no more."""
+        self._producer = None
+
+    def loseConnection(self) -> None:
+        """End the connection when all has left; what is written after this does not."""
+        self._paused = True
+        self._writer.finish(self._queue)
+        super().loseConnection()
+
+    # What the writer calls.
+
+    def pause(self) -> None:
+        """The transport has enough."""
+        self._paused = True
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resume(self) -> None:
+        """The transport wants more: what waits, and then what the producer has."""
+        self._paused = False
+        queue, self._queue = self._queue, []
+        if queue:
+            self._writer.write(b"".join(queue))
+        if not self._paused and self._producer is not None:
+            self._producer.resumeProducing()
+
+
+class DirectFactory(WrappingFactory[DirectTransport]):
+    """Puts a `DirectTransport` below each protocol of `factory`."""
+
+    protocol = DirectTransport
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory) -> None:
+        super().__init__(factory)
+        self._factory: Any = factory
+
+    def logPrefix(self) -> str:
+        """What Twisted calls us when it says that a port starts: what it called the factory."""
+        return str(self._factory.logPrefix())
 
 
 def find_dead_peers(transport: Any) -> None:
