@@ -34,6 +34,7 @@ from common import (
     sha256,
     size_of,
     table,
+    touch_memory,
     workspace,
 )
 from contenders import Case, Contender, Ours, contenders
@@ -166,6 +167,7 @@ def _together(folder: Path, many: int, people: int, size: int, link: Profile | N
         clients: list[Process] = []
         try:
             server.wait_until_listening(cases[0].port)
+            touch_memory(folder, many * size)
             if people == many:
                 clients = [_held(case, index) for index, case in enumerate(cases)]
                 begun = _let_go(cases, clients)
