@@ -154,19 +154,17 @@ _FEW_ROWS: Final = 16
 number, so that few texts of SQL, which SQLite must know how to run, serve all numbers of rows."""
 
 
-def insertions(table: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
-    """Yield what inserts rows into a table, many in one step."""
+def insertions(table: str, values: Sequence[object]) -> Iterator[Statement]:
+    """Yield what inserts rows, all their values in one list, into a table; many in one step."""
     columns = _COLUMNS[table]
     start = 0
-    while rest := len(rows) - start:
-        size = min(rest, _MOST_VALUES // columns)
-        if size > _FEW_ROWS:
-            size = 1 << size.bit_length() - 1
-        yield (
-            _insertion(table, columns, size),
-            [value for row in rows[start : start + size] for value in row],
-        )
-        start += size
+    while rest := len(values) - start:
+        rows = min(rest, _MOST_VALUES) // columns
+        if rows > _FEW_ROWS:
+            rows = 1 << rows.bit_length() - 1
+        end = start + rows * columns
+        yield _insertion(table, columns, rows), values[start:end]
+        start = end
 
 
 @cache

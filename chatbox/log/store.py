@@ -59,8 +59,6 @@ _ROW_BYTES: Final = 300
 MAX_PLACE: Final = (1 << 63) - 1
 _NO_TIME: Final = MAX_PLACE
 
-_Row = tuple[object, ...]
-
 
 class Writer:
     """The one who writes.
@@ -146,29 +144,27 @@ class Writer:
         """
         records: list[Record] = []
         fresh: list[tuple[Record, Attempt | None]] = []
-        new, tried = Attempts(), list[tuple[Attempt, int]]()
+        tried: dict[tuple[str, bytes], tuple[Attempt, int]] = {}
         id = self._last_id
         for e in entries:
-            said = self._attempts.find(e.attempt, at)
-            if said is None:
-                said = new.find(e.attempt, at)
+            said = None
+            if (attempt := e.attempt) is not None:
+                said = self._attempts.find(attempt, at)
+                if said is None and (known := tried.get(attempt[:2])):
+                    first, place = known
+                    said = None if first.via and first.via == attempt.via else place
+                if said is None:
+                    tried[attempt[:2]] = attempt, id + 1
             if said is None:
                 id += 1
-                if e.attempt is not None:
-                    new.add(e.attempt, id, at)
-                    tried.append((e.attempt, id))
-            record = Record(
-                said or id,
-                *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),
-                repeated=said is not None,
-            )
+            record = Record(said or id, at, *e[:6], said is not None)
             records.append(record)
             if said is None and e.kind is Kind.MESSAGE:
-                fresh.append((record, e.attempt))
+                fresh.append((record, attempt))
         if fresh or id > self._reserved:
             self._store(fresh, id, at if forget else None)
         self._last_id = id
-        for attempt, place in tried:
+        for attempt, place in tried.values():
             self._attempts.add(attempt, place, at)
         return records
 
@@ -227,17 +223,18 @@ class Writer:
 
 def _insertions(fresh: Sequence[tuple[Record, Attempt | None]]) -> Iterator[Statement]:
     """Yield what stores some messages."""
-    messages, letters, mailbox = list[_Row](), list[_Row](), list[_Row]()
+    values: dict[str, list[object]] = {"message": [], "letter": [], "mailbox": []}
     for r, attempt in fresh:
-        said = r.id, r.at, r.sender, r.recipient, r.text
         who, mark = (None, None) if attempt is None else attempt[:2]
         if r.readers:
-            letters.append((*said, json.dumps(r.readers), who, mark))
-            mailbox += [(reader, r.id) for reader in set(r.readers)]
+            readers = json.dumps(r.readers)
+            values["letter"] += (r.id, r.at, r.sender, r.recipient, r.text, readers, who, mark)
+            for reader in set(r.readers):
+                values["mailbox"] += (reader, r.id)
         else:
-            messages.append((*said, who, mark))
-    for table, rows in (("message", messages), ("letter", letters), ("mailbox", mailbox)):
-        yield from insertions(table, rows)
+            values["message"] += (r.id, r.at, r.sender, r.recipient, r.text, who, mark)
+    for table, of_table in values.items():
+        yield from insertions(table, of_table)
 
 
 def _run(db: sqlite3.Connection, statements: Sequence[Statement]) -> None:
