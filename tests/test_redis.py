@@ -414,8 +414,12 @@ class PlaceTests(SynchronousTestCase):
         place = parse_place("redis+sentinel://:x@a,[::1]:7/my%20master/2")
         self.assertEqual(place.hosts, (("a", 26379), ("::1", 7)))
         self.assertEqual((place.service, place.database, place.tls), ("my master", 2, False))
-        place = parse_place(f"rediss+sentinel://a/m?ca={__file__}")
+        self.assertEqual((place.sentinel_username, place.sentinel_password), (None, None))
+        place = parse_place(f"rediss+sentinel://a/m?ca={__file__}&sentinel-password=p%40%26")
         self.assertEqual((place.tls, place.ca, place.cert), (True, __file__, None))
+        self.assertEqual((place.sentinel_username, place.sentinel_password), (None, "p@&"))
+        place = parse_place("redis+sentinel://a/m?sentinel-user=ann&sentinel-password=x")
+        self.assertEqual((place.sentinel_username, place.sentinel_password), ("ann", "x"))
 
     def test_nonsense(self) -> None:
         """What is no place is refused with an example."""
@@ -426,6 +430,9 @@ class PlaceTests(SynchronousTestCase):
             "redis://h?ca=x": "means nothing",
             "rediss://h?x=y": "means nothing",
             "rediss://h?ca": "means nothing",
+            "redis+sentinel://h/m?ca=x": "means nothing",
+            "rediss://h?sentinel-password=x": "means nothing",
+            "redis+sentinel://h/m?sentinel-user=x": "needs a sentinel-password",
             f"rediss://h?cert={__file__}": "together",
             "rediss://h?ca=/nowhere/at/all": "cannot be read",
         }.items():

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import LogEvent, globalLogPublisher
+
 from chatbox.log import connect, redis
 from chatbox.log import lease as lease_module
 from chatbox.log.keep import Keep
@@ -256,46 +258,75 @@ class ForgetTests(RedisTestCase):
 class SentinelTests(RedisTestCase):
     """Sentinels say which Redis it is."""
 
-    def test_another_master(self) -> None:
-        """When another Redis becomes the master the log goes on there."""
+    def setUp(self) -> None:
+        """Start a master, its replica, and a sentinel that wants a password."""
+        super().setUp()
         at = Path(self.mktemp()).absolute()
         soon = ("--repl-diskless-sync-delay", "0")
-        one, two, sentinel = (RedisServer(at / name, *soon) for name in ("one", "two", "sentinel"))
-        for server in (one, two, sentinel):
+        self.one, self.two, sentinel = (
+            RedisServer(at / name, *soon) for name in ("one", "two", "sentinel")
+        )
+        for server in (self.one, self.two, sentinel):
             self.addCleanup(server.kill)
-        one.start()
-        two.start()
-        two.ask(f"REPLICAOF 127.0.0.1 {one.port}\r\n".encode())
+        self.one.start()
+        self.two.start()
+        self.two.ask(f"REPLICAOF 127.0.0.1 {self.one.port}\r\n".encode())
+        self.run_until(lambda: b"state=online" in self.one.ask(b"INFO replication\r\n"))
         (at / "sentinel.conf").write_text(
             f"port {sentinel.port}\nbind 127.0.0.1\ndir {at}\n"
-            f"sentinel monitor room 127.0.0.1 {one.port} 1\n"
+            f"sentinel monitor room 127.0.0.1 {self.one.port} 1\n"
+            "sentinel down-after-milliseconds room 300\nsentinel failover-timeout room 1000\n"
         )
         sentinel.command = ["redis-server", str(at / "sentinel.conf"), "--sentinel"]
         sentinel.start()
+        fit = b"master-link-status\r\n$2\r\nok"
+        self.run_until(lambda: fit in sentinel.ask(b"SENTINEL replicas room\r\n"))
+        sentinel.ask(b"ACL SETUSER watch on >secret +@all\r\n")
+        sentinel.ask(b"ACL SETUSER default off\r\n")
         nobody = self.server.port  # a Redis that is no sentinel is passed over
-        url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/room/0"
+        self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/room/0"
+
+    def begin(self, password: str) -> tuple[RedisLog, Heard]:
+        """Start a log that asks the sentinel."""
+        url = f"{self.url}?sentinel-user=watch&sentinel-password={password}"
         log = RedisLog(url, reactor=self.reactor)
         self.logs.append(log)
         heard = Heard(log)
         log.start()
+        return log, heard
+
+    def test_the_master_dies(self) -> None:
+        """Once the sentinels have made the replica the master, the log goes on there."""
+        log, heard = self.begin("secret")
         self.run_until(lambda: log.connected)
-        self.assertEqual(self.port_of(log), one.port)
+        self.assertEqual(self.port_of(log), self.one.port)
         log.append([say("before")])
         self.run_until(lambda: not log.busy)
-        self.run_until(lambda: b"before" in two.ask(b"XRANGE chatbox:log - +\r\n"))
-        # What sentinels do when they change masters, without the waiting.
-        two.ask(b"REPLICAOF NO ONE\r\n")
-        one.ask(f"REPLICAOF 127.0.0.1 {two.port}\r\n".encode())
+        self.run_until(lambda: b"before" in self.two.ask(b"XRANGE chatbox:log - +\r\n"))
+        self.one.kill()
         log.append([say("meanwhile")])
-        sentinel.ask(b"SENTINEL REMOVE room\r\n")
-        self.run_until(lambda: log._commands is None)
-        sentinel.ask(f"SENTINEL MONITOR room 127.0.0.1 {two.port} 1\r\n".encode())
-        self.run_until(lambda: log.connected and self.port_of(log) == two.port)
+        self.run_until(lambda: log.connected and self.port_of(log) == self.two.port)
         log.append([say("after")])
         self.run_until(lambda: not log.busy)
         self.assertEqual(texts(heard.records), ["before", "meanwhile", "after"])
         self.assertEqual(heard.failed, [])
         self.assertEqual([r.text for r in self.ask(log, 0)], ["before", "meanwhile", "after"])
+
+    def test_the_wrong_password(self) -> None:
+        """Who cannot ask the sentinels is told why."""
+        said: list[str] = []
+
+        def note(event: LogEvent) -> None:
+            if "why" in event:
+                said.append(str(event["why"]))
+
+        publisher: Any = globalLogPublisher
+        publisher.addObserver(note)
+        self.addCleanup(publisher.removeObserver, note)
+        log, _ = self.begin("wrong")
+        self.run_until(lambda: said)
+        self.assertIn("WRONGPASS", said[0])
+        self.assertFalse(log.connected)
 
     def port_of(self, log: RedisLog) -> int:
         """Where a log is connected to."""

@@ -90,6 +90,7 @@ class _Sentinels:
         self._reactor = reactor
         self._tls = tls
         self._hosts = list(place.hosts)
+        self._complaint = ""
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """Ask one sentinel after the other, beginning with the one that knew last."""
@@ -103,9 +104,13 @@ class _Sentinels:
             except Exception as error:  # whatever is wrong with this one, the next may know
                 why = error
                 continue
+            self._complaint = ""
             self._hosts.remove((host, port))
             self._hosts.insert(0, (host, port))
             return await _endpoint(self._reactor, *address, self._tls).connect(factory)
+        if str(why) != self._complaint:
+            self._complaint = str(why)
+            _log.error("no sentinel says where Redis is: {why}", why=printable(str(why)))
         raise why
 
     async def _ask(self, host: str, port: int) -> tuple[str, int]:
@@ -117,6 +122,8 @@ class _Sentinels:
         endpoint = _endpoint(self._reactor, host, port, self._tls)
         sentinel = await connectProtocol(endpoint, asking)
         try:
+            if self._place.sentinel_password is not None:
+                await sentinel.auth(self._place.sentinel_password, self._place.sentinel_username)
             words = ("SENTINEL", "get-master-addr-by-name", self._place.service)
             found = await sentinel.execute_command(*words)
         finally:

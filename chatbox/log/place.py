@@ -19,6 +19,7 @@ _EXAMPLES: Final = (
 )
 
 _FILES: Final = ("ca", "cert", "key")
+_SENTINEL: Final = ("sentinel-user", "sentinel-password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class Place:
     tls: bool = False
     username: str | None = None
     password: str | None = None
+    sentinel_username: str | None = None
+    """How the sentinels let us in, which have users of their own."""
+    sentinel_password: str | None = None
     ca: str | None = None
     """The file of the certificates that are believed; None: those of the system."""
     cert: str | None = None
@@ -49,7 +53,8 @@ def parse_place(url: str) -> Place:
         redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DB]
 
     With ``rediss`` instead of ``redis`` it is TLS, and ``?ca=FILE``, ``cert=FILE`` and ``key=FILE``
-    may follow. Raises ValueError with a sentence for people, also if txredisapi is not installed.
+    may follow; after sentinels ``sentinel-password=PASSWORD`` and ``sentinel-user=USER``. Raises
+    ValueError with a sentence for people, also if txredisapi is not installed.
     """
     from importlib.util import find_spec
 
@@ -65,7 +70,7 @@ def parse_place(url: str) -> Place:
         raise ValueError(_EXAMPLES)
     user, _, hosts = parts.netloc.rpartition("@")
     username, _, password = user.partition(":")
-    files = _files(parts, tls=bool(scheme[1]))
+    options = _options(parts, tls=bool(scheme[1]), sentinels=bool(scheme[2]))
     port = SENTINEL_PORT if scheme[2] else REDIS_PORT
     return Place(
         tuple(_host(one, port) for one in (hosts.split(",") if scheme[2] else [hosts])),
@@ -74,7 +79,11 @@ def parse_place(url: str) -> Place:
         tls=bool(scheme[1]),
         username=unquote(username) or None,
         password=unquote(password) if user else None,
-        **files,
+        sentinel_username=options.get("sentinel-user"),
+        sentinel_password=options.get("sentinel-password"),
+        ca=options.get("ca"),
+        cert=options.get("cert"),
+        key=options.get("key"),
     )
 
 
@@ -86,16 +95,22 @@ def _host(text: str, port: int) -> tuple[str, int]:
     return found[1] or found[2], number
 
 
-def _files(parts: SplitResult, *, tls: bool) -> dict[str, str]:
+def _options(parts: SplitResult, *, tls: bool, sentinels: bool) -> dict[str, str]:
     try:
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
         options = {"": ""}
-    if any(name not in _FILES for name in options) or (options and not tls):
-        raise ValueError(f"?{parts.query} means nothing here; rediss: takes ca, cert and key.")
+    allowed = (*(_FILES if tls else ()), *(_SENTINEL if sentinels else ()))
+    if any(name not in allowed for name in options):
+        raise ValueError(
+            f"?{parts.query} means nothing here; rediss: takes ca, cert and key, and "
+            "sentinels sentinel-user and sentinel-password."
+        )
     if ("cert" in options) != ("key" in options):
         raise ValueError("cert and key go together.")
-    for path in options.values():
-        if not os.access(path, os.R_OK):
-            raise ValueError(f"{path} cannot be read.")
+    if "sentinel-user" in options and "sentinel-password" not in options:
+        raise ValueError("sentinel-user needs a sentinel-password.")
+    for name in _FILES:
+        if name in options and not os.access(options[name], os.R_OK):
+            raise ValueError(f"{options[name]} cannot be read.")
     return options
