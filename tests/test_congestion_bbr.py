@@ -182,6 +182,17 @@ class DraftTests(SynchronousTestCase):
         self.assertLess(run.path.dropped - before, 150_000)
         self.assertGreater(run.goodput(2.0), 0.95)
 
+    def test_probe_up_looks_at_the_queue_as_it_is(self) -> None:
+        """It grows all the time, so the latest round trip counts, not the mean of a round."""
+        run = Run(Path(RATE, RTT, int(3 * BDP)))
+        run.until(State.UP)
+        feed = Feed(run.bbr, run.path.now, run.flow.delivered)
+        feed.round(int(BDP), 1.05 * RTT)
+        self.assertIs(run.bbr.state, State.UP)
+        feed.ack(int(BDP / 4), 1.4 * RTT, rate=RATE, in_flight=int(BDP), tx_in_flight=int(BDP))
+        self.assertTrue(run.bbr.losses.calm)
+        self.assertIs(run.bbr.state, State.DOWN)
+
     def test_exiting_probe_up_on_loss_when_application_limited(self) -> None:
         """High loss ends a probe though the application limits it, but sets no bound then."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
@@ -464,8 +475,7 @@ class DraftTests(SynchronousTestCase):
 
     def lose_much(self, run: Run) -> None:
         """Tell it that a tenth of what was in flight a round trip ago is lost."""
-        feed = Feed(run.bbr, run.path.now)
-        feed.delivered = run.flow.delivered
+        feed = Feed(run.bbr, run.path.now, run.flow.delivered)
         in_flight = run.flow.recovery.in_flight
         feed.lose(in_flight // 10, in_flight, RTT)
 
@@ -617,13 +627,22 @@ class PromiseTests(SynchronousTestCase):
             run.until(State.CRUISE)
             run.on(1.0)
             bbr, before = run.bbr, run.bbr.bw
-            feed = Feed(bbr, run.path.now)
-            feed.delivered = run.flow.delivered
+            feed = Feed(bbr, run.path.now, run.flow.delivered)
             for _ in range(3):
                 if late:
                     bbr.on_late(int(BDP / 2))
                 feed.round(int(BDP / 2), RTT, rate=RATE / 2, lost=20 * PACKET)
             self.assertEqual(bbr.bw < 0.9 * before, not late)
+
+    def test_drain_is_no_measure_of_the_path(self) -> None:
+        """Losses that are heard of after it do not lower the rate to the one that it sent at."""
+        run = Run()
+        run.until(State.CRUISE)
+        before = run.bbr.bw
+        feed = Feed(run.bbr, run.path.now, run.flow.delivered)
+        feed.round(int(BDP), 1.5 * RTT, rate=RATE / 2, lost=20 * PACKET)
+        self.assertGreaterEqual(run.bbr.bw, before)
+        self.assertFalse(math.isinf(run.bbr.bounds.inflight_shortterm))
 
     def test_the_bounds_are_of_the_path(self) -> None:
         """What waits in one of the machines comes on top of what the bounds allow on the path."""
@@ -632,8 +651,7 @@ class PromiseTests(SynchronousTestCase):
         run.bbr.bounds.inflight_longterm = BDP
         run.on(5 * RTT)
         without = run.bbr.window
-        feed = Feed(run.bbr, run.path.now)
-        feed.delivered = run.flow.delivered
+        feed = Feed(run.bbr, run.path.now, run.flow.delivered)
         for _ in range(10):
             feed.round(int(BDP), RTT, held=RTT)
         self.assertApproximates(run.bbr.window, without + RTT * run.bbr.bw, 0.05 * BDP)

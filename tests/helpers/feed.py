@@ -20,12 +20,12 @@ class Feed:
     was then; so a round of the controller is a round here.
     """
 
-    def __init__(self, controller: Controller, now: float = 0.0) -> None:
+    def __init__(self, controller: Controller, now: float = 0.0, delivered: int = 0) -> None:
         self.controller = controller
         self.now = now
-        self.delivered = 0
+        self.delivered = delivered
         self.rtt = RttEstimator()
-        self._before = deque([0] * TRAINS, maxlen=TRAINS)
+        self._before = deque([delivered] * TRAINS, maxlen=TRAINS)
 
     def round(
         self,

@@ -41,7 +41,7 @@ Where we depart from the draft, and why:
    from such samples alone every round lasts half as long again. Once a round trip shows a queue,
    Startup takes nothing for aggregation: what exceeds an estimate that still grows is growth, and
    a window with that on top overflows the queue. What Startup has lost is answered by leaving it;
-   told of later, it says nothing against the lower rate.
+   told of later, it says nothing against the lower rate. What Drain sent is no measure of the path.
 7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
 8. We are a program among others, and both machines are late at times, by more than a short path
@@ -193,7 +193,7 @@ class Bbr:
 
     def on_late(self, in_flight: int) -> None:
         """If the path ran dry meanwhile, what it delivered is no measure of it."""
-        if in_flight < self._bdp() and self.state is not State.STARTUP:
+        if in_flight < self._bdp() and self.state not in ACCELERATING:
             self._limited_until = max(self._limited_until, self._delivered + 1)
 
     def on_acked(self, acked: Acked, rtt: RttEstimator) -> None:
@@ -220,7 +220,10 @@ class Bbr:
             EXTRA_ACKED_ROUNDS if self.full_pipe.reached else 1,
         )
         if self.rounds.started and not sample.app_limited:
-            self.full_pipe.update(sample.delivery_rate, not self.losses.calm)
+            latest = (
+                acked.rtt if self.state is State.UP and acked.rtt else self.losses.round.mean_rtt
+            )
+            self.full_pipe.update(sample.delivery_rate, not self.round_trip.is_calm(latest))
         self._leave_startup_and_drain(acked)
         self._advance_cycle(acked)
         self.round_trip.update(acked.rtt, acked.now)
@@ -306,16 +309,14 @@ class Bbr:
 
     def _is_slower(self, acked: Acked) -> bool:
         """Whether the round says that the path cannot be as fast as the model."""
-        if self.losses.calm or acked.rate.app_limited:
-            return False
-        return 0 < self.losses.round.bw_latest < SLOWER * self.bw
+        unknown = self.losses.calm or acked.rate.app_limited
+        return not unknown and 0 < self.losses.round.bw_latest < SLOWER * self.bw
 
     def _follow_down(self) -> None:
-        losses = self.losses
-        pipe = None
-        if not losses.calm:
-            pipe = self._bdp(losses.round.bw_latest) + self.aggregation.value
-        self.bounds.lower(losses.round, self.max_bw, self._window, pipe)
+        latest = self.losses.round
+        full = self._bdp(latest.bw_latest) + self.aggregation.value
+        pipe = None if self.losses.calm else full
+        self.bounds.lower(latest, self.max_bw, self._window, pipe)
 
     def _go_too_high(self, in_flight: float, lost: Lost) -> None:
         self.prev_probe_too_high = True
@@ -345,11 +346,11 @@ class Bbr:
             self._become(State.DRAIN)
             self._drain_round = self.rounds.count
             self.losses.round.answered(acked.now)
-        if self.state is State.DRAIN and (
-            acked.in_flight <= self._inflight(self.bw)
-            or self.rounds.count > self._drain_round + DRAIN_ROUNDS
-        ):
-            self._start_down(acked.now)
+        if self.state is State.DRAIN:
+            self._limited_until = acked.delivered + acked.in_flight
+            too_long = self.rounds.count > self._drain_round + DRAIN_ROUNDS
+            if too_long or acked.in_flight <= self._inflight(self.bw):
+                self._start_down(acked.now)
 
     def _advance_cycle(self, acked: Acked) -> None:
         """ "UpdateProbeBWCyclePhase"."""
@@ -514,9 +515,8 @@ class Bbr:
         At least what keeps the machinery going ("QuantizationBudget"): what the pacer lets out in
         one go between two firings of a timer, and one train that waits to be acknowledged.
         """
-        budget = 0.0
-        if not math.isinf(self._pacing_rate):
-            budget = BURST_SECONDS * self._pacing_rate + self.quantum
+        rate = 0.0 if math.isinf(self._pacing_rate) else self._pacing_rate
+        budget = BURST_SECONDS * rate + (self.quantum if rate else 0)
         most = max(in_flight, budget, self._floor)
         return most + 2 * self._datagram if self.state is State.UP else most
 
