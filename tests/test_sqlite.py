@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,7 +175,7 @@ class StoreTests(SqliteTestCase):
         self.assertEqual(self.kept(reader="ann"), said)
 
     def test_a_failed_commit_changes_nothing(self) -> None:
-        """Neither places nor attempts are used up, and the next commit opens the file again."""
+        """Attempts are not used up, only places are; the next commit opens the file again."""
         writer = self.writer()
         attempt = Attempt("ann", b"x")
         assert writer._db is not None
@@ -182,8 +183,25 @@ class StoreTests(SqliteTestCase):
         long = say("x" * 4000, attempt=attempt)
         self.assertRaises(sqlite3.Error, writer.commit, [long] * 1 + [say("y" * 9000)], NOON_MS)
         [record] = writer.commit([long], NOON_MS)
-        self.assertEqual((record.id, record.repeated), (1, False))
+        self.assertEqual((record.id, record.repeated), (3, False))
         self.assertEqual(self.kept(), ["x" * 4000])
+
+    def test_a_commit_that_seemed_to_fail(self) -> None:
+        """If the disk failed at the very end, the file may have it; no place is given out twice."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        run = store._run
+
+        def fail_at_the_end(*args: Any) -> None:
+            run(*args)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        broken = self.patch(store, "_run", fail_at_the_end)
+        self.assertRaises(sqlite3.Error, writer.commit, [say("b")], NOON_MS)
+        broken.restore()
+        [record] = writer.commit([say("c")], NOON_MS)
+        self.assertEqual(record.id, 3)
+        self.assertEqual(self.kept(), ["a", "b", "c"])
 
     def test_one_writer(self) -> None:
         """A second server on the same file is refused, whatever process it is in."""

@@ -65,8 +65,8 @@ class Writer:
 
     `sync` is ``full`` (a commit waits until the disk has it) or ``normal`` (it does not), and
     `wal_bytes` how long to make the WAL in advance. Every method raises sqlite3.Error or OSError
-    when the disk does not do what it should; then nothing has changed, and the next call opens the
-    file anew.
+    when the disk does not do what it should, and the next call opens the file anew. Then nothing
+    has changed; only if the disk failed at the very end of a commit, the file may have it.
     """
 
     def __init__(
@@ -193,6 +193,7 @@ class Writer:
             _run(db, statements)
         except BaseException:
             self._disconnect()
+            self._last_id = last_id  # the file may have it all the same, so nothing else goes there
             raise
         self._reserved = reserved
         self._kept = kept
