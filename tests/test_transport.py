@@ -284,6 +284,7 @@ class DirectTransportTests(SynchronousTestCase):
         self.assertTrue(self.kernel.disconnecting)
         self.kernel.room = 100
         self.direct.write(b"too late")
+        self.direct.loseConnection()
         self.kernel.drain(100)
         self.assertEqual(self.kernel.left, b"1234bye")
         self.assertIsNone(self.kernel.producer)

@@ -201,9 +201,10 @@ class DirectTransport(ProtocolWrapper):
 
     def loseConnection(self) -> None:
         """End the connection when all has left; what is written after this does not."""
-        self._paused = True
-        self._writer.finish(self._queue)
-        super().loseConnection()
+        if not self.disconnecting:  # TLS may say it twice
+            self._paused = True
+            self._writer.finish(self._queue)
+            super().loseConnection()
 
     # What the writer calls.
 
