@@ -71,6 +71,15 @@ class LinesTests(SynchronousTestCase):
         held = sum(sys.getsizeof(getattr(lines, name)) for name in Lines.__slots__)
         self.assertLess(held, 3 * 20_000 + 500)
 
+    def test_what_is_taken_is_not_kept(self) -> None:
+        """A client that waits quietly holds no memory for what it said before."""
+        lines = Lines(MAX_BYTES)
+        lines.add(b"ab\n" * 20_000 + b"c")
+        taken(lines)
+        self.assertEqual(lines.rest, b"c")
+        held = sum(sys.getsizeof(getattr(lines, name)) for name in Lines.__slots__)
+        self.assertLess(held, 500)
+
     @given(st.binary(max_size=60).map(lambda data: data.replace(b"\0", b"\n")), st.data())
     def test_any_pieces(self, data: bytes, draw: st.DataObject) -> None:
         """The same is taken in whatever pieces it comes."""

@@ -59,4 +59,5 @@ class Lines:
             if not self._skipping:
                 self._skipping = True
                 raise RemoteError(Code.TOO_LONG)
+        self._data, self._at = self.rest, 0  # the lines before it are not kept
         return None
