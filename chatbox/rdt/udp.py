@@ -169,6 +169,8 @@ class TrainPort(udp.Port):
             v6 = made.family == socket.AF_INET6
             level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
             made.setsockopt(level, IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER, PMTUDISC_PROBE)
+            with suppress(OSError):
+                made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if self._gso:
             try:
                 made.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
@@ -178,8 +180,6 @@ class TrainPort(udp.Port):
             with suppress(OSError):
                 made.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
                 self._gro = True
-            with suppress(OSError):
-                made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def doRead(self) -> None:
         """The reactor says that there is something to read."""
@@ -240,7 +240,10 @@ class TrainPort(udp.Port):
         return total
 
     def _read_batch(self) -> int:
-        """The same in one call, where a row is expected that the kernel does not join."""
+        """
+        The same in one call, where a row is expected that the kernel does not join. All of it came
+        when the last did: that is the one whose delay an acknowledgement tells.
+        """
         if self._batch is None:
             made = batch_class()
             assert made is not None
