@@ -63,6 +63,7 @@ UNSEEN = {
     "receiver.BLOCKED_AFTER",
     "receiver.SLOW_RATE",
     "recovery.MAX_LOST_KEPT",
+    "seal.LONGEST_DATAGRAM",
     "seal.MAX_SIZES",
     "seal.RECEIVE_BYTES",
     "seal.TRAIN_PACKETS",

@@ -21,13 +21,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from chatbox.rdt.seal import RECEIVE_BYTES
+from chatbox.rdt.seal import LONGEST_DATAGRAM, RECEIVE_BYTES
 
 DATAGRAMS = 64
 """Read at once at most."""
-
-LONGEST = 1 << 16
-"""Bytes of the longest datagram, and of the longest row that the kernel joins."""
 
 CONTROL_BYTES = 128
 """Room for what the kernel has to say of each datagram."""
@@ -78,7 +75,8 @@ class Batch:
     def __init__(self, room: memoryview) -> None:
         assert len(room) == RECEIVE_BYTES
         self._room = room
-        self._rest = memoryview(mmap.mmap(-1, DATAGRAMS * LONGEST))  # no memory until it is needed
+        # This one takes no memory until it is needed.
+        self._rest = memoryview(mmap.mmap(-1, DATAGRAMS * LONGEST_DATAGRAM))
         self._names = memoryview(bytearray(DATAGRAMS * _NAME_BYTES))
         self._control = memoryview(bytearray(DATAGRAMS * CONTROL_BYTES))
         self._vectors = (_Vector * (2 * DATAGRAMS))()
@@ -90,8 +88,8 @@ class Batch:
         self._known: tuple[bytes, Any] = (b"", None)
         for index, message in enumerate(self._messages):
             header, vectors = message.header, self._vectors
-            vectors[2 * index + 1].base = _address(self._rest, index * LONGEST)
-            vectors[2 * index + 1].size = LONGEST
+            vectors[2 * index + 1].base = _address(self._rest, index * LONGEST_DATAGRAM)
+            vectors[2 * index + 1].size = LONGEST_DATAGRAM
             header.name = _address(self._names, index * _NAME_BYTES)
             header.name_size = _NAME_BYTES
             header.vectors = ctypes.addressof(vectors) + 2 * index * ctypes.sizeof(_Vector)
@@ -136,7 +134,7 @@ class Batch:
         """Each: its bytes, what the kernel said of it, and its address."""
         controls = self._field(_Header.control_size)
         for index, size in enumerate(self._field(_Message.size)):
-            start, rest = index * self._segment, index * LONGEST
+            start, rest = index * self._segment, index * LONGEST_DATAGRAM
             data = bytes(self._room[start : start + min(size, self._segment)])
             if size > self._segment:
                 data += self._rest[rest : rest + size - self._segment]
@@ -146,7 +144,8 @@ class Batch:
     def _field(self, field: Any) -> list[int]:
         """A number of each message."""
         small = field.size == ctypes.sizeof(ctypes.c_uint)
-        numbers: Any = self._bytes.cast("I") if small else self._bytes.cast("N")  # type: ignore[call-overload]
+        view: Any = self._bytes  # of what can be cast to, the annotations leave out N
+        numbers = view.cast("I" if small else "N")
         row = slice(field.offset // field.size, None, _RECORD // field.size)
         found: list[int] = numbers[row][: self._count].tolist()
         return found

@@ -50,11 +50,11 @@ GENERATION_BITS = 22
 TRAIN_PACKETS = 64
 """The most that Linux takes in one UDP_SEGMENT send (UDP_MAX_SEGMENTS before 6.9)."""
 
-RECEIVE_BYTES = 1 << 17
-"""
-Twice the length of the longest datagram, and of the longest train as the kernel joins it: one may
-be read behind what was read before.
-"""
+LONGEST_DATAGRAM = 1 << 16
+"""Bytes of the longest datagram, and of the longest train as the kernel joins it."""
+
+RECEIVE_BYTES = 2 * LONGEST_DATAGRAM
+"""Where it is received: one may be read behind what was read before."""
 
 MAX_SIZES = 8
 """Packet sizes whose places are kept: they follow path MTUs, so few are in use at a time."""

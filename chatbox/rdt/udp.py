@@ -34,9 +34,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from chatbox.rdt.packet import Train
+from chatbox.rdt.seal import LONGEST_DATAGRAM
 
 if TYPE_CHECKING:
-    from chatbox.rdt.batch import Batch
+    from chatbox.rdt.batch import Batch, Control
 
 _log = Logger()
 
@@ -77,9 +78,6 @@ turn costs as much as some packets do, and left to itself the reactor would wake
 
 FULL_TURN_BYTES = 1 << 16
 """A turn that read so much is worth its cost: no waiting after that, or the buffer runs over."""
-
-LONGEST_DATAGRAM = 1 << 16
-"""As much room is left behind what was read when the next datagram is."""
 
 TRAINS_PER_TURN = 16
 """Trains sent before the same."""
@@ -137,7 +135,6 @@ class TrainPort(udp.Port):
         super().__init__(port, pump, interface, len(buffer), reactor)
         self._pump = pump
         self._gso = gso and hasattr(socket.socket, "sendmsg")
-        self._gro = False
         self._buffer = buffer
         self._left: tuple[Train, Any] | None = None
         self._clock: IReactorTime = reactor
@@ -179,7 +176,6 @@ class TrainPort(udp.Port):
         if hasattr(made, "recvmsg_into"):
             with suppress(OSError):
                 made.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-                self._gro = True
 
     def doRead(self) -> None:
         """The reactor says that there is something to read."""
@@ -229,6 +225,7 @@ class TrainPort(udp.Port):
             filled += size
             total += size
             row = row + 1 if joined == size else 0
+            # Behind what is filled there must be room for the longest datagram.
             if filled % max(segment, 1) or joined < size or filled >= LONGEST_DATAGRAM:
                 self._hand_on(filled, segment, source, until)
                 filled = 0
@@ -348,7 +345,7 @@ class TrainPort(udp.Port):
         return None
 
 
-def _told(control: list[tuple[int, int, bytes]]) -> tuple[int, float]:
+def _told(control: Control) -> tuple[int, float]:
     """
     Bytes of each of the datagrams that the kernel joined, 0 if it did not, and when they came, 0 if
     it does not say.
