@@ -219,6 +219,7 @@ class Paced:
             due = range(sent, int(elapsed * rate))
             sent = max(sent, due.stop)
             os.write(1, b"".join(struct.pack("d", began + (n + 1) / rate) for n in due))
+            # Until the next one is due: it is the rate that is given, whatever answers.
             time.sleep(max(0.0, began + (sent + 1) / rate - time.monotonic()))
     """
 

@@ -269,20 +269,24 @@ async def test_server_lost_and_back(sit: Sit, tmp_path: Path) -> None:
         server.kill()
 
 
+def shared(tmp_path: Path) -> str:
+    """A folder with a file in it."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    return str(folder)
+
+
 @pytest_twisted.ensureDeferred
 async def test_hosting(sit: Sit, tmp_path: Path) -> None:
     """A room is hosted with the keyboard alone; its address is shown, and it ends when told to."""
     port = free_port(socket.SOCK_STREAM)
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / "a.txt").write_text("a")
+    folder = shared(tmp_path)
     async with sit("alice") as guest:
-        await guest.keys("alt+h")
-        await guest.until(lambda: guest.window.host_card, "the card")
-        card = guest.window.host_card
-        assert card is not None
+        card = await guest.host()
         await guest.keys("Return")
         await guest.until(lambda: "Choose a folder" in str(card.says.cget("text")), "advice")
-        await guest.fill("alt+h", str(tmp_path / "shared"))
+        await guest.fill("alt+h", folder)
         with socket.create_server(("127.0.0.1", port)):
             await guest.fill("alt+t", str(port))
             await guest.keys("Return")
@@ -308,14 +312,10 @@ async def test_hosting_encrypted(sit: Sit, tmp_path: Path, monkeypatch: pytest.M
     """With TLS the host is not asked, but told what others are asked; both choices are kept."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     port = free_port(socket.SOCK_STREAM)
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / "a.txt").write_text("a")
+    folder = shared(tmp_path)
     async with sit("alice") as guest:
-        await guest.keys("alt+h")
-        await guest.until(lambda: guest.window.host_card, "the card")
-        card = guest.window.host_card
-        assert card is not None
-        await guest.fill("alt+h", str(tmp_path / "shared"))
+        card = await guest.host()
+        await guest.fill("alt+h", folder)
         await guest.fill("alt+t", str(port))
         await guest.fill("alt+l", "fast")
         await guest.keys("shift+Tab", "space")

@@ -18,6 +18,7 @@ from chatbox.client.access import Access
 from chatbox.client.connection import ChatConnection, join_server
 from chatbox.client.events import Event, Presence, Said
 from chatbox.client.gui.app import App
+from chatbox.client.gui.login import HostCard
 from chatbox.client.gui.window import Window
 from tests.helpers.processes import PATIENCE
 from tests.helpers.screen import Screen
@@ -95,6 +96,14 @@ class Guest(Person):
         await self.click(
             tree.winfo_rootx() + x + width // 3, tree.winfo_rooty() + y + height // 2, times
         )
+
+    async def host(self) -> HostCard:
+        """Ask for the card for hosting a room."""
+        await self.keys("alt+h")
+        await self.until(lambda: self.window.host_card, "the card")
+        card = self.window.host_card
+        assert card is not None
+        return card
 
     async def fill(self, key: str, text: str) -> None:
         """Go to a field by its key, and type something else into it."""
