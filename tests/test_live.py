@@ -331,7 +331,7 @@ def hostile_server() -> Iterator[str]:
                     said(sender="bob", text="the end"),
                 ]
                 peer.sendall(b"".join(map(format_line, answers)))
-                who, what = map(parse_line, peer.recv(4096).splitlines())
+                what, who = map(parse_line, peer.recv(4096).splitlines())
                 lists = [
                     Message(
                         text=format_list([HOSTILE]), response="file_list", sequence=what.sequence

@@ -116,9 +116,9 @@ class LiveConsole(Console):
             self._ask_for_roster()
 
     def _ask_for_roster(self) -> None:
-        """Ask, unseen, who and what is there."""
+        """Ask, unseen, what and who is there: once people are counted, Tab knows it all."""
         if self._session.state is State.JOINED and not self._session.is_full:
-            self._unseen = {self._session.ask_users(), self._session.ask_files()}
+            self._unseen = {self._session.ask_files(), self._session.ask_users()}
             self._connection.flush()
 
     def _obey(self, control: Control) -> None:
