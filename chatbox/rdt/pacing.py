@@ -45,14 +45,13 @@ class Pacer:
     when to ask again.
     """
 
-    __slots__ = ("_late", "_packet", "_rate", "_tokens", "_updated_at", "_wake_at", "overslept")
+    __slots__ = ("_late", "_overslept", "_packet", "_rate", "_tokens", "_updated_at", "_wake_at")
 
     def __init__(self, packet_bytes: int, now: float) -> None:
         self._rate = math.inf
         self._packet = packet_bytes
         self._late = 0.0
-        self.overslept = 0.0
-        """By how much the last firing came late, in seconds."""
+        self._overslept = 0.0
         self._wake_at: float | None = None
         self._tokens = float(self.depth)
         self._updated_at = now
@@ -114,6 +113,11 @@ class Pacer:
         self._wake_at = now + (wanted - self._tokens) / self._rate
         return self._wake_at
 
+    def take_overslept(self) -> float:
+        """By how many seconds the last firing came late; 0 until the next one, once it was told."""
+        overslept, self._overslept = self._overslept, 0.0
+        return overslept
+
     def not_waiting(self) -> None:
         """
         Something else holds the sender back: when it asks next says nothing about late timers.
@@ -125,8 +129,8 @@ class Pacer:
         # is not counted again.
         elapsed = now - self._updated_at
         if self._wake_at is not None and now >= self._wake_at:
-            self.overslept = now - self._wake_at
-            self._late = max(self.overslept, self._late * LATE_DECAY)
+            self._overslept = now - self._wake_at
+            self._late = max(self._overslept, self._late * LATE_DECAY)
             self._wake_at = None
         if elapsed > 0:
             self._updated_at = now

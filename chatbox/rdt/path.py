@@ -117,9 +117,8 @@ class Path:
         room = recovery.controller.window - recovery.in_flight
         if room <= 0 or self._pacer.ready_at(now) > now:
             return 0
-        if self._pacer.overslept > max(LATE * recovery.rtt.min_rtt, BURST_SECONDS):
+        if self._pacer.take_overslept() > max(LATE * recovery.rtt.min_rtt, BURST_SECONDS):
             recovery.controller.on_late(recovery.in_flight)
-        self._pacer.overslept = 0.0
         # What the pacer lets out leaves at this instant in any case, so let it be one train:
         # on a busy server, where the pacer is asked late, that saves half of the work.
         paced = not math.isinf(self._pacer.rate)
