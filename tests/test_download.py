@@ -19,12 +19,11 @@ from chatbox.client.journal import Journal
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
+from tests.helpers.processes import PATIENCE
 
 DATA = bytes(range(256)) * 9000
 DIGEST = hashlib.sha256(DATA).digest()
 MTIME_MS = 1_700_000_000_123
-PATIENCE = 60.0
-"""Seconds that guard against a hang."""
 
 
 class DownloadTestCase(SynchronousTestCase):

@@ -18,9 +18,7 @@ from chatbox import hashing
 from chatbox.errors import LocalError
 from chatbox.hashing import READ_BYTES, SLICE_READS, Hasher, Hashing, Identity
 from chatbox.shelf import SharedFile, Shelf
-
-PATIENCE = 60.0
-"""Seconds until a test gives up on the thread."""
+from tests.helpers.processes import PATIENCE
 
 LONG_AGO = 1_000_000_000 * 10**9
 """An instant in 2001, in nanoseconds: files changed then have settled."""

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.session import REQUESTS
 from chatbox.chat.wire import parse_line
-from tests.helpers.processes import Running, script
+from tests.helpers.processes import PATIENCE, Running, script
 from tests.helpers.server import free_port
 from tests.helpers.talk import Talker
 from tests.test_server import Connection, make_factory
@@ -112,7 +112,7 @@ class Target:
 
     def connect(self) -> socket.socket:
         """Another enemy."""
-        return socket.create_connection((HOST, self.port), timeout=30)
+        return socket.create_connection((HOST, self.port), timeout=PATIENCE)
 
     def is_undisturbed(self) -> None:
         """The bystander says something and hears it, and the server's memory is bounded."""

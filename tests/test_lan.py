@@ -26,7 +26,7 @@ from chatbox.lan import (
 from chatbox.lan.announce import AnnounceService
 from chatbox.lan.beside import STOP_TIMEOUT
 from chatbox.text import is_printable
-from tests.helpers.processes import ROOT
+from tests.helpers.processes import PATIENCE, ROOT
 
 NETWORKS = ["127.0.0.1/8", "192.0.2.7/24", "fd00::7/64"]
 
@@ -215,7 +215,7 @@ class FakeReactor(Clock):
     def run(self, count: int) -> None:
         """Wait until so many calls have come, and make them."""
         for _ in range(count):
-            assert self._arrived.acquire(timeout=30)
+            assert self._arrived.acquire(timeout=PATIENCE)
             self._asked.pop(0)()
 
 
@@ -243,7 +243,7 @@ class FakeResponder:
 
     def close(self) -> None:
         """End."""
-        self.free.wait(30)
+        self.free.wait(PATIENCE)
         self.asked.append("closed")
 
 

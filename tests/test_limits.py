@@ -31,7 +31,7 @@ from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
 from chatbox.openfiles import OTHER_FILES, OpenFiles, allow_open_files
 from tests.helpers.chat import DelayedLog, FakeShelf, tokens
-from tests.helpers.processes import Running, script
+from tests.helpers.processes import PATIENCE, Running, script
 from tests.helpers.server import free_port
 from tests.test_server import Connection, producer_of
 
@@ -345,7 +345,7 @@ def test_out_of_descriptors(tmp_path: Path) -> None:
 
         def join(name: str) -> tuple[Any, bytes]:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            connection.settimeout(30)
+            connection.settimeout(PATIENCE)
             stream = stack.enter_context(connection.makefile("rwb"))
             with contextlib.suppress(ConnectionError):
                 stream.write(b"<s:%b><t:connect>\n" % name.encode())

@@ -28,7 +28,7 @@ USUAL = (80, 24)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server for all tests that leave it alive."""
-    with serving(tmp_path_factory.mktemp("server"), patience=10 * PATIENCE) as served:
+    with serving(tmp_path_factory.mktemp("server")) as served:
         yield served
 
 

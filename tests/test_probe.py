@@ -13,6 +13,7 @@ from chatbox.rdt.demux import UNUSED_TIMEOUT, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import TransferService
 from chatbox.tap import ShelfDownloads
+from tests.helpers.processes import PATIENCE
 from tests.test_tap import Reactor, TapTestCase
 
 
@@ -40,7 +41,7 @@ class ProbeFileTests(SynchronousTestCase):
             self.assertIsNone(file.digest())
             done = threading.Event()
             file.start_hashing(done.set)
-            self.assertTrue(done.wait(30))
+            self.assertTrue(done.wait(PATIENCE))
             self.assertEqual(file.digest(), hashlib.sha256(bytes(size)).digest())
 
 

@@ -20,7 +20,8 @@ from chatbox.log.keep import Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.certificates import Authority
 from tests.helpers.log import Heard, say, texts
-from tests.helpers.redis import MISSING, PATIENCE, RedisServer
+from tests.helpers.processes import PATIENCE
+from tests.helpers.redis import MISSING, RedisServer
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 

@@ -45,6 +45,7 @@ from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import MessageLog, open_log
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, tokens
+from tests.helpers.processes import PATIENCE
 
 reactor: Any = _reactor
 
@@ -661,7 +662,7 @@ class Talker(Protocol):
         awaited: Deferred[None] = Deferred()
         self._awaited = (data, awaited)
         self.dataReceived(b"")
-        return awaited.addTimeout(30, reactor)
+        return awaited.addTimeout(PATIENCE, reactor)
 
 
 async def _served() -> tuple[ChatFactory, Any]:

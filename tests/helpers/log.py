@@ -7,9 +7,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
-
-PATIENCE = 30.0
-"""Seconds after which a log that does not answer is given up."""
+from tests.helpers.processes import PATIENCE
 
 
 def say(text: str, *readers: str, origin: object = None, attempt: Attempt | None = None) -> Entry:

@@ -1,7 +1,8 @@
 """Real processes for tests: started, read line by line, and ended by their own id.
 
 Nothing here sleeps. A test waits by reading what the process says, and a watchdog ends a process
-that says nothing for too long, so that the reading test fails instead of hanging.
+that is waited for in vain, so that the reading test fails instead of hanging. One that nobody waits
+for may live as long as its test does, on however slow a machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -22,8 +24,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The source tree."""
 
-PATIENCE: Final = 60.0
-"""Seconds after which a silent process is given up. Only a broken one needs so long."""
+PATIENCE: Final = 120.0
+"""Seconds after which what is waited for is given up. Only what is broken needs so long."""
 
 
 def script(name: str) -> list[str]:
@@ -57,7 +59,6 @@ class Running:
         *,
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
-        patience: float = PATIENCE,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.said: list[str] = []
@@ -73,9 +74,6 @@ class Running:
             errors="replace",
             pass_fds=pass_fds,
         )
-        self._watchdog = threading.Timer(patience, self._give_up)
-        self._watchdog.daemon = True
-        self._watchdog.start()
 
     def __enter__(self) -> Running:
         return self
@@ -101,18 +99,20 @@ class Running:
     def read_until(self, pattern: str) -> re.Match[str]:
         """Read lines until one matches `pattern`, and return the match."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.said.append(line)
-            if match := re.search(pattern, line):
-                return match
+        with self._watched():
+            for line in self._process.stdout:
+                self.said.append(line)
+                if match := re.search(pattern, line):
+                    return match
         how = "was given up" if self._given_up else "ended"
         raise AssertionError(f"it {how} without saying {pattern!r}:\n{''.join(self.said)}")
 
     def write(self, text: str) -> None:
         """Type `text`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(text)
-        self._process.stdin.flush()
+        with self._watched():
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
 
     def end_input(self) -> None:
         """Say that nothing more will be typed."""
@@ -122,8 +122,9 @@ class Running:
     def wait(self) -> int:
         """Read to the end of the output and return the exit status (negative: the signal)."""
         assert self._process.stdout is not None
-        self.said.extend(self._process.stdout)
-        status = self._process.wait()
+        with self._watched():
+            self.said.extend(self._process.stdout)
+            status = self._process.wait()
         assert not self._given_up, f"it did not end:\n{''.join(self.said)}"
         return status
 
@@ -136,13 +137,23 @@ class Running:
         self.send(number)
         return self.wait()
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End the process if this takes too long."""
+        watchdog = threading.Timer(PATIENCE, self._give_up)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+
     def _give_up(self) -> None:
         self._given_up = True
         self._process.kill()
 
     def kill(self) -> None:
         """End the process, whatever it does, and give back what belongs to it."""
-        self._watchdog.cancel()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

@@ -13,9 +13,8 @@ from typing import Any
 
 from chatbox.log import Record
 from chatbox.log.redis import RedisLog
+from tests.helpers.processes import PATIENCE
 from tests.helpers.server import free_port
-
-PATIENCE = 30.0
 
 MISSING = None if shutil.which("redis-server") else "there is no redis-server on this machine"
 """Why tests that need one are skipped."""

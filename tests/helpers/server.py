@@ -6,11 +6,13 @@ import hashlib
 import random
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Final
 
-from tests.helpers.processes import PATIENCE, Running, script
+from tests.helpers.processes import Running, script
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,25 @@ class Served:
     """Starts it again, after it was killed."""
 
 
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that the system gives to whoever does not care, so that none of them is given away
+before the server that it is for has it, or while that server is being restarted."""
+
+_next_port = cycle(random.Random().sample(_PORTS, len(_PORTS)))
+
+
 def free_port(kind: socket.SocketKind) -> int:
-    """A port on this machine that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on this machine that nobody uses at the moment, and nobody else here is told of."""
+    for port in islice(_next_port, len(_PORTS)):
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports are taken")
 
 
 @contextmanager
-def serving(
-    folder: Path, address: str = "127.0.0.1", patience: float = PATIENCE
-) -> Iterator[Served]:
-    """Run a server at an address of this machine whose shelf is a new folder in `folder`.
-
-    It is ended after `patience` seconds.
-    """
+def serving(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
+    """Run a server at an address of this machine whose shelf is a new folder in `folder`."""
     shelf = folder / "shelf"
     shelf.mkdir()
     film = shelf / "film.bin"
@@ -60,7 +65,7 @@ def serving(
     ]
 
     def start() -> Running:
-        return Running(command, cwd=folder, patience=patience)
+        return Running(command, cwd=folder)
 
     with start() as process:
         process.read_until(f"starting on {tcp_port}")

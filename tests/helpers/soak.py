@@ -355,7 +355,7 @@ class Soak:
         self.tally.downloads += 1
         target = self._folder / self._name()
         command = [*CLIENT, "get", "-q", f"{HOST}:{self._port}", "film.bin", "-o", str(target)]
-        with Running(command, cwd=self._folder, patience=PATIENCE) as client:
+        with Running(command, cwd=self._folder) as client:
             patience = self.chance.random() * 3
             if self.chance.random() < 0.5:
                 yield patience
