@@ -117,16 +117,18 @@ def test_all_is_well(server: tuple[str, int]) -> None:
     assert int(re.findall(r"up to (\d+) bytes", found["packets"][1])[0]) > 1472
 
 
-async def examine_here(host: str, via: tuple[str, int] | None = None) -> Exit:
-    """The same in this process, with less patience, so that the test can be the network."""
+async def examine_here(
+    host: str, via: tuple[str, int] | None = None, patience: float = PATIENCE
+) -> Exit:
+    """The same in this process, so that the test can be the network, and say what is waited for."""
     from twisted.internet import reactor
 
     options = arguments().parse_args(["doctor", host])
     apply_settings(options, Settings())
     options.udp_via = via
     with (
-        mock.patch.object(doctor_module, "ANSWER_TIMEOUT", 1.0),
-        mock.patch.object(doctor_module, "PROBE_SECONDS", 1.5),
+        mock.patch.object(doctor_module, "ANSWER_TIMEOUT", patience),
+        mock.patch.object(doctor_module, "PROBE_SECONDS", PATIENCE),
     ):
         return await doctor_module.doctor(reactor, options)
 
@@ -137,7 +139,7 @@ async def test_udp_blocked(
 ) -> None:
     """No port answers: they are named, the chat is fine, and the status says that it is UDP."""
     host, udp = server
-    status = await examine_here(host, ("127.0.0.1", dead))
+    status = await examine_here(host, ("127.0.0.1", dead), patience=1.0)
     found = read(capsys.readouterr().out)
     assert status is Exit.NO_UDP
     assert found["chat"][0] == "OK"
@@ -173,7 +175,8 @@ async def test_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(tmp_path, ports=1) as (host, udp):
         link = BadWire(reactor, 1, ("127.0.0.1", udp))
         try:
-            status = await examine_here(host, ("127.0.0.1", link.port))
+            with mock.patch.object(doctor_module, "PROBE_BYTES", 4 << 20):
+                status = await examine_here(host, ("127.0.0.1", link.port))
         finally:
             link.close()
     found = read(capsys.readouterr().out)
@@ -229,10 +232,16 @@ async def test_one_port_blocked(
     fetch = fetch_module.fetch
 
     def through_a_firewall(reactor: Any, address: tuple[str, int], *rest: Any, **more: Any) -> Any:
-        way = (address[0], dead) if address[1] == udp + 1 else address
+        blocked = address[1] == udp + 1
+        # One after the other, so that the others have all the time that they need.
+        doctor_module.ANSWER_TIMEOUT = 1.0 if blocked else PATIENCE  # type: ignore[misc]
+        way = (address[0], dead) if blocked else address
         return fetch(reactor, way, *rest, **more)
 
-    with mock.patch.object(fetch_module, "fetch", through_a_firewall):
+    with (
+        mock.patch.object(fetch_module, "fetch", through_a_firewall),
+        mock.patch.object(doctor_module, "AT_ONCE", 1),
+    ):
         status = await examine_here(host)
     found = read(capsys.readouterr().out)
     assert status is Exit.NO_UDP

@@ -139,7 +139,9 @@ def test_downloads_over_sockets_that_were_passed(supervisor: Supervisor) -> None
 def test_people_and_downloads_come_back(tmp_path: Path) -> None:
     """A console and a download go on by themselves; each is told of it in one line."""
     supervisor = Supervisor(tmp_path, "--listen", "systemd", "--udp-ports", "systemd")
-    supervisor.options += ("--max-rate", "1MB", "--grace", "0")
+    usual = supervisor.options
+    # So slowly that both are on their way at the same time, on however slow a machine.
+    supervisor.options = (*usual, "--max-rate", "20kB", "--grace", "0")
     host = f"127.0.0.1:{supervisor.port}"
     with ExitStack() as stack:
         stack.callback(supervisor.close)
@@ -158,6 +160,7 @@ def test_people_and_downloads_come_back(tmp_path: Path) -> None:
         server.stop()
         said(server)
         alice.write("meanwhile\n")
+        supervisor.options = usual
         server = stack.enter_context(supervisor.start())
         alice.read_until("alice: meanwhile")
         alice.read_until("film.bin is complete")
@@ -247,7 +250,7 @@ def slow_server(folder: Path, *options: str) -> Iterator[tuple[Running, int]]:
     tcp, udp = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
     command = [
         *script("twistd"),
-        *("-n", "--pidfile=", "chatbox", "--max-rate", "100kB", "--state-dir", "state"),
+        *("-n", "--pidfile=", "chatbox", "--max-rate", "20kB", "--state-dir", "state"),
         *("--listen", f"tcp:{tcp}:interface=127.0.0.1", "--udp-ports", str(udp), *options),
     ]
     with Running(command, cwd=folder, env=environment()) as server:

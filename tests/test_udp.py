@@ -163,6 +163,8 @@ async def test_silent_ones_make_room(tmp_path: Path, shelf: Shelf) -> None:
     more = Download(service, shelf, tmp_path / "more", user="carol")  # the server is full
     assert (await downloads[3].ended).end is End.PEER_SILENT
     assert (await more.ended).end is End.DONE
+    fall_silent(downloads[1], 100)  # on a slow machine both were heard of meanwhile
+    fall_silent(downloads[2], 200)
     more = Download(service, shelf, tmp_path / "more of alice", user="alice")
     assert (await downloads[2].ended).end is End.PEER_SILENT
     assert (await more.ended).end is End.DONE

@@ -37,12 +37,20 @@ os.execvp(sys.argv[1], sys.argv[1:])
 class Person:
     """What a person sees of a program, and does to it."""
 
-    def __init__(self, terminal: int, process: subprocess.Popen[bytes], emulator: Emulator) -> None:
+    def __init__(
+        self,
+        terminal: int,
+        process: subprocess.Popen[bytes],
+        emulator: Emulator,
+        before: list[Any],
+    ) -> None:
         self.terminal = terminal
         self.process = process
         self.emulator = emulator
         self.written = ""
         """All that was written to the terminal."""
+        self.before = before
+        """The terminal's settings before the program was started."""
         self._resized_at = 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -108,6 +116,7 @@ def at_terminal(
     columns, rows = size
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    before = termios.tcgetattr(theirs)
     process = subprocess.Popen(
         [sys.executable, "-c", _LAUNCH, *command],
         stdin=theirs,
@@ -119,7 +128,7 @@ def at_terminal(
     )
     os.close(theirs)
     try:
-        yield Person(ours, process, Emulator(columns, rows))
+        yield Person(ours, process, Emulator(columns, rows), before)
     finally:
         process.kill()
         process.wait()
