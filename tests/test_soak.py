@@ -26,7 +26,6 @@ def test_soak(tmp_path: Path) -> None:
     check(soak.people, stored(tmp_path))
     assert judge(soak.tally.rests) == [], f"seed {SEED}: {soak.tally.rests}"
     assert soak.tally.restarts == 1
-    assert min(len(person.acknowledged) for person in soak.people) > 4
     assert sum(soak.tally.enemies.values()) > 10
     assert "Traceback" not in (tmp_path / "twistd.log").read_text()
 

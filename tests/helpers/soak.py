@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.helpers.crash import PATIENCE, Server, Talker
-from tests.helpers.processes import Running
+from tests.helpers.crash import Server, Talker
+from tests.helpers.processes import PATIENCE, Running
 from tests.test_console import CLIENT
 from tests.test_reconnect import socket_when_open
 
@@ -32,6 +32,9 @@ HOST: Final = "127.0.0.1"
 REST_SECONDS: Final = 90.0
 """How long a server may take to come to rest: a download whose client was killed is given up after
 half a minute of silence, and so is its address."""
+
+TURN_SECONDS: Final = 0.1
+"""How often something new begins."""
 
 MAX_GROWTH: Final = 8 << 20
 """Bytes of memory that the server may have gained from its first rest to its last. Caches fill up
@@ -218,19 +221,26 @@ class Soak:
     def round(self, seconds: float, *, restart_after: float | None = None) -> Rest:
         """Let it all happen for a while, with a restart after so many seconds, then measure.
 
-        Guests who are here at the restart are expected back, and gone 45 seconds later.
+        On a slow machine it takes longer: there is a turn for each tenth of a second, and in the
+        end everybody has been heard. Guests who are here at the restart are expected back, and gone
+        45 seconds later.
         """
         self._drive(lambda: all(p.connection and not p.catching_up for p in self.people))
-        end = time.monotonic() + seconds
-        restart_at = end + 1 if restart_after is None else time.monotonic() + restart_after
+        restart_at = None if restart_after is None else round(restart_after / TURN_SECONDS)
+        before = [len(person.acknowledged) for person in self.people]
         for person in self.people:
             person.quiet = False
-        while (now := time.monotonic()) < end:
-            if now >= restart_at:
-                restart_at = end + 1
+        for turn in range(round(seconds / TURN_SECONDS)):
+            if turn == restart_at:
                 self._restart()
+            now = time.monotonic()
             self._begin_something(now)
-            self._drive(lambda until=now + 0.1: time.monotonic() >= until)  # type: ignore[misc]
+            self._drive(lambda until=now + TURN_SECONDS: time.monotonic() >= until)  # type: ignore[misc]
+        self._drive(
+            lambda: all(
+                len(p.acknowledged) > count for p, count in zip(self.people, before, strict=True)
+            )
+        )
         self.rest()
         return self.tally.rests[-1]
 
