@@ -17,6 +17,7 @@ from chatbox.log.keep import Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.faults import Proxy
 from tests.helpers.log import Heard, say, texts
+from tests.helpers.processes import PATIENCE
 from tests.helpers.redis import RedisServer
 from tests.test_redis import RedisTestCase
 
@@ -31,7 +32,7 @@ class ImpatientTestCase(RedisTestCase):
         super().setUp()
         self.patch(connect, "COMMAND_SECONDS", 0.5)
         self.patch(redis, "COMMAND_SECONDS", 0.5)
-        self.patch(redis, "BLOCK_SECONDS", 0.3)
+        self.patch(redis, "BLOCK_SECONDS", 0.05)
         self.patch(redis, "MAX_RETRY_SECONDS", 0.1)
         self.proxy = Proxy(self.reactor, self.server.port)
         self.addCleanup(self.proxy.close)
@@ -57,7 +58,6 @@ class ProxyTests(ImpatientTestCase):
 
     def test_cut_in_the_middle_of_a_reply(self) -> None:
         """Wherever a reply is cut off, everything is said once, in order."""
-        self.patch(redis, "APPEND_SECONDS", 60.0)  # however slow the machine is
         rng = random.Random(SEED)
         log, heard = self.behind()
         for turn in range(40):
@@ -90,9 +90,9 @@ class ProxyTests(ImpatientTestCase):
         outcomes: list[str] = []
         self.proxy.stalled = True
         log.lease.claim("bob", HOLDER, lambda: False, lambda outcome, _: outcomes.append(outcome))
+        self.run_until(lambda: self.server.ask(b"HLEN chatbox:people\r\n") == b":1\r\n")
         self.run_until(lambda: outcomes)
         self.assertEqual(outcomes, ["unavailable"])
-        self.assertEqual(self.server.ask(b"HLEN chatbox:people\r\n"), b":1\r\n")
         self.proxy.go_on()
         self.run_until(lambda: self.server.ask(b"HLEN chatbox:people\r\n") == b":0\r\n")
 
@@ -126,25 +126,46 @@ HOLDER = {"name": "bob", "identity": "b", "proof": "p"}
 
 
 class LeaseTests(ImpatientTestCase):
-    """A node is alive as long as it says so."""
+    """A node is alive as long as it says so. Its own clock passes when the test says so."""
 
     def setUp(self) -> None:
-        """Let leases end soon."""
+        """Look at the lease often. It ends late enough for Redis, whose clock is the real one."""
         super().setUp()
-        self.patch(lease_module, "LEASE_SECONDS", 1.5)
-        self.patch(lease_module, "FENCE_SECONDS", 1.2)
+        self.patch(lease_module, "LEASE_SECONDS", 10 * PATIENCE)
+        self.patch(lease_module, "FENCE_SECONDS", 8 * PATIENCE)
         self.patch(redis, "TICK_SECONDS", 0.1)
+        self.passed = 0.0
+
+    def behind(self, **options: Any) -> tuple[RedisLog, Heard]:
+        """Start a log with a clock that can be put forward."""
+        return super().behind(now=lambda: time.monotonic() + self.passed, **options)
+
+    def left(self, log: RedisLog) -> float:
+        """For how many seconds Redis takes a node for alive, if it says nothing more."""
+        return int(self.server.ask(f"TTL chatbox:node:{log.lease.node}\r\n".encode())[1:])
 
     def alive(self, log: RedisLog) -> bool:
         """Whether Redis takes a node for alive."""
-        return self.server.ask(f"EXISTS chatbox:node:{log.lease.node}\r\n".encode()) == b":1\r\n"
+        return self.alive_as(log.lease.node)
+
+    def alive_as(self, node: str) -> bool:
+        """Whether Redis takes a node of this name for alive."""
+        return self.server.ask(f"EXISTS chatbox:node:{node}\r\n".encode()) == b":1\r\n"
+
+    def let_pass(self, log: RedisLog, seconds: float) -> None:
+        """Let time pass for a node and its Redis."""
+        self.passed += seconds
+        left = round(self.left(log) - seconds)
+        self.server.ask(f"EXPIRE chatbox:node:{log.lease.node} {left}\r\n".encode())
 
     def test_kept(self) -> None:
         """It is renewed in time."""
         log, _ = self.behind()
         node = log.lease.node
-        self.wait(2.0)
-        self.assertEqual((log.lease.node, log.lease.held, self.alive(log)), (node, True, True))
+        self.let_pass(log, 4 * PATIENCE)
+        self.assertLess(self.left(log), 7 * PATIENCE)
+        self.run_until(lambda: self.left(log) > 7 * PATIENCE)
+        self.assertEqual((log.lease.node, log.lease.held), (node, True))
 
     def test_cut_off(self) -> None:
         """Who cannot renew lets go before the others may give its names away."""
@@ -153,15 +174,12 @@ class LeaseTests(ImpatientTestCase):
         log.on_lost = lambda: lost.append(self.alive_as(node))
         node = log.lease.node
         self.proxy.stalled = True
+        self.let_pass(log, 8.5 * PATIENCE)
         self.run_until(lambda: lost)
         self.assertEqual(lost, [True])
         self.assertNotEqual(log.lease.node, node)
         self.proxy.go_on()
         self.run_until(lambda: log.connected and self.alive(log))
-
-    def alive_as(self, node: str) -> bool:
-        """Whether Redis takes a node of this name for alive."""
-        return self.server.ask(f"EXISTS chatbox:node:{node}\r\n".encode()) == b":1\r\n"
 
     def test_fenced(self) -> None:
         """A node whose lease has ended says nothing more for its people."""
@@ -179,11 +197,10 @@ class LeaseTests(ImpatientTestCase):
 
     def test_a_machine_that_slept(self) -> None:
         """The clock that counts goes on in sleep: who wakes up too late knows it."""
-        asleep = [0.0]
-        log, _ = self.behind(now=lambda: time.monotonic() + asleep[0])
+        log, _ = self.behind()
         lost: list[int] = []
         log.on_lost = lambda: lost.append(1)
-        asleep[0] = 60.0
+        self.passed = 20 * PATIENCE
         self.run_until(lambda: lost)
         self.run_until(lambda: log.connected)
 
@@ -196,9 +213,9 @@ class LeaseTests(ImpatientTestCase):
         for jump in (3600.0, -3600.0, -7200.0, 0.0):
             log.append([say(str(jump))])
             jumped[0] = jump
-            self.wait(1.6)
             self.run_until(lambda: log.connected and not log.busy)
-            self.assertTrue(self.alive(log), jump)
+            self.let_pass(log, 4 * PATIENCE)
+            self.run_until(lambda: self.left(log) > 7 * PATIENCE)
         self.assertEqual(texts(heard.records), ["3600.0", "-3600.0", "-7200.0", "0.0"])
         self.assertEqual(heard.failed, [])
 
@@ -276,7 +293,8 @@ class SentinelTests(RedisTestCase):
         (at / "sentinel.conf").write_text(
             f"port {sentinel.port}\nbind 127.0.0.1\ndir {at}\n"
             f"sentinel monitor room 127.0.0.1 {self.one.port} 1\n"
-            "sentinel down-after-milliseconds room 300\nsentinel failover-timeout room 1000\n"
+            f"sentinel down-after-milliseconds room {PATIENCE * 1000:.0f}\n"
+            "sentinel failover-timeout room 1000\n"
         )
         sentinel.command = ["redis-server", str(at / "sentinel.conf"), "--sentinel"]
         sentinel.start()
@@ -284,6 +302,7 @@ class SentinelTests(RedisTestCase):
         self.run_until(lambda: fit in sentinel.ask(b"SENTINEL replicas room\r\n"))
         sentinel.ask(b"ACL SETUSER watch on >secret +@all\r\n")
         sentinel.ask(b"ACL SETUSER default off\r\n")
+        self.sentinel = sentinel
         nobody = self.server.port  # a Redis that is no sentinel is passed over
         self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/room/0"
 
@@ -305,6 +324,7 @@ class SentinelTests(RedisTestCase):
         self.run_until(lambda: not log.busy)
         self.run_until(lambda: b"before" in self.two.ask(b"XRANGE chatbox:log - +\r\n"))
         self.one.kill()
+        self.sentinel.ask(b"AUTH watch secret\r\nSENTINEL SET room down-after-milliseconds 300\r\n")
         log.append([say("meanwhile")])
         self.run_until(lambda: log.connected and self.port_of(log) == self.two.port)
         log.append([say("after")])
