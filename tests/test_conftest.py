@@ -48,7 +48,7 @@ def summary(folder: Path, **extra: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--rootdir", folder, folder],
         cwd=folder,
-        env={**env, **extra},
+        env={**env, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **extra},
         capture_output=True,
         encoding="utf-8",
         timeout=PATIENCE,
