@@ -388,6 +388,7 @@ async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             question = guest.window.question_card
             assert question is not None
             assert shown in " ".join(str(question.says.cget("text")).split())
+            await guest.until(question.yes_button.winfo_viewable, "the button")
             guest.picture(tmp_path / "trust.png")
             await guest.keys("alt+t")
             await guest.until(guest.can_type_password, "a place to type")

@@ -7,14 +7,23 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client import access
+from chatbox.client import access, secure
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.main import arguments
+from chatbox.client.secure import SecureEndpoint
 from chatbox.client.trust import KnownServers, Meeting, Trust, Verdict, place_of
+from tests.helpers.processes import PATIENCE
+from tests.test_transport import with_tls
 
 ONE, OTHER = "1" * 64, "2" * 64
 PLACE = "example.org:50001"
@@ -165,3 +174,46 @@ class AskingTests(SynchronousTestCase):
                 SystemExit, arguments().parse_args, ["who", "h", "--fingerprint", "12"]
             )
         self.assertIn("64 hexadecimal digits", said.getvalue())
+
+
+@pytest_twisted.ensureDeferred
+async def test_hung_up_while_a_person_thinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not wait for the answer changes nothing about a no."""
+    from twisted.internet import reactor
+
+    net: Any = reactor
+    server = Protocol()
+    lost: Deferred[None] = Deferred()
+    hear = secure._Handshake.connectionLost
+
+    def connection_lost(handshake: secure._Handshake, reason: Failure) -> None:
+        hear(handshake, reason)
+        net.callLater(0, lost.callback, None)  # when all have heard
+
+    monkeypatch.setattr(secure._Handshake, "connectionLost", connection_lost)
+    port = net.listenTCP(
+        0, with_tls(Factory.forProtocol(lambda: server), tmp_path), interface="127.0.0.1"
+    )
+    asked: Deferred[Meeting] = Deferred()
+    answer: Deferred[bool] = Deferred()
+
+    def ask(meeting: Meeting) -> Deferred[bool]:
+        asked.callback(meeting)
+        return answer
+
+    trust = Trust(KnownServers(str(tmp_path / "known-servers")))
+    endpoint = SecureEndpoint(net, "127.0.0.1", port.getHost().port, trust, ask, timeout=PATIENCE)
+    client = Factory.forProtocol(Protocol)
+    joining = endpoint.connect(client)
+    try:
+        await asked
+        assert server.transport is not None
+        server.transport.loseConnection()
+        await lost
+        answer.callback(False)
+        with pytest.raises(Stop, match="is not trusted"):
+            await joining
+    finally:
+        await port.stopListening()

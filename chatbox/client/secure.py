@@ -92,14 +92,14 @@ class SecureEndpoint:
             await self._judge(Meeting(self._place, fingerprint(certificate), doubt))
             return handshake.give_way(factory)  # type: ignore[no-any-return]  # Twisted's is Any
         except (SSL.Error, TimeoutError, ConnectionDone, ConnectionLost) as error:
-            handshake.transport.abortConnection()
+            handshake.abort()
             raise Stop(
                 Exit.NO_CONNECTION,
                 f"{self._place} does not speak TLS as we do{_reason(error)}. Is the port the one"
                 " for TLS, and is it a chatbox server?",
             ) from None
         except BaseException:
-            handshake.transport.abortConnection()
+            handshake.abort()
             raise
 
     async def _judge(self, meeting: Meeting) -> None:
@@ -146,6 +146,11 @@ class _Handshake(Protocol):
         if self._lost is not None:
             protocol.connectionLost(self._lost)
         return protocol
+
+    def abort(self) -> None:
+        """Hang up, unless that has happened."""
+        if self._lost is None:
+            self._transport.abortConnection()
 
     @property
     def _transport(self) -> Any:

@@ -169,6 +169,9 @@ async def sitting_at(
     try:
         # Where the pointer is, there the keys go: nobody manages windows on this screen.
         await guest.click(640, 20)
+        card = window.login_card
+        assert card is not None
+        await guest.until(card.host_button.winfo_viewable, "the card")
         yield guest
         guest.picture(picture)
     except BaseException:
