@@ -223,6 +223,8 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual((options.host, options.files), ("file", ["a.txt"]))
         options = self.applied("get", "line", "a.txt")
         self.assertEqual((options.host, options.files), ("line", ["a.txt"]))
+        options = self.applied("get", "-", "a.txt", "b.txt")
+        self.assertEqual((options.host, options.files), ("file", ["a.txt", "b.txt"]))
 
     def test_config_before_and_after_the_command(self) -> None:
         """--config may stand on either side of the command."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused
 from tests.helpers.client import FakeFetch, FakeTransfer
 from tests.helpers.server import Served, serving
+from tests.helpers.terminal import at_terminal
+from tests.test_console import CLIENT
 from tests.test_main import errand
 
 
@@ -273,9 +276,12 @@ class ErrandTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_given_up(self) -> None:
-        """What somebody gives up half way, or before it has begun, does not end the rest."""
+        """What somebody gives up half way, or then while the server is away, does not end the rest.
+
+        What is typed when nothing was asked about the present file does nothing to it.
+        """
         self.patch(_Errand, "_read_wish", lambda _: None)  # the test says what is typed
-        errand = _Errand(self.reactor, self.options("a", "b", "c", "d"))
+        errand = _Errand(self.reactor, self.options("a", "b", "c"))
         running = Deferred.fromCoroutine(errand.run())
         self.accept()
         transfer = self.offer("a")
@@ -283,16 +289,21 @@ class ErrandTests(SynchronousTestCase):
         errand._act_on_wish("c\n")
         self.assertEqual(transfer.asked, ["cancel"])
         self.break_off(transfer, End.CANCELLED)
-        self.break_off(self.offer("b"), End.SERVER_STOPPING)
+        transfer = self.offer("b")
+        transfer.listener(Paused(half_way=True))
+        self.break_off(transfer, End.SERVER_STOPPING)
         self.protocol.connectionLost(Failure(ConnectionDone()))
         errand._act_on_wish("c\n")
         self.reactor.advance(RETURN_DELAY)
         self.accept()
-        request = self.asked_for()
-        self.assertEqual(request.text, "c")
+        transfer = self.offer("c")
         errand._act_on_wish("c\n")
-        self.answer(request.sequence, "download_response", text="55000", key="ticket", size=10)
-        self.finish(self.offer("d"))
+        errand._act_on_wish("")
+        self.assertEqual(transfer.asked, [])
+        transfer.listener(Paused(half_way=True))
+        errand._act_on_wish("\n")
+        self.assertEqual(transfer.asked, ["proceed"])
+        self.finish(transfer)
         (goodbye,) = self.requests()
         self.answer(goodbye.sequence, "disconnect_response", text="True")
         self.successResultOf(running)
@@ -379,6 +390,29 @@ def test_get_with_a_pause(server: Served, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "half way, at 50 %. Press Enter" in done.stderr
     assert "goes on by itself" in done.stderr
+
+
+def test_get_several_as_settled(server: Served, tmp_path: Path) -> None:
+    """A dash stands for the server that is settled; who forgets it is told of it."""
+    settled = partial(errand, CHATBOX_HOST=server.host, CHATBOX_DOWNLOADS=str(tmp_path))
+    done = settled("get", "film.invalid", "a note.txt")
+    assert (done.returncode, done.stdout) == (Exit.NO_CONNECTION, "")
+    assert f"If film.invalid is a file on {server.host}, put a dash before it" in done.stderr
+    done = settled("get", "-", "film.bin", "a note.txt", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a note.txt", "film.bin"]
+
+
+def test_typed_too_early(server: Served, tmp_path: Path) -> None:
+    """At a terminal, what is typed before the question about a file is shown does not answer it."""
+    command = [*CLIENT, "get", server.host, "film.bin", "a note.txt", "--pause"]
+    with at_terminal(command, tmp_path, size=(200, 24)) as person:
+        person.see("film.bin stands half way")
+        person.type("\rc\r")
+        person.see("a note.txt stands half way")
+        person.type("\r")
+        assert person.wait() == 0
+    assert (tmp_path / "a note.txt").read_text() == "hello\n"
 
 
 def test_get_what_does_not_exist(server: Served, tmp_path: Path) -> None:

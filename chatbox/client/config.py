@@ -44,6 +44,9 @@ __all__ = [
     "seconds",
 ]
 
+SETTLED_HOST: Final = "-"
+"""Stands for the host that is settled where another word would be taken for a host."""
+
 CONFIG_VARIABLE: Final = "CHATBOX_CONFIG"
 """The environment variable that names another file."""
 

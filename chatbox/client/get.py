@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 import threading
 from argparse import Namespace
 from collections import deque
@@ -19,6 +20,7 @@ from twisted.internet.task import deferLater
 
 from chatbox.client import words
 from chatbox.client.commands import Steering
+from chatbox.client.config import SETTLED_HOST
 from chatbox.client.download import PartFile
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, Stop, Stopping
@@ -74,7 +76,9 @@ class _Errand:
         """Those whose turn will come."""
         self._done: Deferred[None] = Deferred()
         self._reading = False
-        """Whether somebody is asked whether a download may go on."""
+        """Whether a line is waited for."""
+        self._asked: Download | None = None
+        """The one of which somebody is asked whether it may go on."""
         self._last_line = ""
         self._screen = Screen(_write_error, terminal=is_terminal(2), columns=lambda: columns_of(2))
         self._ticker = Ticker(reactor, self._screen.show, self._running)
@@ -91,7 +95,7 @@ class _Errand:
                 break
             except Stop as problem:
                 if not await self._may_return(problem):
-                    self._fail(problem.status, problem.sentence)
+                    self._fail(problem.status, problem.sentence + self._advice())
                     break
             if self.download.stage is Stage.ENDED:  # given up while the server was away
                 more = self._turn_to_next()
@@ -191,6 +195,16 @@ class _Errand:
         await deferLater(self._reactor, RETURN_DELAY, lambda: None)
         return True
 
+    def _advice(self) -> str:
+        """What to do if the host that could not be reached was meant to be a file."""
+        host, settled = self._options.host, self._options.settings.host
+        if self._was_there or not settled or host == settled:
+            return ""
+        return (
+            f" If {printable(host)} is a file on {printable(settled)}, put a dash before it:"
+            f" chatbox get {SETTLED_HOST} FILE FILE..."
+        )
+
     def _fail(self, status: Exit, sentence: str) -> None:
         """Say what is wrong, however quiet we are to be."""
         self._screen.line(f"chatbox: {sentence}")
@@ -218,11 +232,14 @@ class _Errand:
             self._note(self.download.status)
         if self.download.stage in (Stage.ENDED, Stage.ASKED) and not self._done.called:
             self._done.callback(None)
-        elif self.download.stage in (Stage.PAUSED, Stage.HALF_WAY) and not self._reading:
-            self._reading = True
-            # A thread, since standard input may be a file, a terminal or nothing; a daemon, since
-            # it may wait for a line that never comes.
-            threading.Thread(target=self._read_wish, daemon=True).start()
+        elif self.download.stage in (Stage.PAUSED, Stage.HALF_WAY):
+            self._asked = self.download
+            if not self._reading:
+                self._reading = True
+                _forget_what_was_typed()
+                # A thread, since standard input may be a file, a terminal or nothing; a daemon,
+                # since it may wait for a line that never comes.
+                threading.Thread(target=self._read_wish, daemon=True).start()
 
     def _read_wish(self) -> None:
         line = sys.stdin.readline() if sys.stdin is not None else ""
@@ -230,11 +247,20 @@ class _Errand:
 
     def _act_on_wish(self, line: str) -> None:
         self._reading = False
+        if self._asked is not self.download:  # it was for one that has ended since
+            return
+        self._asked = None
         if not line:
             self.download.go_on_alone()
         else:
             is_no = line.strip().casefold().startswith("c")
             self.download.steer(Steering.CANCEL if is_no else Steering.PROCEED)
+
+
+def _forget_what_was_typed() -> None:
+    """Nobody has answered a question before it was asked. (Scripts may: a pipe keeps all.)"""
+    if sys.stdin is not None and sys.stdin.isatty():
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def _write_error(text: str) -> None:

@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def apply_settings(options: argparse.Namespace, settings: config.Settings) -> None:
     """Fill in what the command line left open; the name is left to who needs one."""
     options.settings = settings
+    if getattr(options, "host", None) == config.SETTLED_HOST:
+        options.host = None
     for key in ("host", "limit", "reconnect"):
         if hasattr(options, key) and getattr(options, key) is None:
             setattr(options, key, getattr(settings, key))
@@ -187,7 +189,8 @@ def arguments() -> argparse.ArgumentParser:
         metavar="FILE",
         nargs="+",
         type=_text,
-        help="the name of a file on the server; before several, HOST must be given",
+        help="the name of a file on the server; the first of several words is HOST, or a dash for"
+        " the one that is settled",
     )
     get.add_argument(
         "-o",
@@ -343,7 +346,8 @@ What you settle once need not be said again, in a file or in the environment. Th
 {config.default_path()}.
 The command line goes before the environment, and that before the file:
 {settings}
-HOST can be left out when one is settled. Without any, your name is your login name.
+HOST can be left out when one is settled, or be a dash: the first of several words after get is
+always HOST. Without any, your name is your login name.
 
 exit status:
 {rows}
