@@ -6,10 +6,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import LocalError
@@ -186,22 +188,70 @@ class StoreTests(SqliteTestCase):
         self.assertEqual((record.id, record.repeated), (3, False))
         self.assertEqual(self.kept(), ["x" * 4000])
 
-    def test_a_commit_that_seemed_to_fail(self) -> None:
-        """If the disk failed at the very end, the file may have it; no place is given out twice."""
-        writer = self.writer()
-        writer.commit([say("a")], NOON_MS)
+    def break_at_the_end(self) -> MonkeyPatcher:
+        """Have the disk fail when a commit is in the file already; until this is restored."""
         run = store._run
 
         def fail_at_the_end(*args: Any) -> None:
             run(*args)
             raise sqlite3.OperationalError("disk I/O error")
 
-        broken = self.patch(store, "_run", fail_at_the_end)
-        self.assertRaises(sqlite3.Error, writer.commit, [say("b")], NOON_MS)
+        patcher = self.patch(store, "_run", fail_at_the_end)
+        assert isinstance(patcher, MonkeyPatcher)
+        return patcher
+
+    def test_a_commit_that_seemed_to_fail(self) -> None:
+        """What the file has all the same is taken out again, so that it can be said anew."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        lost = [say("b", attempt=Attempt("ann", b"b")), say("letter", "ann")]
+        broken = self.break_at_the_end()
+        self.assertRaises(sqlite3.Error, writer.commit, lost, NOON_MS)
+        self.assertEqual(self.kept(reader="ann"), ["a", "b", "letter"])
         broken.restore()
-        [record] = writer.commit([say("c")], NOON_MS)
+        [c, b] = writer.commit([say("c"), lost[0]], NOON_MS)
+        self.assertEqual((c.id, b.id, b.repeated), (4, 5, False))
+        self.assertEqual(self.kept(reader="ann"), ["a", "c", "b"])
+
+    def test_a_place_in_doubt(self) -> None:
+        """No places are given out, and so no history goes up to there, before that is done."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        broken = self.break_at_the_end()
+        self.assertRaises(sqlite3.Error, writer.commit, [say("b")], NOON_MS)
+        self.assertRaises(sqlite3.Error, writer.commit, [presence("joined")], NOON_MS)
+        broken.restore()
+        [record] = writer.commit([presence("joined")], NOON_MS)
         self.assertEqual(record.id, 3)
-        self.assertEqual(self.kept(), ["a", "b", "c"])
+        self.assertEqual(self.kept(), ["a"])
+
+    def test_what_seemed_to_fail_is_not_counted(self) -> None:
+        """Neither if the rows alone were in the file, nor if it had the number of all, too."""
+        writer = self.writer(Keep(count=3))
+        writer.commit([say("a")] * 4, NOON_MS)
+        for forget in (False, True):
+            broken = self.break_at_the_end()
+            lost = [say("b"), say("letter", "ann")]
+            call = partial(writer.commit, forget=forget)
+            self.assertRaises(sqlite3.Error, call, lost, NOON_MS)
+            broken.restore()
+            writer.commit([say("c")], NOON_MS)
+            self.assertEqual(writer._kept, len(self.kept(reader="ann") or ()))
+            self.crash(writer)
+            writer.open()
+            self.assertEqual(writer._kept, len(self.kept(reader="ann") or ()))
+
+    def test_a_crash_after_a_commit_that_seemed_to_fail(self) -> None:
+        """The next server knows it, so that who says it again is told that it is said."""
+        writer = self.writer()
+        lost = say("a", attempt=Attempt("ann", b"a"))
+        broken = self.break_at_the_end()
+        self.assertRaises(sqlite3.Error, writer.commit, [lost], NOON_MS)
+        broken.restore()
+        self.crash(writer)
+        [record] = self.writer().commit([lost], NOON_MS)
+        self.assertTrue(record.repeated)
+        self.assertEqual(self.kept(), ["a"])
 
     def test_one_writer(self) -> None:
         """A second server on the same file is refused, whatever process it is in."""

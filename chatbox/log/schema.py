@@ -35,6 +35,7 @@ __all__ = [
     "HISTORY_LAST",
     "MIGRATIONS",
     "OLDEST",
+    "REVOKE",
     "STATE",
     "Statement",
     "insertions",
@@ -131,15 +132,27 @@ OLDEST: Final = """
 """
 """The last place, and the number, of the oldest rows that are older than a time."""
 
-FORGET: Final = (
-    """DELETE FROM mailbox WHERE (reader, id) IN (
-        SELECT r.value, letter.id FROM letter, json_each(letter.readers) AS r
-        WHERE letter.id <= :to)""",
-    "DELETE FROM letter WHERE id <= :to",
-    "DELETE FROM message WHERE id <= :to",
-    "UPDATE state SET floor = :to",
-)
+
+def _removal(which: str) -> tuple[str, ...]:
+    return (
+        f"""DELETE FROM mailbox WHERE (reader, id) IN (
+            SELECT r.value, letter.id FROM letter, json_each(letter.readers) AS r
+            WHERE letter.id {which})""",
+        f"DELETE FROM letter WHERE id {which}",
+        f"DELETE FROM message WHERE id {which}",
+    )
+
+
+FORGET: Final = (*_removal("<= :to"), "UPDATE state SET floor = :to")
 """Statements that remove the rows up to a place."""
+
+REVOKE: Final = (
+    """UPDATE state SET kept = kept - (SELECT count(*) FROM message WHERE id > :after)
+                                  - (SELECT count(*) FROM letter WHERE id > :after)
+    WHERE counted > :after""",
+    *_removal("> :after"),
+)
+"""Statements that remove the rows after a place, as if they had never been there."""
 
 Statement = tuple[str, "Sequence[Any] | dict[str, Any]"]
 """A text of SQL and its values."""

@@ -26,6 +26,7 @@ from chatbox.log.schema import (
     HISTORY_AFTER,
     HISTORY_LAST,
     OLDEST,
+    REVOKE,
     STATE,
     Statement,
     insertions,
@@ -65,8 +66,9 @@ class Writer:
 
     `sync` is ``full`` (a commit waits until the disk has it) or ``normal`` (it does not), and
     `wal_bytes` how long to make the WAL in advance. Every method raises sqlite3.Error or OSError
-    when the disk does not do what it should, and the next call opens the file anew. Then nothing
-    has changed; only if the disk failed at the very end of a commit, the file may have it.
+    when the disk does not do what it should. Then nothing has changed, and the next call opens the
+    file anew. If the disk failed at the very end of a commit, SQLite may find that commit there; it
+    is taken out again before anything else is done, since it has been told as failed.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class Writer:
         self._reserved = 0
         self._kept = 0
         self._attempts = Attempts()
+        self._sure: int | None = None
+        """If a commit has failed since the file was opened, the newest place before it."""
         self.forgetting = False
         """Whether there was more to forget than fitted into one commit."""
         self.written = 0
@@ -114,6 +118,9 @@ class Writer:
             db.execute(f"PRAGMA synchronous = {self._sync}")
             db.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(db)
+            if self._sure is not None:
+                _run(db, [(statement, {"after": self._sure}) for statement in REVOKE])
+                self._sure = None
             self._reserved, self._kept = db.execute(COUNT).fetchone()
             _lengthen(self.path + "-wal", self._wal_bytes)
             values = {"most": ATTEMPTS_KNOWN}
@@ -161,7 +168,7 @@ class Writer:
             records.append(record)
             if said is None and e.kind is Kind.MESSAGE:
                 fresh.append((record, attempt))
-        if fresh or id > self._reserved:
+        if fresh or id > self._reserved or self._sure is not None:
             self._store(fresh, id, at if forget else None)
         self._last_id = id
         for attempt, place in tried.values():
@@ -193,7 +200,8 @@ class Writer:
             _run(db, statements)
         except BaseException:
             self._disconnect()
-            self._last_id = last_id  # the file may have it all the same, so nothing else goes there
+            # The file may have it all the same, and may have counted up to there.
+            self._sure, self._last_id = self._last_id, last_id
             raise
         self._reserved = reserved
         self._kept = kept
