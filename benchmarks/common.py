@@ -87,6 +87,12 @@ class Process:
         self.pid = self._process.pid
         self.typed = self._process.stdin
 
+    @property
+    def cpu(self) -> float:
+        """Processor time of all its threads so far, in seconds."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
     def look(self) -> int:
         """Take note of the memory that it uses; answer the high-water mark in bytes so far."""
         with contextlib.suppress(OSError):

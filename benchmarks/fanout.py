@@ -54,12 +54,6 @@ class Server:
     """How to talk TLS to it, if that is what it talks."""
 
     @property
-    def cpu(self) -> float:
-        """Processor time that it has taken, in seconds."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-    @property
     def resident(self) -> int:
         """Bytes of memory that it has resident."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
@@ -167,10 +161,10 @@ def measured(server: Server, crowd: Crowd, in_flight: int, seconds: float) -> Fi
     before = [0.0]
 
     def began() -> None:
-        before[0] = server.cpu
+        before[0] = server.process.cpu
 
     done = crowd.talk(in_flight, seconds, began=began)
-    spent = server.cpu - before[0]
+    spent = server.process.cpu - before[0]
     return Figures(
         spent / done.deliveries * 1e6,
         statistics.median(done.times) * 1e3,
@@ -248,10 +242,10 @@ def private(folder: Path, disk: Path, options: argparse.Namespace) -> str:
             before = [0.0]
 
             def began(server: Server = server, before: list[float] = before) -> None:
-                before[0] = server.cpu
+                before[0] = server.process.cpu
 
             talk, acknowledged = crowd.converse(options.window, options.seconds, began=began)
-            spent = server.cpu - before[0]
+            spent = server.process.cpu - before[0]
             rows.append(
                 [
                     f"{options.pairs} pairs, {options.window} in flight each way: {name}",
@@ -281,14 +275,14 @@ def crowded(folder: Path, disk: Path, options: argparse.Namespace) -> str:
         ):
             say(f"{name}, {options.idle} people")
             crowd.join(10)
-            memory, before = server.resident, server.cpu
+            memory, before = server.resident, server.process.cpu
             took = crowd.join(options.idle - 10)
-            joining = server.cpu - before
+            joining = server.process.cpu - before
             crowd.settle(2.0)
             memory = server.resident - memory
-            before = server.cpu
+            before = server.process.cpu
             pings = crowd.idle(options.idle_seconds, KEEP_ALIVE_SECONDS)
-            share = (server.cpu - before) / options.idle_seconds
+            share = (server.process.cpu - before) / options.idle_seconds
             rows.append(
                 [
                     f"{options.idle} connected: {name}{'' if room else ', in no room'}",

@@ -4,7 +4,8 @@ The clock starts when the program that sets the transfer going is ready to send 
 (its own stamp, see peers/stamps.py; its start if it makes none: those are C programs, up in
 milliseconds), and stops when the file has its full length under its final name, looked for every
 few milliseconds. So start-up of an interpreter is not in it; handshakes, requests, checks that the
-receiver makes before the file appears, and waiting are. Processor time is of whole processes.
+receiver makes before the file appears, and waiting are. Processor time counts from then on, too:
+of all threads of a process, to its end.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class _Transfer:
         self.stamp = case.folder / "stamp"
         self.processes: dict[str, Process] = {}
         self.before = dict.fromkeys(("sender", "receiver"), 0)
+        self.cpu_before = dict.fromkeys(("sender", "receiver"), 0.0)
         self.begun = self.ended = 0.0
         self.arrived = -1
 
@@ -82,6 +84,7 @@ class _Transfer:
             return str(error)
         time.sleep(0.2)
         self.before[first] = waiting.look()
+        self.cpu_before[first] = waiting.cpu
         self.begun = time.monotonic()
         going = self._start(second)
         note = self._watch(waiting, going, limit)
@@ -125,9 +128,10 @@ class _Transfer:
 
     def _read_stamp(self, second: str) -> None:
         if self.stamp.exists():
-            clock, resident = self.stamp.read_text().split()
+            clock, resident, cpu = self.stamp.read_text().split()
             self.begun = float(clock)
             self.before[second] = int(resident) * 1024
+            self.cpu_before[second] = float(cpu)
 
     def result(self, note: str, whole: bool) -> Run:
         """What there is to say, after both have ended."""
@@ -142,20 +146,19 @@ class _Transfer:
             bits_per_second=moved * 8 / seconds if known else None,
             whole=whole,
             note=note,
-            sender_cpu=_per_gigabyte(sender, moved) if known else None,
-            receiver_cpu=_per_gigabyte(receiver, moved) if known else None,
+            sender_cpu=self._cpu("sender", sender, moved) if known else None,
+            receiver_cpu=self._cpu("receiver", receiver, moved) if known else None,
             sender_memory=sender.memory if sender else None,
             receiver_memory=receiver.memory if receiver else None,
             sender_growth=self._growth("sender", sender),
             receiver_growth=self._growth("receiver", receiver),
         )
 
+    def _cpu(self, side: str, usage: Usage | None, moved: int) -> float | None:
+        return (usage.cpu - self.cpu_before[side]) / moved * 1e9 if usage and moved else None
+
     def _growth(self, side: str, usage: Usage | None) -> int | None:
         return usage.memory - self.before[side] if usage and self.before[side] else None
-
-
-def _per_gigabyte(usage: Usage | None, moved: int) -> float | None:
-    return usage.cpu / moved * 1e9 if usage and moved else None
 
 
 def _with_link(run: Run, report: Report | None, sample: Sample) -> Run:

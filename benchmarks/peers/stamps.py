@@ -1,7 +1,8 @@
 """How a program under measurement says when it begins: imports done, nothing sent yet.
 
 The harness names a file in ``BENCH_STAMPS``; one line goes there: the monotonic clock (the same
-for all processes of a machine) and the resident memory in KiB. Without it nothing is written.
+for all processes of a machine), the resident memory in KiB, and the processor time so far. Without
+the name nothing is written.
 """
 
 from __future__ import annotations
@@ -17,4 +18,4 @@ def begin() -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
         with open(path, "w", encoding="ascii") as file:
-            file.write(f"{time.monotonic()} {resident}\n")
+            file.write(f"{time.monotonic()} {resident} {time.process_time()}\n")
