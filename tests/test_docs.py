@@ -67,6 +67,7 @@ UNSEEN = {
     "seal.MAX_SIZES",
     "seal.RECEIVE_BYTES",
     "seal.TRAIN_PACKETS",
+    "sender.READ_RETRY",
     "server.COMPLAINT_SECONDS",
     "server.MAX_COMPLAINTS",
 }

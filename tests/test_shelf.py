@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import shelf as shelf_module
 from chatbox.errors import LocalError, RemoteError
-from chatbox.shelf import Listed, SharedFile, Shelf, is_plain_name
+from chatbox.shelf import FETCH_BYTES, READ_AHEAD, Listed, SharedFile, Shelf, is_plain_name
 
 HOSTILE_NAMES = [
     # nothing at all, or this and other folders
@@ -357,6 +358,56 @@ class ReadTests(ShelfTestCase):
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: shared.read_into(offset, buffer)])
 
+    def test_cold_file(self) -> None:
+        """What is not in memory is not waited for, but asked for; then it is all there."""
+        contents = os.urandom(1 << 20)
+        self.write("data", contents)
+        shared = self.open("data")
+        with open(self.path("data"), "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        read = b""
+        while len(read) < len(contents):
+            with contextlib.suppress(BlockingIOError):
+                read += self.read(shared, len(read), 50_000)
+        self.assertEqual(read, contents)
+
+    def test_a_disk_that_is_not_ready(self) -> None:
+        """The system is asked to fetch what it does not have, and again if it has forgotten."""
+        self.write("data", bytes(100))
+        shared = self.open("data")
+        refuse = patch("chatbox.shelf.os.preadv", side_effect=BlockingIOError)
+        with refuse, patch("chatbox.shelf.os.posix_fadvise") as fetch:
+            for _ in range(2):
+                with self.assertRaises(BlockingIOError):
+                    self.read(shared, 30, 10)
+        self.assertEqual([args[1] for args, _ in fetch.call_args_list], [30, 30, 30])
+        self.assertEqual(self.read(shared, 30, 10), bytes(10))
+
+    def test_fetched_ahead(self) -> None:
+        """A file that is read from its beginning is asked for once, always some way ahead."""
+        self.write("data", b"")
+        os.truncate(self.path("data"), READ_AHEAD + (2 << 20))
+        shared = self.open("data")
+        with patch("chatbox.shelf.os.posix_fadvise") as fetch:
+            for offset in range(0, shared.size, 60_000):
+                self.read(shared, offset, 60_000)
+        starts = [args[1] for args, _ in fetch.call_args_list]
+        self.assertEqual(starts, list(range(0, shared.size, FETCH_BYTES)))
+
+    def test_file_system_that_only_waits(self) -> None:
+        """Where reading without waiting is not known, it is read all the same."""
+        shared = self.open("good.txt")
+        plain = os.preadv
+
+        def old(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            if flags:
+                raise OSError(errno.EOPNOTSUPP, "not supported")
+            return plain(fd, buffers, offset)
+
+        with patch("chatbox.shelf.os.preadv", side_effect=old):
+            self.assertEqual(self.read(shared, 0, 4), b"good")
+
     def test_deleted_file_can_be_read_to_its_end(self) -> None:
         """Deleting or renaming leaves an open file whole and unchanged."""
         shared = self.open("good.txt")
@@ -413,8 +464,8 @@ class ReadTests(ShelfTestCase):
         """A system call may give less than is there; the caller does not notice."""
         real_preadv = os.preadv
 
-        def stingy(fd: int, buffers: list[memoryview], offset: int) -> int:
-            return real_preadv(fd, [buffers[0][:1]], offset)
+        def stingy(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            return real_preadv(fd, [buffers[0][:1]], offset, flags)
 
         shared = self.open("good.txt")
         with patch("chatbox.shelf.os.preadv", stingy):

@@ -464,6 +464,31 @@ class EndTests(SynchronousTestCase):
         transfer.run()
         transfer.check(End.FILE_UNREADABLE)
 
+    def test_slow_disk(self) -> None:
+        """What the disk has not given yet is asked for again in a while, and nothing else waits."""
+
+        class Cold(MemorySource):
+            def __init__(self) -> None:
+                super().__init__(DATA)
+                self.refused: list[float] = []
+                self.there = 0
+
+            def read_into(self, offset: int, buffer: memoryview) -> int:
+                if offset + len(buffer) > self.there:
+                    self.refused.append(transfer.network.now)
+                    if len(self.refused) % 3 == 0:  # each time the third is answered
+                        self.there = offset + 50_000
+                    raise BlockingIOError
+                return super().read_into(offset, buffer)
+
+        source = Cold()
+        transfer = Transfer(DATA, down=LINK, source=source, make_controller=CONTROLLERS["bbr"])
+        transfer.run()
+        transfer.check()
+        self.assertGreater(len(source.refused), 3 * (len(DATA) // 50_000 - 1))
+        for before, after in pairwise(source.refused):
+            self.assertGreaterEqual(after - before, 0.9 * sender.READ_RETRY)
+
     def test_disk_full(self) -> None:
         """A full disk at the client ends the transfer on both sides."""
         transfer = Transfer(DATA, down=LINK)

@@ -29,7 +29,8 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, MIN_DATAGRAM, Kind, Train
 from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
-from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, Source, State
+from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, State
+from chatbox.rdt.source import Source
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 
 MAX_TRANSFERS = 512

@@ -30,7 +30,6 @@ from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from chatbox.errors import LocalError, RemoteError
 from chatbox.rdt.backlog import Backlog
@@ -63,6 +62,7 @@ from chatbox.rdt.seal import (
     seal_packet,
     server_keys,
 )
+from chatbox.rdt.source import Source
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.whereabouts import Whereabouts
 
@@ -91,6 +91,9 @@ LIMITED_SECONDS = 2.0
 """Seconds since the server could not send what the path would have carried, after which the client
 is told that it is the path again: the client tells a person, who does not read faster.
 """
+
+READ_RETRY = 0.002
+"""Seconds until a file is read again that the disk had not given yet."""
 
 LINGER = 3.0
 """Seconds for which an ended transfer still answers: some probe timeouts of a slow path."""
@@ -127,29 +130,6 @@ _PHASES = {
     State.SENT: Phase.SENT,
     State.ENDING: Phase.ENDED,
 }
-
-
-class Source(Protocol):
-    """The file that is sent."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    @property
-    def mtime_ns(self) -> int:
-        """When it was last changed, nanoseconds since the epoch."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill the buffer from `offset` on; fewer bytes than it holds mean that the file has
-        shrunk.
-        """
-
-    def changed(self) -> bool:
-        """Whether the file is no longer what it was when opened."""
-
-    def digest(self) -> bytes | None:
-        """The sha-256 of the whole file, None until it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +187,8 @@ class Sender:
         self._limited_at = -math.inf
         """When the server last could not send what the path would have carried."""
         self._told_limited = False
+        self._read_at = now
+        """When to read of the file again, if the disk was not ready."""
         self._closes_at = now + OPEN_TIMEOUT
         self._now = now
 
@@ -287,7 +269,7 @@ class Sender:
             return None
         deadline = self.next_deadline()
         turn = self._path.ready_at(self._now) if self.has_data else None
-        return deadline if turn is None else min(deadline, turn)
+        return deadline if turn is None else min(deadline, max(turn, self._read_at))
 
     def next_deadline(self) -> float:
         """When to call `on_timer` at the latest, whatever may be sent until then."""
@@ -493,7 +475,7 @@ class Sender:
         if unsent is None:
             self._path.nothing_to_send()
             return None
-        if most == 0:
+        if most == 0 or now < self._read_at:
             return None
         packets = self._path.packets(now)
         if not packets:
@@ -508,8 +490,13 @@ class Sender:
             packets = allowed
         return self._seal_data(*unsent, packets, self._path.datagram, now)
 
-    def _seal_data(self, start: int, stop: int, packets: int, datagram: int, now: float) -> Train:
-        """Send up to so many packets, of `datagram` bytes each, of what is between the offsets."""
+    def _seal_data(
+        self, start: int, stop: int, packets: int, datagram: int, now: float
+    ) -> Train | None:
+        """
+        Send up to so many packets, of `datagram` bytes each, of what is between the offsets. None
+        if the disk is not ready.
+        """
         path = self._path
         number = path.recovery.next_number
         payload = datagram - DATA_OVERHEAD
@@ -518,6 +505,11 @@ class Sender:
         length = min(stop - start, packets * payload)
         try:
             got = self._source.read_into(start, self._sealer.block(length))
+        except BlockingIOError:
+            path.nothing_to_send()
+            self._limited_at = now
+            self._read_at = now + READ_RETRY
+            return None
         except OSError:
             self._finish(End.FILE_UNREADABLE, now)
             return self._status_train(now)
@@ -539,7 +531,7 @@ class Sender:
         if oldest is None or self.state is not State.SENDING:
             return self._status_train(now)
         # Small, because that they are too large may be the very reason why nothing arrives.
-        return self._seal_data(*oldest, 1, BASE_DATAGRAM, now)
+        return self._seal_data(*oldest, 1, BASE_DATAGRAM, now) or self._status_train(now)
 
     def _filler_train(self, size: int, now: float) -> Train:
         """A PROBE of `size` bytes: does the path carry it?"""
