@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import pytest_twisted
@@ -19,10 +20,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.download import PartFile
 from chatbox.errors import RemoteError
+from chatbox.rdt import udp
 from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions
 from chatbox.rdt.ends import End
@@ -392,6 +395,21 @@ class TrainPortTests(SynchronousTestCase):
         self.assertEqual(came(999.75, 999.76), [(100, 0.25), (100, 0.24)])
         self.assertEqual(came(1000.5), [(100, 0.0)])
         self.assertEqual(came(900.0), [(100, 0.0)])
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other settings")
+    def test_small_buffers(self) -> None:
+        """Whoever runs a server is told once, with the command, that its sockets are too small."""
+        port, _ = self.port()
+        udp._warn_of_buffers.cache_clear()
+        self.addCleanup(udp._warn_of_buffers.cache_clear)
+        with patch.object(udp, "SOCKET_BUFFER", 1 << 30), capturedLogs() as logged:
+            for _ in range(2):
+                port.createInternetSocket().close()
+        (warning,) = logged
+        self.assertIs(warning["log_level"], LogLevel.warn)
+        text = formatEvent(warning)
+        self.assertIn("sysctl -w net.core.rmem_max=1073741824 net.core.wmem_max=1073741824", text)
+        self.assertLess(warning["granted"], 1 << 30)
 
     TRAIN = Train(memoryview(bytes(2500)), 1000)
 

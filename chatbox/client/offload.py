@@ -13,7 +13,7 @@ import struct
 from typing import Final
 
 from chatbox.client.diagnosis import Buffers, Offload
-from chatbox.rdt.udp import SOCKET_BUFFER, UDP_GRO, UDP_SEGMENT
+from chatbox.rdt.udp import SOCKET_BUFFER, UDP_GRO, UDP_SEGMENT, ask_for_buffers
 
 __all__ = ["measure_buffers", "try_offload"]
 
@@ -28,12 +28,7 @@ TIMEOUT: Final = 0.5
 def measure_buffers() -> Buffers:
     """Ask for what a transfer asks for, and see what is granted."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        granted = []
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            probe.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
-            # Linux says twice what it grants, for its own bookkeeping (socket(7)).
-            granted.append(probe.getsockopt(socket.SOL_SOCKET, option) // 2)
-    return Buffers(SOCKET_BUFFER, *granted)
+        return Buffers(SOCKET_BUFFER, *ask_for_buffers(probe))
 
 
 def try_offload() -> tuple[Offload, Offload]:

@@ -159,8 +159,9 @@ class TrainPort(udp.Port):
 
     def _set_up(self, made: socket.socket) -> None:
         """Large buffers, and joined trains where the kernel can."""
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        granted = min(ask_for_buffers(made))
+        if granted < SOCKET_BUFFER:
+            _warn_of_buffers(granted)
         # Never cut a packet into fragments: the sender finds out itself how long they may be.
         if sys.platform == "linux":
             v6 = made.family == socket.AF_INET6
@@ -358,6 +359,29 @@ def _told(control: Control) -> tuple[int, float]:
         elif level == socket.IPPROTO_UDP and kind == UDP_GRO:
             joined = _GRO.unpack(data[: _GRO.size])[0]
     return joined, came_at
+
+
+def ask_for_buffers(made: socket.socket) -> tuple[int, int]:
+    """Ask for large buffers; how many bytes are granted to receive, and to send."""
+    granted = []
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        made.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        got = made.getsockopt(socket.SOL_SOCKET, option)
+        # Linux says twice what it grants, for its own bookkeeping (socket(7)).
+        granted.append(got // 2 if sys.platform == "linux" else got)
+    return granted[0], granted[1]
+
+
+@cache
+def _warn_of_buffers(granted: int) -> None:
+    """Say it once, not for each port."""
+    _log.warn(
+        "sockets may hold {granted} bytes only, and fast downloads lose packets for it; as root:"
+        " sysctl -w net.core.rmem_max={wanted} net.core.wmem_max={wanted} (to keep it, put the same"
+        " into a file in /etc/sysctl.d)",
+        granted=granted,
+        wanted=SOCKET_BUFFER,
+    )
 
 
 @cache
