@@ -349,6 +349,14 @@ class RosterTests(SynchronousTestCase):
         roster.hear(Headcount(5000))
         self.assertEqual(roster.count, 5000)
 
+    def test_not_counted_yet(self) -> None:
+        """Until the server has told who is here, nobody counts those who come."""
+        roster = Roster()
+        roster.hear(Presence("alice", True))
+        self.assertEqual((list(roster.people), roster.count), (["alice"], 0))
+        roster.hear(UserList(Request(1, Kind.USERS), ("bob", "alice")))
+        self.assertEqual(roster.count, 2)
+
     def test_bound(self) -> None:
         """A server may send any number of names; so many are remembered."""
         roster = Roster()

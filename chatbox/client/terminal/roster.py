@@ -24,7 +24,8 @@ class Roster:
         """Who is here, in the order of their coming."""
         self.files: tuple[str, ...] = ()
         self.count = 0
-        """How many people are here: in a crowd, more than are known by name."""
+        """How many people are here: in a crowd, more than are known by name. 0 until the server has
+        told: whoever comes before that, ourselves among them, is in what it tells."""
 
     def hear(self, event: Event) -> None:
         """Learn from what happens."""
@@ -38,7 +39,7 @@ class Roster:
                 names = tuple(file.name for file in files[:MAX_KNOWN])
                 self.files = tuple(filter(is_printable, names))
             case Presence(name=name, here=True) if name not in self.people:
-                self.count += 1
+                self.count += bool(self.count)
                 if is_printable(name) and len(self.people) < MAX_KNOWN:
                     self.people[name] = None
             case Presence(name=name, here=False):
