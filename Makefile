@@ -45,10 +45,11 @@ run: $(VENV)/ready
 
 test: lint unit
 
-# Both runners, since both are promised: pytest runs everything, trial what needs no pytest.
+# Both runners, since both are promised: pytest runs everything, trial what needs no pytest, on all
+# processors, which nothing that it runs minds.
 unit: $(VENV)/ready-to-test system
 	CHATBOX_SCREENSHOTS=$(CURDIR)/build/screenshots $(BIN)/python -m pytest
-	$(BIN)/trial --reporter=text tests
+	$(BIN)/trial -j $$(nproc) --reporter=text tests
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check

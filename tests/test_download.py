@@ -233,6 +233,7 @@ class PartFileTests(DownloadTestCase):
         """
         part = self.started()
         broken = OSError(errno.EIO, "Input/output error")
+        self.patch(download, "SYNC_SECONDS", 0.01)
         with mock.patch("os.fdatasync", side_effect=broken):
             part.write(0, memoryview(DATA))
             self.assertTrue(self.woken.wait(PATIENCE))
@@ -243,6 +244,7 @@ class PartFileTests(DownloadTestCase):
     def test_a_verdict_that_nobody_heard(self) -> None:
         """A verdict that came early is told again when all has come."""
         part = self.started()
+        self.patch(download, "SYNC_SECONDS", 0.01)
         with mock.patch("os.fdatasync", side_effect=OSError(errno.EIO, "Input/output error")):
             part.write(0, memoryview(DATA))
             self.assertTrue(self.woken.wait(PATIENCE))

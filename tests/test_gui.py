@@ -25,7 +25,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatbox.certificates import show_fingerprint
 from chatbox.client.access import PLAIN, Access
-from chatbox.client.gui.model import MAX_SHOWN, Entry, Look
+from chatbox.client.gui.model import Entry, Look
 from chatbox.client.main import arguments
 from chatbox.client.transfers import Stage
 from chatbox.lan import Server
@@ -428,13 +428,15 @@ async def test_choose(sit: Sit, served: Served, tmp_path: Path) -> None:
         bob.say("meanwhile")
         await guest.reads_that("meanwhile")
         await guest.click_dialog("Save as")
-        # Nobody sees from outside whether the dialog takes keys yet: do as people do.
+        # Nobody sees from outside whether the dialog takes keys yet: do as people do. What is typed
+        # when it has just closed goes to where the choice is shown, and says the same.
+        path = str(tmp_path / "other.txt")
         while guest.app.is_choosing:
             await guest.keys("ctrl+slash")
-            await guest.type("other.txt")
+            await guest.type(path)
             await guest.keys("Return")
             await guest.wait(lambda: not guest.app.is_choosing, 0.5)
-        assert view.save_as.get() == str(tmp_path / "other.txt")
+        await guest.until(lambda: view.save_as.get() == path, "the choice")
 
 
 def is_open(port: int) -> bool:
@@ -484,8 +486,10 @@ async def test_terminated(screen: Screen, served: Served, tmp_path: Path) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_scrollback(sit: Sit, served: Served) -> None:
+async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many messages are drawn a few a frame; the oldest go; a reader of old ones is left alone."""
+    most = 1000
+    monkeypatch.setattr("chatbox.client.gui.messages.MAX_SHOWN", most)
     async with sit("alice", served.host) as guest:
         await guest.keys("Return")
         await guest.is_in()
@@ -493,7 +497,7 @@ async def test_scrollback(sit: Sit, served: Served) -> None:
         assert view is not None and room is not None
         text = view.messages.text
         await guest.until(lambda: not room.entries, "all")
-        room.entries += [Entry(Look.SAID, f"number {at}", "bob") for at in range(MAX_SHOWN)]
+        room.entries += [Entry(Look.SAID, f"number {at}", "bob") for at in range(most)]
         waiting = len(room.entries)
         for _ in range(3):
             view.messages.draw(room.entries)
@@ -504,9 +508,9 @@ async def test_scrollback(sit: Sit, served: Served) -> None:
         room.notice("the last")  # these ask for the frames that draw the rest
         await guest.reads_that("the last")
         lines = int(text.index("end-1c").split(".")[0])
-        assert MAX_SHOWN <= lines < MAX_SHOWN + 2 * TRIM
+        assert most <= lines < most + 2 * TRIM
         assert "You are in" not in guest.reads
-        assert f"number {MAX_SHOWN - 1}\n" in guest.reads
+        assert f"number {most - 1}\n" in guest.reads
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
         # Back, by keys; what comes now does not move what is read.
         text.focus_set()
