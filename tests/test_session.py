@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import product
 from unittest import mock
 
@@ -21,6 +22,7 @@ from chatbox.chat.session import REQUESTS, TRANSITIONS, Session, State
 from chatbox.chat.sharing import Offer
 from chatbox.chat.wire import Message, format_line, parse_list
 from chatbox.errors import LocalError, RemoteError
+from chatbox.log import Kind, Record, gap
 from tests.helpers.chat import DelayedLog, FakeShelf, File, Turns, Wire, tokens
 
 SERVER = "server:192.0.2.1"
@@ -619,6 +621,38 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(pages, ["ab", "cd", "e"])
         self.assertEqual(alice.ask(f"<t:history><a:{ids[3]}><n:0>").after, ids[3])
         self.assertEqual(alice.ask(f"<t:history><a:{ids[4]}>").after, None)
+
+    def test_history_with_marks(self) -> None:
+        """Where messages are gone a mark stands among the others, and does not count as one."""
+        said = {id: Record(id, 0, Kind.MESSAGE, "bob", "all", str(id)) for id in range(1, 10)}
+        kept = [gap(id) if id in (3, 4, 8) else record for id, record in said.items()]
+
+        def history(
+            after: int | None,
+            count: int,
+            reader: str,
+            answer: Callable[[Sequence[Record] | None], None],
+        ) -> None:
+            rest = [record for record in kept if record.id > (after or 0)]
+            answer(rest[-count:] if after is None else rest[:count])
+
+        self.patch(self.log, "history", history)
+        alice = self.client("alice")
+        for size in range(1, 11):
+            shown: list[tuple[int | None, str]] = []
+            after: int | None = 0
+            while after is not None:
+                alice.send(f"<t:history><a:{after}><n:{size}>")
+                *lines, answer = alice.heard()
+                shown += [(m.sequence, m.response or "") for m in lines]
+                messages = [m for m in lines if m.response == "message_received"]
+                self.assertEqual(answer.text, str(len(messages)))
+                after = answer.after
+            places = [place for place, _ in shown]
+            self.assertEqual(places, list(said), f"{size} at a time")
+            self.assertEqual([p for p, kind in shown if kind == "gap"], [3, 4, 8])
+        alice.send("<t:history><n:3>")
+        self.assertEqual([m.sequence for m in alice.heard()[:-1]], [7, 8, 9])
 
     def test_history_sees_what_was_just_said(self) -> None:
         """History waits for the messages before it."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from chatbox.chat.room import heard
 from chatbox.chat.wire import Message
-from chatbox.log import Record
+from chatbox.log import Kind, Record
 
-__all__ = ["DEFAULT_HISTORY", "MAX_HISTORY", "MAX_HISTORY_BYTES", "page", "wanted"]
+__all__ = ["DEFAULT_HISTORY", "MAX_HISTORY", "MAX_HISTORY_BYTES", "Page", "page", "wanted"]
 
 DEFAULT_HISTORY: Final = 100
 """Messages shown if a client does not say how many: a few screens."""
@@ -26,25 +26,39 @@ def wanted(message: Message) -> int:
     return min(DEFAULT_HISTORY if message.count is None else message.count, MAX_HISTORY)
 
 
-def page(found: Sequence[Record], after: int | None, count: int) -> tuple[list[bytes], int | None]:
-    """Choose what fits into one answer: lines in order, and after which place there is more.
+class Page(NamedTuple):
+    """What one answer shows of the history."""
+
+    lines: list[bytes]
+    """Messages in order, with marks where some are gone."""
+    said: int
+    """How many of these are messages."""
+    after: int | None
+    """After which place there may be more; None if there is none."""
+
+
+def page(found: Sequence[Record], after: int | None, count: int) -> Page:
+    """Choose what fits into one answer. `found` has a record more than that if there are as many.
 
     The messages after a place are shown from the first on. Without a place the last ones count, so
     then it is the first that are cut off, and there is no more.
     """
     shown: list[Record] = []
     lines: list[bytes] = []
-    total = 0
+    said = total = 0
     for record in reversed(found) if after is None else found:
         line = heard(record)
-        total += len(line)
-        if len(lines) == count or total > MAX_HISTORY_BYTES:
-            break
+        if record.kind is not Kind.GAP:
+            total += len(line)
+            if said == count or total > MAX_HISTORY_BYTES:
+                break
+            said += 1
         shown.append(record)
         lines.append(line)
     if after is None:
         lines.reverse()
-        return lines, None
-    if len(shown) == len(found):
-        return lines, None
-    return lines, shown[-1].id if shown else after
+        return Page(lines, said, None)
+    # The log has looked for so many records, and marks may be some of them.
+    if len(shown) == len(found) <= count:
+        return Page(lines, said, None)
+    return Page(lines, said, shown[-1].id if shown else after)

@@ -31,11 +31,11 @@ from chatbox.chat.names import Name, parse_name
 from chatbox.chat.orders import Action
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import Job, Pipeline
-from chatbox.chat.room import Person, Room, Seat, heard
+from chatbox.chat.room import Person, Room, Seat
 from chatbox.chat.sharing import Downloads, Files, Offer
 from chatbox.chat.wire import Message, check_text, format_fields, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
-from chatbox.log import Kind, Record
+from chatbox.log import Record
 from chatbox.text import printable
 
 __all__ = [
@@ -344,10 +344,8 @@ class Session:
         if found is None:
             self._refuse(asked, RemoteError(Code.LOG_UNAVAILABLE))
             return
-        gap = [heard(record) for record in found if record.kind is Kind.GAP]
-        said = [record for record in found if record.kind is not Kind.GAP]
-        lines, more_after = page(said, asked.message.after, wanted(asked.message))
-        self._answer(asked, *gap, *lines, text=str(len(lines)), after=more_after)
+        lines, said, more_after = page(found, asked.message.after, wanted(asked.message))
+        self._answer(asked, *lines, text=str(said), after=more_after)
 
     def moderate(self, asked: Asked) -> None:
         """Do what an operator wants done to somebody."""
