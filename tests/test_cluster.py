@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -119,6 +120,34 @@ def test_killed_while_people_talk(tmp_path: Path) -> None:
         talkers = talk_through_kills(servers, people=9, kills=5, rng=rng, kill=kill)
         check(talkers, stored(redis.url))
         assert min(len(t.acknowledged) for t in talkers) > 3
+
+
+def test_what_redis_has_lost(tmp_path: Path) -> None:
+    """A Redis that comes back with less, as a replica may: people come again, and see a gap."""
+    with cluster(tmp_path, 2) as (redis, servers):
+        for server in servers:
+            server.start()
+        people = [Person(n, s.port) for n, s in zip(("ann", "bob"), servers, strict=True)]
+        bring(*people)
+
+        def say(text: str) -> None:
+            people[0].ask(f"<r:all><t:message_request><m:{text}>")
+            drive(people, lambda: all(text in [t for _, t in p.heard] for p in people))
+
+        say("before")
+        shutil.copytree(tmp_path / "redis", tmp_path / "replica")
+        say("lost")
+        redis.kill()
+        shutil.rmtree(tmp_path / "redis")
+        shutil.copytree(tmp_path / "replica", tmp_path / "redis")
+        redis.start()
+        drive(people, lambda: all(p.answer("gap") and p.cuts for p in people))
+        bring(*people)
+        say("after")
+        for person in people:
+            assert [text for _, text in person.heard] == ["before", "lost", "after"]
+            news = [m.response for m in person.lines if m.response in ("message_received", "gap")]
+            assert news == ["message_received"] * 2 + ["gap", "message_received"]
 
 
 def test_dead_server(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.logger import LogEvent, globalLogPublisher
 
-from chatbox.log import connect, redis
+from chatbox.log import Attempt, Kind, connect, redis
 from chatbox.log import lease as lease_module
 from chatbox.log.keep import Keep
 from chatbox.log.redis import RedisLog
@@ -315,6 +316,17 @@ class SentinelTests(RedisTestCase):
         log.start()
         return log, heard
 
+    def fail_over(self) -> None:
+        """Have the sentinel give up a dead master soon."""
+        self.sentinel.ask(b"AUTH watch secret\r\nSENTINEL SET room down-after-milliseconds 300\r\n")
+
+    def hold_back_the_replica(self) -> None:
+        """From now on the replica learns nothing new from its master."""
+        self.two.ask(b"CONFIG SET masteruser nobody\r\nCONFIG SET masterauth wrong\r\n")
+        self.one.ask(b"CLIENT KILL TYPE replica\r\n")
+        down = b"master_link_status:down"
+        self.run_until(lambda: down in self.two.ask(b"INFO replication\r\n"))
+
     def test_the_master_dies(self) -> None:
         """Once the sentinels have made the replica the master, the log goes on there."""
         log, heard = self.begin("secret")
@@ -324,7 +336,7 @@ class SentinelTests(RedisTestCase):
         self.run_until(lambda: not log.busy)
         self.run_until(lambda: b"before" in self.two.ask(b"XRANGE chatbox:log - +\r\n"))
         self.one.kill()
-        self.sentinel.ask(b"AUTH watch secret\r\nSENTINEL SET room down-after-milliseconds 300\r\n")
+        self.fail_over()
         log.append([say("meanwhile")])
         self.run_until(lambda: log.connected and self.port_of(log) == self.two.port)
         log.append([say("after")])
@@ -332,6 +344,66 @@ class SentinelTests(RedisTestCase):
         self.assertEqual(texts(heard.records), ["before", "meanwhile", "after"])
         self.assertEqual(heard.failed, [])
         self.assertEqual([r.text for r in self.ask(log, 0)], ["before", "meanwhile", "after"])
+
+    def lose(self, fail_over: Callable[[], object]) -> tuple[list[RedisLog], list[Heard]]:
+        """Have two nodes hear something that the replica does not, and come to the replica."""
+        nodes = [self.begin("secret") for _ in range(2)]
+        logs, all_heard = [log for log, _ in nodes], [heard for _, heard in nodes]
+        log, lost = logs[0], set[RedisLog]()
+        for one in logs:
+            one.on_lost = partial(lost.add, one)
+        self.run_until(lambda: all(one.connected for one in logs))
+        log.append([say("before")])
+        self.run_until(lambda: all(heard.records for heard in all_heard))
+        self.run_until(lambda: b"before" in self.two.ask(b"XRANGE chatbox:log - +\r\n"))
+        self.hold_back_the_replica()
+        log.append([say("lost"), say("letter", "ann")])
+        self.run_until(lambda: all(len(heard.records) == 3 for heard in all_heard))
+        self.run_until(lambda: not log.busy)
+        fail_over()
+        self.run_until(lambda: len(lost) == 2)
+        self.run_until(lambda: all(one.connected for one in logs))
+        self.assertEqual({self.port_of(one) for one in logs}, {self.two.port})
+        return logs, all_heard
+
+    def check_lost(self, logs: Sequence[RedisLog], all_heard: Sequence[Heard]) -> None:
+        """Everybody has seen one gap and then what was said after it, now and in the history."""
+        for heard in all_heard:
+            self.assertEqual(texts(heard.records), ["before", "lost", "letter", "", "after"])
+            self.assertEqual(heard.records[3].kind, Kind.GAP)
+            places = [record.id for record in heard.records]
+            self.assertEqual(places, sorted(set(places)))
+        before, lost = all_heard[0].records[:2]
+        for log in logs:
+            for reader in ("", "ann"):
+                self.assertEqual(texts(self.ask(log, 0, reader)), ["before", "", "after"])
+                self.assertEqual(texts(self.ask(log, before.id, reader)), ["", "after"])
+                self.assertEqual(texts(self.ask(log, lost.id, reader)), ["", "after"])
+
+    def test_a_replica_that_has_missed_something(self) -> None:
+        """Where acknowledged messages were that it never had, everybody sees a gap."""
+        meanwhile = say("after", attempt=Attempt("ann", b"after"))
+
+        def fail_over() -> None:
+            self.one.kill()
+            self.fail_over()
+            logs[0].append([meanwhile])
+
+        logs = self.logs
+        _, all_heard = self.lose(fail_over)
+        self.assertEqual(all_heard[0].failed, [meanwhile])
+        logs[0].append([meanwhile])
+        self.run_until(lambda: all(len(heard.records) > 4 for heard in all_heard))
+        self.check_lost(logs, all_heard)
+
+    def test_a_master_that_is_replaced_while_it_works(self) -> None:
+        """What only the old one has taken is lost, and people see that as well."""
+        logs, all_heard = self.lose(
+            lambda: self.sentinel.ask(b"AUTH watch secret\r\nSENTINEL FAILOVER room\r\n")
+        )
+        logs[1].append([say("after")])
+        self.run_until(lambda: all(len(heard.records) > 4 for heard in all_heard))
+        self.check_lost(logs, all_heard)
 
     def test_the_wrong_password(self) -> None:
         """Who cannot ask the sentinels is told why."""
