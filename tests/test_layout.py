@@ -31,6 +31,7 @@ ADAPTERS = {
     "lan/browse.py",
     "log/sqlite.py",
     "log/connect.py",
+    "log/lookup.py",
     "log/redis.py",
     "rdt/fetch.py",
     "rdt/service.py",

@@ -285,7 +285,7 @@ class FaultTests(RedisTestCase):
         one, heard = self.node()
         self.server.kill()
         one.append([say("a")])
-        one._deadlines[1] = one._now() + 0.1
+        one._pending.hurry(one._now() + 0.1)
         self.run_until(lambda: heard.failed)
         self.assertEqual([entry.text for entry in heard.failed], ["a"])
         answers: list[Any] = []

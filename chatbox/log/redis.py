@@ -9,9 +9,10 @@ Two connections, since a connection that waits in XREAD cannot do anything else.
 themselves, with a delay that grows to `MAX_RETRY_SECONDS`.
 
 - *Nothing twice.* An append whose answer got lost may have happened. So everything that is pending
-  is numbered, and is appended again under its numbers when the connection is back; the script knows
-  the last number of each node. A message that is not read back within `APPEND_SECONDS` has failed.
-  It may still turn up later, as somebody else's message would: Redis may have had it all the time.
+  is numbered, and is appended again under its numbers when the connection is back (see
+  `chatbox.log.pending`); the script knows the last number of each node. A message that is not read
+  back within `APPEND_SECONDS` has failed. It may still turn up later, as somebody else's message
+  would: Redis may have had it all the time.
 - *Nothing lost in a cut.* The bus is read on from the last place read. If Redis has forgotten what
   follows it, or does not have the place itself any more, a GAP is reported, and people see it.
   Nothing is appended before that is known, so nobody's message lands in a gap.
@@ -19,6 +20,7 @@ themselves, with a delay that grows to `MAX_RETRY_SECONDS`.
   not come back in time, means that the connection is dead, whatever TCP thinks.
 - *A lease* says that this node is alive: see `chatbox.log.lease`. Who comes and goes is told as
   long as it lasts. When it is lost, that is not told by us but by whoever finds the lease ended.
+- *History* is read beside all this: see `chatbox.log.lookup`.
 
 Places are those of Redis, milliseconds and a number, as one integer. Our own times are of a clock
 that nobody sets. Timers of Twisted stand still while the system's clock is set back; so what must
@@ -30,9 +32,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 from twisted.application.internet import ClientService, backoffPolicy
@@ -46,9 +46,11 @@ from chatbox.log.connect import COMMAND_SECONDS, Connections, endpoint_for
 from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.lease import Lease
+from chatbox.log.lookup import Lookup
+from chatbox.log.pending import Pending
 from chatbox.log.place import parse_place
 from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
-from chatbox.log.streams import entry_of, id_of, page_of, place_of, record_of, words_of
+from chatbox.log.streams import entry_of, id_of, place_of, record_of, words_of
 from chatbox.log.subscriber import OneSubscriber
 from chatbox.text import printable
 
@@ -69,13 +71,6 @@ MAX_RETRY_SECONDS: Final = 2.0
 TICK_SECONDS: Final = 0.5
 """How often to look at deadlines and at the lease."""
 
-BEHIND_SECONDS: Final = 0.05
-BEHIND_TRIES: Final = 20
-"""How often, and how many times, to look whether we have caught up with a question: a second."""
-
-MAX_APPEND: Final = 200
-"""Entries in one call of the script, which stops all others: some 2 ms."""
-
 MAX_READ: Final = 1000
 """Records read from the bus at once."""
 
@@ -87,8 +82,6 @@ MAIL_LENGTH: Final = 10_000
 
 STOP_SECONDS: Final = 5.0
 """How long an end may wait for what is pending."""
-
-_PRESENCE: Final = frozenset({Kind.PRESENCE, Kind.HERE})
 
 _PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOSCRIPT")
 """What Redis says if another Redis, or another moment, would do: it is tried by a new connection.
@@ -129,13 +122,8 @@ class RedisLog(OneSubscriber):
         self._known_epoch = b""
         self._position = 0
         """The newest place that was read from the bus."""
-        self._number = 0
-        self._pending: OrderedDict[int, Entry] = OrderedDict()
-        """What was appended and not read back, by its number."""
-        self._deadlines: dict[int, float] = {}
-        self._repeats: dict[int, int] = {}
-        """Of these, what is in the log already, and where."""
-        self._questions = 0
+        self._pending = Pending()
+        self._lookup = Lookup(prefix, self._may_ask, lambda: self._position, self._later)
         self._commands: Any = None
         """The connection for commands, while there is one."""
         self._services: list[ClientService] = []
@@ -149,7 +137,7 @@ class RedisLog(OneSubscriber):
     @property
     def busy(self) -> bool:
         """Whether an entry or a question waits for its answer."""
-        return bool(self._pending) or self._questions > 0
+        return bool(self._pending) or self._lookup.busy
 
     @property
     def connected(self) -> bool:
@@ -176,8 +164,7 @@ class RedisLog(OneSubscriber):
     def stop(self, stopped: Callable[[], None]) -> None:
         """Take no more; wait for what is pending, but not for ever."""
         self._stopping = stopped
-        for number in self._pending:
-            self._deadlines[number] = self._now() + STOP_SECONDS
+        self._pending.hurry(self._now() + STOP_SECONDS)
         self._check_stopped()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -187,13 +174,7 @@ class RedisLog(OneSubscriber):
         if self._stopping is not None or not self._services:
             self._on_failure(entries)
             return
-        first = self._number + 1
-        deadline = self._now() + APPEND_SECONDS
-        for entry in entries:
-            self._number += 1
-            self._pending[self._number] = entry
-            if entry.kind not in _PRESENCE:
-                self._deadlines[self._number] = deadline
+        first = self._pending.add(entries, self._now() + APPEND_SECONDS)
         if entries and self._commands is not None and self._epoch:
             self._send(first)
 
@@ -205,52 +186,11 @@ class RedisLog(OneSubscriber):
         answer: Callable[[Sequence[Record] | None], None],
     ) -> None:
         """Have this looked up; None is the answer if Redis cannot be asked."""
-        self._questions += 1
-        self._look_up(after, count, reader, partial(self._answer, answer))
+        self._lookup.ask(after, count, reader, answer)
 
-    def _look_up(
-        self,
-        after: int | None,
-        count: int,
-        reader: str,
-        answer: Callable[[list[Record] | None], None],
-        patience: int = BEHIND_TRIES,
-    ) -> None:
-        connection = self._commands
-        if connection is None or not self._epoch or self._stopping is not None:
-            answer(None)
-            return
-        if after is not None and after > self._position and patience:
-            # Who asks has been at a node that is ahead of us, and must not hear again from here
-            # what comes before that place.
-            again = partial(self._look_up, after, count, reader, answer, patience - 1)
-            self._reactor.callLater(BEHIND_SECONDS, again)
-            return
-        until = id_of(self._position)  # What is not reported yet is not shown.
-        if after is not None and (not count or after >= self._position):
-            streams = []
-        else:
-            streams = ["kept", f"mail:{reader}"] if count else []
-        asked = []
-        for stream in streams:
-            key = self._prefix + stream
-            if after is None:
-                words: tuple[object, ...] = ("XREVRANGE", key, until, "-")
-            else:
-                words = ("XRANGE", key, "(" + id_of(after), until)
-            asked.append(connection.execute_command(*words, "COUNT", count))
-        asked.append(connection.execute_command("GET", self._prefix + "from"))
-        d = gatherResults(asked, consumeErrors=True)
-        d.addCallback(page_of, after, count)
-        d.addErrback(lambda _: None)
-        d.addCallback(answer)
-        d.addErrback(lambda failure: _log.failure("history failed", failure))
-
-    def _answer(
-        self, answer: Callable[[Sequence[Record] | None], None], found: list[Record] | None
-    ) -> None:
-        self._questions -= 1
-        answer(found)
+    def _may_ask(self) -> Any:
+        """The connection for questions, while what it says can be relied on."""
+        return self._commands if self._epoch and self._stopping is None else None
 
     # The connection for commands.
 
@@ -299,14 +239,7 @@ class RedisLog(OneSubscriber):
 
     def _send(self, first: int) -> None:
         """Append what is pending, from a number on, in calls of a bounded size."""
-        # Numbers in one call follow each other; what has failed has left a hole.
-        runs: list[list[int]] = []
-        for n in self._pending if not first else range(first, self._number + 1):
-            if runs and runs[-1][-1] == n - 1 and len(runs[-1]) < MAX_APPEND:
-                runs[-1].append(n)
-            else:
-                runs.append([n])
-        for run in runs:
+        for run in self._pending.runs(first):
             node = self.lease.node
             values: list[object] = [self._run, run[0], self._epoch, node]
             values += [BUS_LENGTH, self._keep.count or 0, MAIL_LENGTH]
@@ -322,8 +255,8 @@ class RedisLog(OneSubscriber):
             self._complaint = ""
             _log.info("Redis takes messages again")
         for n, said in zip(run, answers, strict=True):
-            if said and n in self._pending:
-                self._repeats[n] = place_of(said)
+            if said:
+                self._pending.repeat(n, place_of(said))
         self._settle_repeats()
 
     def _refused(self, failure: Any, run: list[int], node: str) -> None:
@@ -340,7 +273,7 @@ class RedisLog(OneSubscriber):
                 self.lease.lose()
         else:
             self._complain(text)
-            self._fail([n for n in run if n in self._pending])
+            self._fail(run)
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
@@ -350,8 +283,7 @@ class RedisLog(OneSubscriber):
     def _lost_lease(self) -> None:
         self.on_lost()
         # Nobody waits for these any more. Whoever finds the lease ended tells who has gone.
-        for number in [n for n, entry in self._pending.items() if entry.kind in _PRESENCE]:
-            self._take(number)
+        self._pending.take_presence()
         self._fail(list(self._pending))
 
     def _forget(self) -> None:
@@ -360,23 +292,10 @@ class RedisLog(OneSubscriber):
             self._ask(FORGET, limits, lambda _: None)
 
     def _settle_repeats(self) -> None:
-        """Report what was in the log before, once it must have been read back were it ours."""
-        done = [n for n, place in self._repeats.items() if place <= self._position]
-        records = []
-        for n in done:
-            place = self._repeats.pop(n)
-            entry = self._take(n)
-            if entry is not None:
-                records.append(record_of(place, entry, repeated=True))
-        self._report(records)
-
-    def _take(self, number: int) -> Entry | None:
-        self._deadlines.pop(number, None)
-        self._repeats.pop(number, None)
-        return self._pending.pop(number, None)
+        self._report(self._pending.take_repeats(self._position))
 
     def _fail(self, numbers: Sequence[int]) -> None:
-        entries = [entry for n in numbers if (entry := self._take(n)) is not None]
+        entries = self._pending.take_all(numbers)
         assert self._on_failure is not None
         if entries:
             self._on_failure(entries)
@@ -473,7 +392,7 @@ class RedisLog(OneSubscriber):
             return gap(place)
         entry = None
         if facts[b"n"] == self._run.encode():
-            entry = self._take(int(facts[b"s"]))
+            entry = self._pending.take(int(facts[b"s"]))
         return record_of(place, entry or entry_of(kind, facts[b"d"]))
 
     def _bus_failed(self, failure: Any, connection: Any) -> None:
@@ -502,8 +421,7 @@ class RedisLog(OneSubscriber):
 
     def _look(self) -> None:
         """See what is due."""
-        now = self._now()
-        late = [n for n, deadline in self._deadlines.items() if deadline < now]
+        late = self._pending.late(self._now())
         if late and self._commands is None:
             self._complain("it cannot be reached")
         self._fail(late)
