@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line, parse_line
+from chatbox.client import fetcher as fetcher_module
 from chatbox.client import get as get_module
 from chatbox.client.config import Settings
+from chatbox.client.connection import LEAVE_TIMEOUT
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.get import RETURN_DELAY, RETURN_PATIENCE, _Errand, get
 from chatbox.client.main import apply_settings, arguments
@@ -39,6 +42,34 @@ class Fetcher(FakeFetch):
 
     async def tell_ends(self) -> None:
         """They need not be told."""
+
+
+class TellEndsTests(SynchronousTestCase):
+    """The server hears how transfers ended."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        fetcher = fetcher_module.Fetcher(self.clock, "192.0.2.1")
+        self.closed: Deferred[None] = Deferred()
+        fetcher._ending.append(self.closed)
+        self.telling = Deferred.fromCoroutine(fetcher.tell_ends())
+        self.assertNoResult(self.telling)
+
+    def test_told(self) -> None:
+        """As soon as all are closed, or after a moment."""
+        self.closed.callback(None)
+        self.successResultOf(self.telling)
+        self.setUp()
+        self.clock.advance(LEAVE_TIMEOUT)
+        self.successResultOf(self.telling)
+        self.closed.callback(None)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C ends that, and is not forgotten over it."""
+        self.telling.cancel()
+        self.failureResultOf(self.telling, CancelledError)
+        self.closed.callback(None)
 
 
 class ErrandTests(SynchronousTestCase):

@@ -67,5 +67,9 @@ class Fetcher:
     async def tell_ends(self) -> None:
         """Let the server hear how the transfers ended, before this process is gone."""
         ending, self._ending = self._ending, []
+        told: Deferred[object] = Deferred()
+        # Not that list itself, for which to be cancelled is one more way to be complete: whoever
+        # presses Ctrl-C now would be ignored.
+        DeferredList(ending, consumeErrors=True).addCallback(told.callback)
         with suppress(TimeoutError):
-            await DeferredList(ending, consumeErrors=True).addTimeout(LEAVE_TIMEOUT, self._reactor)
+            await told.addTimeout(LEAVE_TIMEOUT, self._reactor)
