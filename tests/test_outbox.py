@@ -100,6 +100,14 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
+class Lost(Wire):
+    """A transport whose peer is gone."""
+
+    def send(self, data: bytes) -> int:
+        """Find out."""
+        raise ConnectionResetError
+
+
 class OutboxTests(SynchronousTestCase):
     """What each client gets, and when."""
 
@@ -137,6 +145,40 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(self.alice_wire.writes, [b"1\n2\n"])
         self.assertIs(self.alice_wire.writes[0], self.bob_wire.writes[0])
         self.assertEqual(self.guest_wire.writes, [])
+
+    def test_who_merely_listens(self) -> None:
+        """Whoever is set aside is sent to again once there is no more reason for it."""
+        sends = []
+        for upset in (
+            lambda: self.alice.put(b"a\n"),
+            self.alice.pause,
+            self.alice.resume,
+            self.alice.stop_listening,
+            self.alice.listen,
+        ):
+            for do in (upset, lambda: None, lambda: None):
+                before = self.alice_wire.sends
+                self.fanout.share(b"1\n")
+                do()
+                self.turns.end()
+                sends.append(self.alice_wire.sends - before)
+        self.assertEqual(
+            sends,
+            [*(0, 1, 1), *(0, 0, 0), *(0, 1, 1), *(0, 0, 0), *(0, 1, 1)],
+        )
+        self.assertEqual(self.bob_wire.sends, 15)
+
+    def test_gone_meanwhile(self) -> None:
+        """Whoever is lost while others are sent to gets nothing more."""
+
+        wire = Lost()
+        lost = Outbox(self.fanout, wire, on_overflow=lambda: None, on_change=lambda: None)
+        lost.listen()
+        self.alice_wire.on_write = lost.discard
+        self.fanout.share(b"1\n")
+        self.turns.end()
+        self.assertEqual(self.bob_wire.writes, [b"1\n"])
+        self.assertEqual(wire.writes, [])
 
     def test_own_lines_in_their_place(self) -> None:
         """Lines of one client's own are where they were put down, in the same one write."""

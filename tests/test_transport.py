@@ -155,9 +155,11 @@ class DirectWriterTests(SynchronousTestCase):
     def test_none_of_it(self) -> None:
         """A socket without room is not asked again for every line."""
         self.kernel.room = 0
-        for _ in range(3):
+        self.say(b"x\n")
+        asked = self.kernel.sends
+        for _ in range(2):
             self.say(b"x\n")
-        self.assertEqual(self.kernel.sends, 1)
+        self.assertEqual(self.kernel.sends, asked)
         self.kernel.drain(100)
         self.assertEqual(self.kernel.left, b"x\n" * 3)
 
@@ -183,12 +185,13 @@ class DirectWriterTests(SynchronousTestCase):
         """That a send fails is for the transport to find out, and to say when its turn comes."""
         self.kernel.room = ConnectionResetError(errno.ECONNRESET, "reset")
         self.say(b"1\n")
+        tried = self.kernel.sends
         self.say(b"2\n")
         self.assertEqual((self.kernel.left, self.kernel.kept), (b"", b"1\n"))
         self.outbox.discard()
         self.kernel.producer.stopProducing()
         self.say(b"3\n")
-        self.assertEqual(self.kernel.sends, 1)
+        self.assertEqual(self.kernel.sends, tried)
 
     def test_overflow(self) -> None:
         """Past the bound what waits is forgotten, but no line is cut off in the middle."""

@@ -14,9 +14,10 @@ bytes, and what lies between two of them is one piece.
   what could not be written yet, up to a bound. Past the bound it forgets what waited and calls
   `on_overflow`; its owner says so and hangs up.
 
-The hot path is a listener without lines of their own: `Fanout` calls `Outbox.end_turn`, and that
-calls the transport. There is no second call for each of them; outboxes that have more to tell when
-everybody has been written to (`Fanout.attend`) are few.
+The hot path is somebody who merely listens. To `Fanout` that is what sends to them and nothing
+else: one loop, one call each. What is kept of hundreds of clients has left the processor's cache by
+the time that it is needed again, so each object that the loop does not touch counts. Whoever has
+lines of their own, came in this turn or is pushed back is set aside: their `Outbox` is called.
 
 Ways not taken: a queue of lines for each client (N recipients and B messages would cost N x B), and
 writing during the turn when nothing waits (the first message of a turn would travel alone).
@@ -42,6 +43,9 @@ full transport buffer. The last answer may go beyond it."""
 MAX_GATHERED: Final = 256
 """Messages for which a turn goes on: the first waits for the others some 8 ms at most."""
 
+Send = Callable[[bytes], int]
+"""Sends as many of these bytes as go at once, and tells how many; OSError if none do."""
+
 Later = Callable[[Callable[[], None]], object]
 """Calls its argument once this turn of the reactor is over: ``callLater(0, ...)``."""
 
@@ -50,6 +54,10 @@ _log = Logger()
 
 class Writable(Protocol):
     """What an outbox needs of a transport, which calls `Outbox.pause` and `resume` in return."""
+
+    @property
+    def send(self) -> Send:
+        """What sends to the client. What does not go is to be written before anything else."""
 
     def write(self, data: bytes, /) -> None:
         """Send these bytes, as soon as all before them have left."""
@@ -125,16 +133,18 @@ class Fanout:
         self._turn = turn
         self._shared: list[bytes] = []
         self._shared_bytes = 0
-        self._listeners: dict[Outbox, None] = {}
-        self._addressed: dict[Outbox, None] = {}
+        self._listeners: dict[Send, Outbox] = {}
+        """Those who hear what is shared and nothing else, by what sends to them."""
+        self._aside: dict[Outbox, None] = {}
+        """Those who are more than that."""
         self._attended: dict[Outbox, None] = {}
+        self._due = False
 
     def share(self, line: bytes) -> None:
         """Put down a line for everybody who listens now."""
-        if not self._shared:
-            self._turn.write(self._flush)
         self._shared.append(line)
         self._shared_bytes += len(line)
+        self._expect()
 
     # What outboxes call.
 
@@ -149,40 +159,49 @@ class Fanout:
             self._shared = [b"".join(self._shared)]
         return self._shared[0] if self._shared else b""
 
-    def add_listener(self, outbox: Outbox) -> None:
-        """Let `outbox` hear what is shared from now on."""
-        self._listeners[outbox] = None
+    def add_listener(self, outbox: Outbox, send: Send) -> None:
+        """Give `send` what is shared, and `outbox` what does not go."""
+        self._aside.pop(outbox, None)
+        self._listeners[send] = outbox
 
-    def remove_listener(self, outbox: Outbox) -> None:
-        """Let `outbox` hear no more."""
-        self._listeners.pop(outbox, None)
+    def set_aside(self, outbox: Outbox, send: Send) -> None:
+        """Call `outbox.end_turn` at the end of each turn instead."""
+        self._listeners.pop(send, None)
+        self._aside[outbox] = None
 
-    def expect(self, outbox: Outbox) -> None:
-        """Remember that `outbox` has lines of its own."""
-        if not self._addressed:
-            self._turn.write(self._flush)
-        self._addressed[outbox] = None
+    def expect(self, outbox: Outbox, send: Send) -> None:
+        """Set `outbox` aside, and let this turn have an end: there are lines of its own."""
+        self.set_aside(outbox, send)
+        self._expect()
 
     def attend(self, outbox: Outbox) -> None:
         """Call `outbox.turn_ended` when everybody has what the turn brought."""
         self._attended[outbox] = None
 
-    def forget(self, outbox: Outbox) -> None:
+    def let_go(self, outbox: Outbox, send: Send) -> None:
+        """Neither send to `outbox` nor call it at the end of a turn."""
+        self._listeners.pop(send, None)
+        self._aside.pop(outbox, None)
+
+    def forget(self, outbox: Outbox, send: Send) -> None:
         """Drop everything about `outbox`."""
-        self._listeners.pop(outbox, None)
-        self._addressed.pop(outbox, None)
+        self.let_go(outbox, send)
         self._attended.pop(outbox, None)
 
+    def _expect(self) -> None:
+        if not self._due:
+            self._due = True
+            self._turn.write(self._flush)
+
     def _flush(self) -> None:
+        self._due = False
         whole = self.so_far()
-        addressed = list(self._addressed)
-        self._addressed.clear()
+        aside = list(self._aside)  # as it is now: who is set aside by a send has had the whole
         try:
             if whole:
-                for outbox in list(self._listeners):
-                    outbox.end_turn(whole)
-            for outbox in addressed:
-                outbox.end_turn(b"")
+                self._send_to_all(whole)
+            for outbox in aside:
+                outbox.end_turn(whole)
         finally:
             self._shared.clear()
             self._shared_bytes = 0
@@ -191,6 +210,17 @@ class Fanout:
         self._attended.clear()
         for outbox in attended:
             outbox.turn_ended()
+
+    def _send_to_all(self, whole: bytes) -> None:
+        """Send to those who merely listen."""
+        size = len(whole)
+        for send in list(self._listeners):
+            try:
+                sent = send(whole)
+            except OSError:
+                sent = 0
+            if sent != size and (outbox := self._listeners.get(send)) is not None:
+                outbox.send_rest(whole[sent:])
 
 
 class Outbox:
@@ -211,6 +241,7 @@ class Outbox:
         "_paused",
         "_queue",
         "_queued_bytes",
+        "_send",
         "_start",
         "_transport",
         "_write",
@@ -226,7 +257,7 @@ class Outbox:
     ) -> None:
         self._fanout = fanout
         self._transport = transport
-        self._write = transport.write
+        self._send = transport.send
         self._on_overflow = on_overflow
         self._on_change = on_change
         self._listening = False
@@ -250,7 +281,7 @@ class Outbox:
         if self._closed:
             return
         if not self._own:
-            self._fanout.expect(self)
+            self._fanout.expect(self, self._send)
         self._own.append((self._fanout.place, line))
         self._own_bytes += len(line)
 
@@ -259,21 +290,23 @@ class Outbox:
         if not self._closed:
             self._listening = True
             self._start = self._fanout.place
-            self._fanout.add_listener(self)
+            self._settle()
 
     def stop_listening(self) -> None:
         """Hear nothing that is shared from now on; what was shared before is still written."""
         if self._listening:
             self._listening = False
-            self._fanout.remove_listener(self)
             heard = self._merged(self._fanout.so_far())
             if heard:
                 self._own = [(0, heard)]  # in place of both kinds
-                self._fanout.expect(self)
+                self._fanout.expect(self, self._send)
+            else:
+                self._settle()
 
     def pause(self) -> None:
         """The transport has enough: keep what comes."""
         self._paused = True
+        self._settle()
         self._on_change()
 
     def resume(self) -> None:
@@ -287,7 +320,7 @@ class Outbox:
                     break
                 given += 1
                 self._queued_bytes -= len(data)
-                self._write(data)
+                self._transport.write(data)
             self._queue = queue[given:]
         self._on_change()
 
@@ -307,29 +340,32 @@ class Outbox:
         self._own.clear()
         self._queue.clear()
         self._queued_bytes = self._own_bytes = 0
-        self._fanout.forget(self)
+        self._fanout.forget(self, self._send)
 
     # What the fan-out calls.
 
-    def end_turn(self, whole: bytes) -> None:
-        """Write what the turn brought; `whole` is everything that was shared in it.
+    def send_rest(self, rest: bytes) -> None:
+        """Write what did not go."""
+        self._transport.write(rest)
 
-        It is called a second time, with nothing, for whoever has lines of their own.
-        """
+    def end_turn(self, whole: bytes) -> None:
+        """Write what the turn brought; `whole` is everything that was shared in it."""
+        if not self._listening:
+            whole = b""
         if self._own or self._start:
             if self._own_bytes > MAX_OWN_BYTES:
                 self._fanout.attend(self)
             whole = self._merged(whole)
             self._own.clear()
             self._own_bytes = self._start = 0
-        if not self._paused:
-            if whole:
-                self._write(whole)
-        elif whole:
+        if whole and self._paused:
             self._queue.append(whole)
             self._queued_bytes += len(whole)
             if self._queued_bytes > MAX_QUEUED_BYTES:
                 self._fanout.attend(self)
+        elif whole:
+            self._transport.write(whole)
+        self._settle()
 
     def turn_ended(self) -> None:
         """Everybody has what the turn brought: give up on a client that does not read."""
@@ -339,6 +375,15 @@ class Outbox:
             self._on_overflow()
         else:
             self._on_change()
+
+    def _settle(self) -> None:
+        """Merely listen, or be called at the end of a turn, or neither."""
+        if self._own or (self._listening and (self._start or self._paused)):
+            self._fanout.set_aside(self, self._send)
+        elif self._listening:
+            self._fanout.add_listener(self, self._send)
+        else:
+            self._fanout.let_go(self, self._send)
 
     def _merged(self, whole: bytes) -> bytes:
         """Return our lines and what was shared, as far as it concerns us, in order."""

@@ -86,6 +86,11 @@ class TransportWriter:
         self._limited = limited
         self._transport.registerProducer(self, True)
 
+    def send(self, data: bytes) -> int:
+        """Give this to the transport, which takes all."""
+        self._transport.write(data)
+        return len(data)
+
     def write(self, data: bytes) -> None:
         """Give this to the transport."""
         self._transport.write(data)
@@ -116,12 +121,13 @@ class DirectWriter:
     While the transport is at work `limited` is paused, so that nothing is written.
     """
 
-    __slots__ = ("_limited", "_rest", "_send", "_transport")
+    __slots__ = ("_limited", "_rest", "_transport", "send")
     _limited: Limited
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self._send: Callable[[bytes], int] = transport.getHandle().send
+        self.send: Callable[[bytes], int] = transport.getHandle().send
+        """The socket's own, so that nothing lies between it and a fan-out."""
         self._rest = b""
 
     def start(self, limited: Limited) -> None:
@@ -130,8 +136,9 @@ class DirectWriter:
 
     def write(self, data: bytes) -> None:
         """Send this, or as much as goes."""
+        send = self.send
         try:
-            sent = self._send(data)
+            sent = send(data)
         except OSError:
             # No room, or the connection has ended. If so the transport finds out the same way, and
             # says so when its turn comes; here we may be in the middle of a fan-out.

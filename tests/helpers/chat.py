@@ -52,7 +52,15 @@ class Wire:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.sends = 0
+        """How many of them were sent, without a call of the outbox."""
         self.on_write: Callable[[], None] = lambda: None
+
+    def send(self, data: bytes) -> int:
+        """Take all."""
+        self.sends += 1
+        self.write(data)
+        return len(data)
 
     def write(self, data: bytes) -> None:
         """Remember one write."""
