@@ -11,7 +11,8 @@ from chatbox.chat.cluster import SharedNames
 from chatbox.chat.codes import Code
 from chatbox.chat.names import Claim, LocalNames, parse_name
 from chatbox.chat.outbox import Turn
-from chatbox.chat.room import Person, Room
+from chatbox.chat.people import Person
+from chatbox.chat.room import Room
 from chatbox.errors import RemoteError
 from chatbox.log import Kind, Record
 from tests.helpers.chat import DelayedLog, Turns, tokens

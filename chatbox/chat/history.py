@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from chatbox.chat.room import heard
+from chatbox.chat.heard import heard
 from chatbox.chat.wire import Message
 from chatbox.log import Kind, Record
 

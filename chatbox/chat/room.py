@@ -6,12 +6,7 @@ everybody sees all of it in one order::
 
     say, join, leave  ->  gathered until the turn ends  ->  log.append  ...  committed  ->  outboxes
 
-The log may take its time, and so may whoever gives out the names. So between asking and being here
-lies a `Place`, and a connection may be gone before its answer comes:
-
-- A `Person` is somebody who holds a name. It outlives connections: whoever shows the person's token
-  takes the place of the connection that speaks for it, silently; for the others nothing changes.
-- A `Seat` is one connection's stake in the room: it speaks for a person, or did.
+Who may be here, and how far they have come, is in `chatbox.chat.people`.
 
 A person who leaves is gone at once and the name is free at once. The others may hear of it later,
 but always before they hear of somebody new under that name.
@@ -25,38 +20,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple
 
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import NOWHERE, Origin
+from chatbox.chat.gate import Origin
+from chatbox.chat.heard import heard
 from chatbox.chat.names import Claim, Name, Names, parse_name
 from chatbox.chat.orders import Action, Order, heard_order
-from chatbox.chat.outbox import Fanout, Outbox, Turn
-from chatbox.chat.presence import SERVER, Presences
-from chatbox.chat.wire import EVERYBODY, format_fields, format_list
+from chatbox.chat.outbox import Fanout, Turn
+from chatbox.chat.people import Person, Place, Seat
+from chatbox.chat.presence import Presences
+from chatbox.chat.wire import EVERYBODY, format_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
 
-__all__ = [
-    "JOINED",
-    "LEFT",
-    "MAX_UNCOMMITTED_BYTES",
-    "PLACES",
-    "Person",
-    "Place",
-    "Room",
-    "Seat",
-    "heard",
-]
+__all__ = ["JOINED", "LEFT", "MAX_UNCOMMITTED_BYTES", "Room"]
 
 JOINED: Final = "joined"
 LEFT: Final = "left"
-
-GAP: Final = "Messages up to here are gone."
 
 MAX_UNCOMMITTED_BYTES: Final = 32 << 20
 """Text that may wait for the log, all speakers together. A stalled disk must not fill the memory:
@@ -68,77 +52,6 @@ _ENTRY_BYTES: Final = 500
 
 _ANYBODY: Final[tuple[str, ...]] = ()
 """The readers of what everybody may read."""
-
-
-class Place(Enum):
-    """Where a person is."""
-
-    COMING = "coming"
-    """The name is held; that they joined is on its way through the log."""
-    HERE = "here"
-    GONE = "gone"
-
-
-PLACES: Final = {
-    Place.COMING: frozenset({Place.HERE, Place.GONE}),
-    Place.HERE: frozenset({Place.GONE}),
-    Place.GONE: frozenset[Place](),
-}
-"""From where to where a person may move."""
-
-
-class Seat:
-    """One connection's stake in the room.
-
-    `replaced` is called when another connection with the same token takes the place of this one,
-    `expelled` when the name could not be kept, and `put_out` with a code and a reason when an
-    operator wants that. `origin` is where the connection comes from.
-    """
-
-    def __init__(
-        self,
-        outbox: Outbox,
-        *,
-        answer: Callable[[Person | Code], None],
-        replaced: Callable[[], None],
-        expelled: Callable[[], None] = lambda: None,
-        put_out: Callable[[Code, str], None] = lambda _, __: None,
-        origin: Origin = NOWHERE,
-    ) -> None:
-        self.outbox = outbox
-        self.answer = answer
-        self.replaced = replaced
-        self.expelled = expelled
-        self.put_out = put_out
-        self.origin = origin
-        self.person: Person | None = None
-        self.left = False
-        self.number = ""
-        """Which of the room's seats this is, for `Attempt.via`."""
-
-
-class Person:
-    """Somebody who holds a name.
-
-    `seat` speaks for them; None once that connection is gone, or while they are expected back.
-    """
-
-    def __init__(self, claim: Claim, seat: Seat | None) -> None:
-        self.claim = claim
-        self.identity = claim.identity
-        self.seat = seat
-        self.place = Place.COMING
-
-    @property
-    def name(self) -> Name:
-        """What they are called."""
-        return self.claim.name
-
-    def become(self, place: Place) -> None:
-        """Move to another place. Raises LocalError if there is no way."""
-        if place not in PLACES[self.place]:
-            raise LocalError(f"Nobody who is {self.place.value} can be {place.value}")
-        self.place = place
 
 
 class _Asked(NamedTuple):
@@ -489,25 +402,6 @@ class Room:
         entries = self._unheard + self._gathered
         self._unheard, self._gathered = [], []
         self._log.append(entries)
-
-
-def heard(record: Record) -> bytes:
-    """Return the line in which a record is heard."""
-    return format_fields(
-        sender=record.sender or SERVER,
-        recipient=record.recipient or EVERYBODY,
-        text=record.text or GAP,
-        response=_RESPONSES[record.kind],
-        sequence=record.id,
-        time=record.at or None,
-    )
-
-
-_RESPONSES: Final = {
-    Kind.MESSAGE: "message_received",
-    Kind.PRESENCE: "presence",
-    Kind.GAP: "gap",
-}
 
 
 def _mark(number: int, recipient: str, text: str) -> bytes:

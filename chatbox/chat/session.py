@@ -30,8 +30,9 @@ from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.orders import Action
 from chatbox.chat.outbox import Outbox
+from chatbox.chat.people import Person, Seat
 from chatbox.chat.pipeline import Job, Pipeline
-from chatbox.chat.room import Person, Room, Seat
+from chatbox.chat.room import Room
 from chatbox.chat.sharing import Downloads, Files, Offer
 from chatbox.chat.wire import Message, check_text, format_fields, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
