@@ -48,13 +48,12 @@ from chatbox.client.events import (
     Kind,
     Left,
     Lost,
-    Moderated,
-    Presence,
     Problem,
     Request,
     Said,
     Succeeded,
 )
+from chatbox.client.inorder import MAX_HISTORY, InOrder, News
 from chatbox.client.lines import LineBuffer
 from chatbox.client.states import AHEAD, ASKABLE, ASKABLE_ELSE, TRANSITIONS, Cause, State
 from chatbox.errors import LocalError, RemoteError
@@ -67,9 +66,6 @@ MAX_LINE: Final = wire.MAX_ANSWER_BYTES
 MAX_PENDING: Final = 256
 # Messages that are asked for at once when some were missed; a server of ours sends no more.
 CATCH_UP_PAGE: Final = 1000
-# What one answer to `history` may hold; a server of ours sends less.
-MAX_HISTORY: Final = 10_000
-
 
 _NOTHING: Final = Message()
 
@@ -91,9 +87,6 @@ _PASSING: Final = frozenset(
 # other for ever, and who was put out is not wanted.
 _FINAL: Final = frozenset({Code.REPLACED, Code.KICKED, Code.BANNED})
 
-News = Said | Presence | Moderated | Gap
-"""What has its place in the log."""
-
 
 class ClientSession:
     """One client's conversation with a server, from the first byte to the last.
@@ -108,8 +101,6 @@ class ClientSession:
         """What we are called, as the server spells it; empty until joined."""
         self.key = ""
         """What takes our name over again after a cut connection."""
-        self.last_id = 0
-        """The place in the log of the newest thing handed out."""
         self.survives = False
         """Whether the session waits for another connection when one is cut."""
         self.ignored = 0
@@ -118,9 +109,9 @@ class ClientSession:
         """Whether the server has said that it restarts."""
         self._pending: dict[int, Request] = {}
         self._last_number = last_number
-        self._held: deque[tuple[int, News]] = deque()
         self._bans: deque[Banned] = deque(maxlen=MAX_HISTORY)
         self._events: deque[Event] = deque()
+        self._news = InOrder(self._events.append)
         self._lines = LineBuffer(MAX_LINE)
         self._outgoing: list[bytes] = []
 
@@ -165,7 +156,7 @@ class ClientSession:
         if problem is not None:
             self._events.append(JoinRefused(self.name, problem))
         expected = self.state is State.LEAVING
-        self._release()
+        self._news.release()
         self._move(Cause.LOST)
         self._events.append(Lost(expected, self.pending))
         self._pending.clear()
@@ -180,6 +171,11 @@ class ClientSession:
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
+
+    @property
+    def last_id(self) -> int:
+        """The place in the log of the newest thing handed out."""
+        return self._news.last_id
 
     @property
     def pending(self) -> tuple[Request, ...]:
@@ -282,9 +278,9 @@ class ClientSession:
     def _cut(self) -> None:
         """Wait for another connection. Only messages are worth keeping until then."""
         if self.state is State.JOINED:
-            self._release()
+            self._news.release()
             self._events.append(Cut(self._restarting))
-        self._held.clear()  # what came before all that was missed will be asked for again
+        self._news.drop()  # what came before all that was missed will be asked for again
         self._move(Cause.CUT)
         self._outgoing.clear()
         self._lines = LineBuffer(MAX_LINE)
@@ -301,14 +297,14 @@ class ClientSession:
     def _caught_up(self, count: int, more: bool) -> None:
         """A page of what was missed has come: hand it out, and go on."""
         # What everybody hears may have come before the page that has it, too; it stays held.
-        page = self._take_page(count)
+        page = self._news.take_page(count)
         for place, one in page:
-            self._hand_out(place, one)
+            self._news.hand_out(place, one)
         if more and page:
             self._catch_up()
             return
         self._move(Cause.CAUGHT_UP)
-        self._release()
+        self._news.release()
         for request in self.pending:
             message = Message(recipient=request.recipient, text=request.text)
             line = message._replace(request=request.kind.wire, sequence=request.number)
@@ -327,7 +323,8 @@ class ClientSession:
                     self._hear(message.sequence or 0, answers.said(message))
                 case "presence":
                     news = answers.presence(message)
-                    self._notice_another_log(message.sequence or 0, news)
+                    if self.state is State.REJOINING and news.here and news.name == self.name:
+                        self._news.begin_at(message.sequence or 0)
                     self._hear(message.sequence or 0, news)
                 case "headcount":
                     self._events.append(answers.headcount(message))
@@ -347,36 +344,8 @@ class ClientSession:
             self._ignore(error.detail or error.code)
 
     def _hear(self, place: int, news: News) -> None:
-        """Something is said now, or it is part of the history that was asked for.
-
-        The two look the same. History comes in one piece right before its answer, which says how
-        many messages it was; so while that answer is awaited, news is held.
-        """
-        self._held.append((place, news))
-        if len(self._held) > MAX_HISTORY or not self._awaits(Kind.HISTORY, Kind.CATCH_UP):
-            self._hand_out(*self._held.popleft())
-
-    def _notice_another_log(self, place: int, news: Presence) -> None:
-        """A server that lost its log, such as one in memory, begins to count anew."""
-        if (
-            self.state is State.REJOINING
-            and news.here
-            and news.name == self.name
-            and 0 < place <= self.last_id
-        ):
-            self._events.append(Gap())
-            self.last_id = 0
-
-    def _release(self) -> None:
-        """What was held is no history."""
-        while self._held:
-            self._hand_out(*self._held.popleft())
-
-    def _hand_out(self, place: int, news: News) -> None:
-        """Hand out what has not been: places grow, so what lies behind us has come before."""
-        if not place or place > self.last_id or isinstance(news, Gap):
-            self._events.append(news)
-            self.last_id = max(self.last_id, place)
+        """Something is said now, or it is part of the history that was asked for."""
+        self._news.hear(place, news, hold=self._awaits(Kind.HISTORY, Kind.CATCH_UP))
 
     def _awaits(self, *kinds: Kind) -> bool:
         return any(request.kind in kinds for request in self._pending.values())
@@ -429,7 +398,7 @@ class ClientSession:
             self._fail_to_rejoin(request, problem)
             return
         if not self._awaits(Kind.HISTORY, Kind.CATCH_UP):
-            self._release()
+            self._news.release()
         if request is not None and request.kind is Kind.CONNECT:
             self._move(Cause.REFUSED)
             self._events.append(JoinRefused(request.text, problem))
@@ -483,21 +452,8 @@ class ClientSession:
 
     def _history(self, request: Request, message: Message) -> HistoryPage:
         """What was asked for; where something is missing in it, that is said before."""
-        page = self._take_page(answers.history_count(message))
-        self._release()
+        page = self._news.take_page(answers.history_count(message))
+        self._news.release()
         self._events.extend(news for _, news in page if isinstance(news, Gap))
         said = tuple(news for _, news in page if isinstance(news, Said))
         return HistoryPage(request, said, message.after)
-
-    def _take_page(self, count: int) -> list[tuple[int, News]]:
-        """Of what was held, the end is history: `count` messages, and marks among and before."""
-        page = []
-        while self._held:
-            _, newest = self._held[-1]
-            if not isinstance(newest, Gap):
-                if not count or not isinstance(newest, Said):
-                    break
-                count -= 1
-            page.append(self._held.pop())
-        page.reverse()
-        return page
