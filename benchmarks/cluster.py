@@ -23,16 +23,15 @@ from log import TEXT, entry, quantile
 sys.path.insert(0, str(REPOSITORY))
 
 from chatbox.log import Record
-from chatbox.log.redis import RedisLog
 from tests.helpers.crash import Server
-from tests.helpers.redis import MISSING, RedisServer, own_reactor, run_until
+from tests.helpers.redis import MISSING, RedisServer, open_redis, own_reactor, run_until
 
 
 class Node:
     """One node, and people who say the next thing when the last one is acknowledged."""
 
     def __init__(self, reactor: Any, url: str, people: Sequence[int], until: list[float]) -> None:
-        self.log = RedisLog(url, reactor=reactor)
+        self.log = open_redis(url, reactor)
         self.log.subscribe(self.heard, self.failed)
         self.order: list[int] = []
         self.took: list[float] = []

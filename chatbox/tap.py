@@ -41,7 +41,7 @@ from chatbox.descriptions import SELF_SIGNED
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
-from chatbox.log import MessageLog, open_log
+from chatbox.log import KINDS, MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
@@ -108,7 +108,7 @@ class Options(usage.Options, AuthOptionMixin):
             "log",
             None,
             "sqlite:",
-            "Where messages are kept: sqlite:PATH, redis://HOST/DB or memory:.",
+            f"Where messages are kept: {KINDS}.",
         ],
         ["keep", None, "all", "How much is kept, such as 90d,1000000,2GB."],
         [
@@ -311,6 +311,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         call_from_thread=reactor.callFromThread,
         state_dir=options["state-dir"],
         keep=options["keep"],
+        reactor=reactor,
     )
     names = LocalNames(secrets.token_urlsafe)
     room = _make_room(log, names, Turn(partial(reactor.callLater, 0)))

@@ -12,6 +12,8 @@ from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log
 from chatbox.log.attempts import ATTEMPT_SECONDS, Attempts
 from chatbox.log.keep import EVERYTHING, Keep, parse_keep
 from chatbox.log.memory import MemoryLog
+from chatbox.log.place import SCHEMES
+from chatbox.log.redis import RedisLog
 from tests.helpers.chat import NOON, DelayedLog
 from tests.helpers.log import presence, say, texts
 
@@ -396,3 +398,11 @@ class OpenLogTests(SynchronousTestCase):
         for url in ("", "memory", "memory:x", "sqlite", "http://example.org"):
             error = self.assertRaises(ValueError, open_log, url)
             self.assertIn(repr(url), str(error))
+            for kind in ("memory:", "sqlite:", *SCHEMES):
+                self.assertIn(f" {kind}", f" {error}", kind)
+
+    def test_every_scheme(self) -> None:
+        """All that a URL of a Redis may begin with is a log; where it is, is not asked yet."""
+        for scheme in ("redis", "rediss", "redis+sentinel", "rediss+sentinel"):
+            log = open_log(f"{scheme}://host/0")
+            self.assertIsInstance(log, RedisLog, scheme)

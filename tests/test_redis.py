@@ -29,7 +29,7 @@ from chatbox.log.streams import id_of, place_of
 from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
-from tests.helpers.redis import MISSING, RedisServer, own_reactor, run_until
+from tests.helpers.redis import MISSING, RedisServer, open_redis, own_reactor, run_until
 from tests.test_log import LogConformance
 
 NOON_MS = int(NOON * 1000)
@@ -71,7 +71,7 @@ class RedisTestCase(SynchronousTestCase):
 
     def make_redis_log(self, keep: Keep = EVERYTHING) -> RedisLog:
         """Make a log."""
-        log = RedisLog(self.server.url, keep, self.reactor)
+        log = open_redis(self.server.url, self.reactor, keep)
         self.logs.append(log)
         return log
 

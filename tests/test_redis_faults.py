@@ -19,7 +19,7 @@ from chatbox.log.redis import RedisLog
 from tests.helpers.faults import Proxy
 from tests.helpers.log import Heard, say, texts
 from tests.helpers.processes import PATIENCE
-from tests.helpers.redis import RedisServer
+from tests.helpers.redis import RedisServer, open_redis
 from tests.test_redis import RedisTestCase
 
 SEED = 7
@@ -38,10 +38,9 @@ class ImpatientTestCase(RedisTestCase):
         self.proxy = Proxy(self.reactor, self.server.port)
         self.addCleanup(self.proxy.close)
 
-    def behind(self, **options: Any) -> tuple[RedisLog, Heard]:
+    def behind(self) -> tuple[RedisLog, Heard]:
         """Start a log whose Redis is behind the proxy."""
-        url = f"redis://127.0.0.1:{self.proxy.port}/0"
-        log = RedisLog(url, reactor=self.reactor, **options)
+        log = open_redis(f"redis://127.0.0.1:{self.proxy.port}/0", self.reactor)
         self.logs.append(log)
         heard = Heard(log)
         log.start()
@@ -136,10 +135,7 @@ class LeaseTests(ImpatientTestCase):
         self.patch(lease_module, "FENCE_SECONDS", 8 * PATIENCE)
         self.patch(redis, "TICK_SECONDS", 0.1)
         self.passed = 0.0
-
-    def behind(self, **options: Any) -> tuple[RedisLog, Heard]:
-        """Start a log with a clock that can be put forward."""
-        return super().behind(now=lambda: time.monotonic() + self.passed, **options)
+        self.patch(redis, "_steady", lambda: time.monotonic() + self.passed)
 
     def left(self, log: RedisLog) -> float:
         """For how many seconds Redis takes a node for alive, if it says nothing more."""
@@ -310,7 +306,7 @@ class SentinelTests(RedisTestCase):
     def begin(self, password: str) -> tuple[RedisLog, Heard]:
         """Start a log that asks the sentinel."""
         url = f"{self.url}?sentinel-user=watch&sentinel-password={password}"
-        log = RedisLog(url, reactor=self.reactor)
+        log = open_redis(url, self.reactor)
         self.logs.append(log)
         heard = Heard(log)
         log.start()

@@ -21,7 +21,7 @@ from chatbox.log.redis import RedisLog
 from tests.helpers.certificates import Authority
 from tests.helpers.log import Heard, say, texts
 from tests.helpers.processes import PATIENCE
-from tests.helpers.redis import MISSING, RedisServer
+from tests.helpers.redis import MISSING, RedisServer, open_redis
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
@@ -45,6 +45,25 @@ def place(tmp_path: Path) -> Iterator[str]:
     server.start()
     own = tmp_path / "client"
     yield f"localhost:{server.tls_port}/0?ca={authority.path}&cert={own}&key={own}"
+    server.kill()
+
+
+@pytest.fixture
+def sentinel(place: str, tmp_path: Path) -> Iterator[str]:
+    """Where a sentinel is that knows that Redis, which asks for certificates, too."""
+    (address, _, query), folder = place.partition("?"), tmp_path / "sentinel"
+    port = address[len("localhost:") : -len("/0")]
+    server = RedisServer(folder, tls=True)
+    (folder / "sentinel.conf").write_text(
+        f"port {server.port}\nbind 127.0.0.1\ndir {folder}\ntls-port {server.tls_port}\n"
+        f"tls-cert-file {tmp_path / 'server'}\ntls-key-file {tmp_path / 'server'}\n"
+        f"tls-ca-cert-file {tmp_path / 'authority.crt'}\ntls-replication yes\n"
+        "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n"
+        f"sentinel monitor room localhost {port} 1\n"
+    )
+    server.command = ["redis-server", str(folder / "sentinel.conf"), "--sentinel"]
+    server.start()
+    yield f"localhost:{server.tls_port}/room/0?{query}"
     server.kill()
 
 
@@ -73,7 +92,7 @@ async def until(done: Callable[[], object]) -> None:
 @asynccontextmanager
 async def started(url: str) -> AsyncIterator[tuple[RedisLog, Heard]]:
     """A log that has been started."""
-    log = RedisLog(url)
+    log = open_redis(url)
     heard = Heard(log)
     log.start()
     try:
@@ -104,6 +123,16 @@ async def test_with_certificates(place: str, told: list[str]) -> None:
         log.lease.release("bob", "p", lambda: False)
         await until(lambda: outcomes and not log.lease._owed)
         assert (outcomes, told) == (["new"], [])
+
+
+@ensureDeferred
+async def test_through_a_sentinel(sentinel: str) -> None:
+    """The sentinel is asked by TLS, and so is the Redis that it knows."""
+    async with started(f"rediss+sentinel://chat:secret@{sentinel}") as (log, heard):
+        await until(lambda: log.connected)
+        log.append([say("a")])
+        await until(lambda: not log.busy)
+        assert texts(heard.records) == ["a"]
 
 
 @ensureDeferred

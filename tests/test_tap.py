@@ -21,6 +21,7 @@ from chatbox.chat.limits import Limits
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
 from chatbox.lan.announce import AnnounceService
+from chatbox.log import KINDS
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.openfiles import OpenFiles
 from chatbox.option_values import MAX_UDP_PORTS, common_interface
@@ -197,6 +198,12 @@ class OptionsTests(TapTestCase):
         for text in ("", "memory", "papyrus:/scroll", "memory:/with/a/path", "sqlite:x?sync=off"):
             self.assertIn(f"--log {text}:", self.complaint("--log", text), text)
 
+    def test_every_kind_of_log(self) -> None:
+        """What the manual promises can be said."""
+        for scheme in ("redis", "rediss", "redis+sentinel", "rediss+sentinel"):
+            url = f"{scheme}://host/0"
+            self.assertEqual(self.options("--log", url)["log"], url)
+
     def test_arguments_are_refused(self) -> None:
         """What is not an option is named."""
         self.assertIn("'50000'", self.complaint("50000"))
@@ -224,8 +231,7 @@ class OptionsTests(TapTestCase):
             "--cc=",
             "[default: bbr]",
             "--no-gso",
-            "--log=",
-            "[default: sqlite:]",
+            f"--log= Where messages are kept: {KINDS}. [default: sqlite:]",
             "--keep=",
             "[default: all]",
             "--state-dir=",

@@ -34,14 +34,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from chatbox.errors import LocalError
 
 if TYPE_CHECKING:
     from chatbox.log.keep import Keep
 
-__all__ = ["Attempt", "Entry", "Kind", "MessageLog", "Record", "gap", "open_log"]
+__all__ = ["KINDS", "Attempt", "Entry", "Kind", "MessageLog", "Record", "gap", "open_log"]
+
+KINDS: Final = (
+    "memory:, sqlite:PATH, redis://HOST/DB or redis+sentinel://HOST/SERVICE/DB,"
+    " with TLS rediss:// or rediss+sentinel://"
+)
+"""Every kind of log that there is, for people."""
 
 
 class Kind(Enum):
@@ -161,19 +167,23 @@ def open_log(
     call_from_thread: Callable[..., object] | None = None,
     state_dir: str | None = None,
     keep: Keep | None = None,
+    reactor: Any = None,
 ) -> MessageLog:
     """Make the log that `url` describes; it does nothing before `start`.
 
     - ``memory:`` keeps a bounded number of messages until the process ends.
     - ``sqlite:PATH`` keeps them in a file; without a path, in `state_dir`. With ``?sync=normal``
       it does not wait for the disk: faster, and a power cut may take the last messages.
-    - ``redis://HOST:PORT/DB`` is shared by several processes: see `chatbox.log.redis`.
+    - ``redis://HOST:PORT/DB`` is shared by several processes: see `chatbox.log.redis`. All that
+      `chatbox.log.place` reads goes: ``rediss:``, ``redis+sentinel:`` and ``rediss+sentinel:``.
 
     `now` is the clock, in seconds since the epoch. `call_from_thread` has a function called in the
     thread of the caller, soon: a reactor's ``callFromThread``. `keep` says what may be forgotten.
+    `reactor` is for connections; None is that of the process.
     Raises ValueError, with a sentence for people, if there is no such log.
     """
     from chatbox.log.keep import EVERYTHING
+    from chatbox.log.place import SCHEMES
 
     kind, _, rest = url.partition(":")
     if url == "memory:":
@@ -185,13 +195,11 @@ def open_log(
 
         path, sync = parse_place(rest, state_dir)
         return SqliteLog(path, now, call_from_thread or _no_thread, sync, keep or EVERYTHING)
-    if kind in ("redis", "rediss") and url != kind:
+    if kind in SCHEMES and url != kind:
         from chatbox.log.redis import RedisLog
 
-        return RedisLog(url, keep or EVERYTHING)
-    raise ValueError(
-        f"There is no log of the kind {url!r}; write memory:, sqlite:PATH or redis://HOST/DB."
-    )
+        return RedisLog(url, keep or EVERYTHING, reactor)
+    raise ValueError(f"There is no log of the kind {url!r}; write {KINDS}.")
 
 
 def _no_thread(*_: object) -> None:

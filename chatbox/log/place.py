@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-__all__ = ["Place", "parse_place"]
+__all__ = ["SCHEMES", "Place", "parse_place"]
+
+SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+"""What the URL of a Redis may begin with: straight or by its sentinels, without TLS or with it."""
 
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
@@ -61,22 +64,22 @@ def parse_place(url: str) -> Place:
     if find_spec("txredisapi") is None:
         raise ValueError('It needs txredisapi; install "chatbox[redis]".')
     parts = urlsplit(url)
-    scheme = re.fullmatch(r"redis(s?)(\+sentinel)?", parts.scheme)
-    if scheme and scheme[2]:
+    tls, sentinels = parts.scheme.startswith("rediss"), parts.scheme.endswith("+sentinel")
+    if sentinels:
         path = re.fullmatch(r"/([^/]+)(?:/(\d{0,4}))?", parts.path)
     else:
         path = re.fullmatch(r"()/?(\d{0,4})", parts.path)
-    if not scheme or not path:
+    if parts.scheme not in SCHEMES or not path:
         raise ValueError(_EXAMPLES)
     user, _, hosts = parts.netloc.rpartition("@")
     username, _, password = user.partition(":")
-    options = _options(parts, tls=bool(scheme[1]), sentinels=bool(scheme[2]))
-    port = SENTINEL_PORT if scheme[2] else REDIS_PORT
+    options = _options(parts, tls=tls, sentinels=sentinels)
+    port = SENTINEL_PORT if sentinels else REDIS_PORT
     return Place(
-        tuple(_host(one, port) for one in (hosts.split(",") if scheme[2] else [hosts])),
+        tuple(_host(one, port) for one in (hosts.split(",") if sentinels else [hosts])),
         service=unquote(path[1]),
         database=int(path[2] or 0),
-        tls=bool(scheme[1]),
+        tls=tls,
         username=unquote(username) or None,
         password=unquote(password) if user else None,
         sentinel_username=options.get("sentinel-user"),

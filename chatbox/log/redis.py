@@ -98,21 +98,13 @@ def _steady() -> float:
 class RedisLog(OneSubscriber):
     """A `MessageLog` in the Redis that `url` names: see `parse_place`; `lease` has the names."""
 
-    def __init__(
-        self,
-        url: str,
-        keep: Keep = EVERYTHING,
-        reactor: Any = None,
-        prefix: str = PREFIX,
-        now: Callable[[], float] = _steady,
-    ) -> None:
+    def __init__(self, url: str, keep: Keep = EVERYTHING, reactor: Any = None) -> None:
         super().__init__()
         self._place = parse_place(url)
         self._keep = keep
         self._reactor = reactor
-        self._prefix = prefix
-        self._now = now
-        self.lease = Lease(self._ask, now, self._later, self._lost_lease, self._forget)
+        self._now = _steady
+        self.lease = Lease(self._ask, _steady, self._later, self._lost_lease, self._forget)
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
@@ -123,7 +115,7 @@ class RedisLog(OneSubscriber):
         self._position = 0
         """The newest place that was read from the bus."""
         self._pending = Pending()
-        self._lookup = Lookup(prefix, self._may_ask, lambda: self._position, self._later)
+        self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._position, self._later)
         self._commands: Any = None
         """The connection for commands, while there is one."""
         self._services: list[ClientService] = []
@@ -205,7 +197,7 @@ class RedisLog(OneSubscriber):
         d.addErrback(lambda failure: _log.failure("what Redis said was not understood", failure))
 
     def _run_script(self, script: str, values: list[object]) -> Any:
-        return self._commands.execute_command("EVALSHA", HASHES[script], 1, self._prefix, *values)
+        return self._commands.execute_command("EVALSHA", HASHES[script], 1, PREFIX, *values)
 
     def _not_asked(self, failure: Any) -> None:
         """A script has not been run."""
@@ -312,7 +304,7 @@ class RedisLog(OneSubscriber):
     def _use_for_bus(self, connection: Any) -> None:
         connection.whenDisconnected().addCallback(self._lost_bus)
         values = [secrets.token_hex(8), self._known_epoch, id_of(self._position)]
-        d = connection.execute_command("EVAL", SYNC, 1, self._prefix, *values)
+        d = connection.execute_command("EVAL", SYNC, 1, PREFIX, *values)
         d.addCallback(self._synchronise, connection)
         d.addErrback(self._bus_failed, connection)
 
@@ -354,7 +346,7 @@ class RedisLog(OneSubscriber):
         )
         d = connection.execute_command(
             *("XREAD", "COUNT", MAX_READ, "BLOCK", int(BLOCK_SECONDS * 1000)),
-            *("STREAMS", self._prefix + "log", id_of(self._position)),
+            *("STREAMS", PREFIX + "log", id_of(self._position)),
             apply_timeout=False,
         )
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chatbox.log import Record
+from chatbox.log import Record, open_log
+from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.processes import PATIENCE
 from tests.helpers.server import free_port
@@ -84,10 +85,17 @@ def run_until(reactor: Any, done: Callable[[], bool], patience: float = PATIENCE
         reactor.iterate(0.01)
 
 
+def open_redis(url: str, reactor: Any = None, keep: Keep = EVERYTHING) -> RedisLog:
+    """Make a log as a server does for ``--log``, so that what works here works there."""
+    log = open_log(url, keep=keep, reactor=reactor)
+    assert isinstance(log, RedisLog)
+    return log
+
+
 def stored(url: str) -> list[tuple[int, str]]:
     """What everybody may read in the log there: places and texts."""
     reactor = own_reactor()
-    log = RedisLog(url, reactor=reactor)
+    log = open_redis(url, reactor)
     log.subscribe(lambda records: None, lambda entries: None)
     log.start()
     run_until(reactor, lambda: log.connected)
