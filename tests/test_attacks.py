@@ -8,6 +8,8 @@ an attack may cost in one is bounded, too.
 attack                here                      and elsewhere
 ====================  ========================  =================================================
 slow loris            `ConnectionAttacks`       `test_limits`: the time to log in
+TLS without a         `TlsAttacks`
+handshake
 half-open thousands   `ConnectionAttacks`       `test_hostile`: real sockets; `test_limits`: out of
                                                 descriptors
 login flood           `ConnectionAttacks`,      `test_hostile`: real sockets
@@ -39,8 +41,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.accounts import (
@@ -78,6 +85,7 @@ from tests.link import Network, Transfer, Weather
 from tests.test_server import Connection, producer_of
 from tests.test_shelf import HOSTILE_NAMES, NO_SUCH_NAMES
 from tests.test_tls import chatbox
+from tests.test_transport import with_tls
 
 READ_BYTES = 1 << 16
 """What a turn of the reactor reads of one connection (twisted.internet.abstract)."""
@@ -318,6 +326,56 @@ class ConnectionAttacks(AttackTestCase):
             enemy.lose()
             enemy.gone = True
             self.turn()
+
+
+class TlsAttacks(AttackTestCase):
+    """Connections to a port with TLS that never shake hands, so that they can be told nothing."""
+
+    limits = Limits(connections=60, connections_per_address=10)
+
+    def setUp(self) -> None:
+        super().setUp()
+        folder = Path(os.path.abspath(self.mktemp()))
+        folder.mkdir()
+        self.sealed = with_tls(self.factory, folder)
+        self.silent: list[tuple[Any, StringTransport]] = []
+
+    def knock(self, peer: str) -> None:
+        """Connect, and say nothing."""
+        transport = StringTransport(peerAddress=IPv4Address("TCP", peer, 40000))
+        protocol = self.sealed.buildProtocol(transport.getPeer())
+        protocol.makeConnection(transport)
+        self.silent.append((protocol, transport))
+
+    def left(self) -> int:
+        """Let those go whose connections were cut; return how many are still there."""
+        cut = [one for one in self.silent if one[1].disconnected]
+        self.silent = [one for one in self.silent if not one[1].disconnected]
+        for protocol, _ in cut:
+            protocol.connectionLost(Failure(ConnectionAborted()))
+        return len(self.silent)
+
+    def test_no_handshake(self) -> None:
+        """One address takes its own places only, and none for longer than the time to log in."""
+        for _ in range(120):
+            self.knock("192.0.2.66")
+        self.assertEqual(self.left(), self.limits.connections_per_address)
+        self.is_undisturbed()
+        self.guest("newcomer")
+        self.turn(self.limits.login_timeout)
+        self.assertEqual(self.left(), 0)
+        self.is_undisturbed()
+        self.knock("192.0.2.66")
+        self.assertEqual(self.left(), 1)
+
+    def test_no_handshake_and_no_room(self) -> None:
+        """Who comes when there is no room leaves at once, and makes room for nobody's absence."""
+        for number in range(120):
+            self.knock(f"192.0.2.{number}")
+        self.assertEqual(self.left(), self.limits.connections - 1)  # and the bystander
+        self.turn(self.limits.login_timeout)
+        self.assertEqual(self.left(), 0)
+        self.guest("newcomer")
 
 
 class CheapServerAttacks(AttackTestCase):

@@ -71,23 +71,23 @@ class ConnectionCount:
             self._limits = replace(self._limits, connections=connections)
 
     def enter(self, address: str) -> Code | None:
-        """Count a connection in; answer why it has to go again at once, if it has to.
+        """Count a connection in, or answer why it may not come in; then it is not counted.
 
         `address` is "" for what has none, such as a UNIX socket; those are not counted by address.
         """
+        limits = self._limits
+        if limits.connections and self._total >= limits.connections:
+            return Code.TOO_MANY_CONNECTIONS
+        most = limits.connections_per_address
+        if most and self._by_address[address] >= most:
+            return Code.TOO_MANY_FROM_ADDRESS
         self._total += 1
         if address:
             self._by_address[address] += 1
-        limits = self._limits
-        if limits.connections and self._total > limits.connections:
-            return Code.TOO_MANY_CONNECTIONS
-        most = limits.connections_per_address
-        if most and self._by_address[address] > most:
-            return Code.TOO_MANY_FROM_ADDRESS
         return None
 
     def leave(self, address: str) -> None:
-        """Count a connection out."""
+        """Count a connection out that was counted in."""
         self._total -= 1
         if address:
             self._by_address[address] -= 1

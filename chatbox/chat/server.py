@@ -10,7 +10,8 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 - *Writing*, and what it waits for, is the business of `chatbox.chat.transport`.
 - *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
   is no idle timer: whoever listens quietly may stay for ever.
-- *Hanging up* lets the client read what is on its way, for a limited time.
+- *Hanging up* lets the client read what is on its way, for a limited time. Nothing is on its way to
+  who has not shaken hands in TLS yet: that connection is cut at once.
 - A client that has ended its side (netcat does when its input ends) still gets its answers.
 """
 
@@ -26,6 +27,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IReactorTime,
     ISSLTransport,
 )
@@ -248,7 +250,7 @@ class ChatService(Service):
             self._factory.moderation.sanctions.flush()
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class ChatProtocol(Protocol):
     """One connection."""
 
@@ -260,6 +262,7 @@ class ChatProtocol(Protocol):
         self._reading = True
         self._input_ended = False
         self._hung_up = False
+        self._counted = False
         self._cut: IDelayedCall | None = None
         self._pause: IDelayedCall | None = None
         """There while the client has to wait because it asked too much."""
@@ -274,6 +277,8 @@ class ChatProtocol(Protocol):
         """Begin the conversation."""
         transport: Any = self.transport
         find_dead_peers(transport)
+        self._audible = not ISSLTransport.providedBy(transport)
+        """Whether the client can read what we say: with TLS only after the handshake."""
         self._peer = address_of(transport.getPeer())
         self._address = getattr(transport.getPeer(), "host", None) or ""
         way_out = writer(transport)
@@ -303,9 +308,14 @@ class ChatProtocol(Protocol):
         self._factory.connected(self)
         _log.debug("{peer} connected", peer=self._peer)
         refusal = self._factory.connections.enter(self._address)
+        self._counted = refusal is None
         if refusal is not None:
             self._complain(RemoteError(refusal))
             self.session.dismiss(refusal)
+
+    def handshakeCompleted(self) -> None:
+        """TLS can carry what we say."""
+        self._audible = True
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes have come."""
@@ -335,7 +345,8 @@ class ChatProtocol(Protocol):
         self._hung_up = True
         self._outbox.discard()
         self.session.connection_lost()
-        self._factory.connections.leave(self._address)
+        if self._counted:
+            self._factory.connections.leave(self._address)
         self._factory.disconnected(self)
         _log.debug("{peer} disconnected: {reason}", peer=self._peer, reason=reason.value)
 
@@ -410,6 +421,10 @@ class ChatProtocol(Protocol):
         if self._hung_up:
             return
         self._hung_up = True
+        if not self._audible:
+            self._outbox.discard()
+            self.abort()
+            return
         transport: Any = self.transport
         self._outbox.close()
         linger_seconds = self._factory.linger_seconds
