@@ -35,8 +35,17 @@ class LogConformance(_Base):
     def settle(self) -> None:
         """Let the log commit what it was given and answer what it was asked."""
 
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass for the log."""
+        self.passed += seconds
+
+    def now(self) -> float:
+        """The clock of a log that has none of its own."""
+        return NOON + self.passed
+
     def setUp(self) -> None:
         """Start a log that nothing has been said in."""
+        self.passed = 0.0
         self.batches: list[list[Record]] = []
         self.failed: list[Entry] = []
         self.log = self.make_log()
@@ -200,6 +209,16 @@ class LogConformance(_Base):
         self.assertEqual([r.repeated for r in self.records], [False, False, True, False, True])
         self.assertEqual(len(self.history(None, 9) or ()), 3)
 
+    def test_an_attempt_long_ago(self) -> None:
+        """It is known for its own time, whatever else is said meanwhile, and then is a new one."""
+        half, repeated = ATTEMPT_SECONDS / 2, []
+        for turn, seconds in enumerate((0, half - 60, half, 120, half, half + 60)):
+            self.let_pass(seconds)
+            self.append(say("good morning", attempt=Attempt("alice", b"1", f"connection {turn}")))
+            repeated.append(self.records[-1].repeated)
+            self.append(say("other", attempt=Attempt("alice", b"%d" % turn)))
+        self.assertEqual(repeated, [False, True, True, False, True, False])
+
     def test_marks_of_different_people(self) -> None:
         """The same mark means another message if it is somebody else's."""
         self.append(say("a", attempt=Attempt("alice", b"1")))
@@ -225,7 +244,7 @@ class MemoryConformanceTests(LogConformance, SynchronousTestCase):
 
     def make_log(self) -> MessageLog:
         """Open it as the server does."""
-        return open_log("memory:", now=lambda: NOON)
+        return open_log("memory:", now=self.now)
 
 
 class DelayedConformanceTests(LogConformance, SynchronousTestCase):
@@ -233,7 +252,7 @@ class DelayedConformanceTests(LogConformance, SynchronousTestCase):
 
     def make_log(self) -> MessageLog:
         """Make one, and remember it to be settled."""
-        self.delayed = DelayedLog()
+        self.delayed = DelayedLog(self.now)
         return self.delayed
 
     def settle(self) -> None:

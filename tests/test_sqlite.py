@@ -36,7 +36,7 @@ class SqliteConformanceTests(LogConformance, SynchronousTestCase):
         self.calls = Calls()
         log = open_log(
             "sqlite:",
-            now=lambda: NOON,
+            now=self.now,
             call_from_thread=self.calls.call_from_thread,
             state_dir=os.path.abspath(self.mktemp()),
         )

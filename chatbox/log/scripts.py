@@ -28,10 +28,20 @@ from typing import Final
 
 __all__ = ["APPEND", "CLAIM", "FORGET", "HASHES", "LEAVE", "RELEASE", "RENEW", "SYNC"]
 
-APPEND: Final = """
+_NOW: Final = """
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+APPEND: Final = (
+    _NOW
+    + """
 local p, run, first, epoch, node = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bus_length, kept_length, mail_length = ARGV[5], ARGV[6], ARGV[7]
 local attempts, attempt_seconds, mail_seconds = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local known_since = now() - 1000 * attempt_seconds
 if redis.call('GET', p..'epoch') ~= epoch then
     return redis.error_reply('EPOCH this log has lost its beginning')
 end
@@ -48,6 +58,7 @@ for i = 11, #ARGV, 6 do
     if mark ~= '' then
         said = redis.call('HGET', p..'said:'..who, mark) or redis.call('HGET', p..'was:'..who, mark)
         if said then said, by = string.match(said, '^(%S+) (.*)$') end
+        if said and tonumber(string.match(said, '%d+')) < known_since then said = false end
     end
     if said and (by == '' or by ~= via) then
         answers[#answers+1] = said
@@ -91,16 +102,10 @@ if redis.call('XLEN', p..'kept') < length then
 end
 return answers
 """
+)
 """Append entries, unless they have been. For each the place of its first attempt, or nothing.
 
 Nothing is appended by a node whose lease has ended: its people's names may be others' by now.
-"""
-
-_NOW: Final = """
-local function now()
-    local time = redis.call('TIME')
-    return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 """
 
 SYNC: Final = (
