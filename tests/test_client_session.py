@@ -362,6 +362,24 @@ class HistoryTests(SynchronousTestCase):
         )
         self.assertEqual(session.last_id, 10)
 
+    def test_last_messages(self) -> None:
+        """The last ones may be those before a message, and the answer says if there are older."""
+        session = joined()
+        for before in (7, 0, None):
+            number = session.ask_history(2, before=9)
+            self.assertEqual(
+                sent(session), [Message(request="history", sequence=number, before=9, count=2)]
+            )
+            happened = receive(
+                session, said("x", 8), answer("history_response", number, text="1", before=before)
+            )
+            page = HistoryPage(
+                Request(number, Kind.HISTORY),
+                (Said("bob", "all", "x", 8, 8000),),
+                before=before,
+            )
+            self.assertEqual(happened, [page])
+
     def test_refused_history_releases_the_news(self) -> None:
         """News that came while history was awaited is not lost if that fails."""
         for end in ("refused", "nonsense", "lost"):

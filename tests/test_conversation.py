@@ -16,6 +16,7 @@ from chatbox.client.download import Beginning, PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
 from chatbox.client.session import MAX_PENDING, State
 from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path
+from chatbox.client.words import MAYBE_MORE
 from chatbox.errors import RemoteError
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
@@ -89,6 +90,48 @@ class TypingTests(ConversationTestCase):
                 ("history", None, None, 5),
             ],
         )
+
+    def answer_page(self, *texts: str, before: int | None) -> None:
+        """Answer the one request for history with these messages."""
+        (asked,) = self.server.requests()
+        for text in texts:
+            self.server.answer(
+                *(9, "message_received"), sender="bob", recipient="all", text=text, time=43_200_000
+            )
+        self.server.answer(asked.sequence, "history_response", text=str(len(texts)), before=before)
+
+    def test_history_in_pages(self) -> None:
+        """What does not fit into one answer is asked for, and all of it shown at once."""
+        self.conversation.enter("/history 4")
+        self.answer_page("c", "d", before=7)
+        self.assertEqual(self.read(), [])
+        self.answer_page("a", "b", before=5)
+        self.assertEqual(self.server.requests(), [])
+        head, *lines = self.read()
+        self.assertEqual(head, "The last 4:")
+        self.assertEqual([line[-1] for line in lines], list("abcd"))
+
+    def test_history_is_all_there_is(self) -> None:
+        """A server that does not say whether there is more is not believed to have shown all."""
+        self.conversation.enter("/history 4")
+        self.answer_page("a", before=0)
+        self.assertEqual(self.read()[0], "The last one:")
+        self.assertEqual(self.server.requests(), [])
+        self.conversation.enter("/history 4")
+        self.answer_page("a", before=None)
+        self.assertEqual(self.read()[-1], MAYBE_MORE)
+        self.conversation.enter("/history 1")
+        self.answer_page("a", before=None)
+        self.assertEqual(len(self.read()), 2)
+
+    def test_history_that_fails_half_way(self) -> None:
+        """The person learns why, and the next attempt begins anew."""
+        self.conversation.enter("/history 4")
+        self.answer_page("a", before=7)
+        (asked,) = self.server.requests()
+        self.server.answer(asked.sequence, "error", text="No.", error="log-unavailable")
+        self.assertIn("log", self.read()[0])
+        self.assertEqual(self.conversation._histories, {})
 
     def test_own_broadcast_is_shown_once(self) -> None:
         """Nothing is shown until the server sends it back; its True adds nothing."""

@@ -66,10 +66,12 @@ class LogConformance(_Base):
         self.log.append(entries)
         self.settle()
 
-    def history(self, after: int | None, count: int, reader: str = "") -> list[str] | None:
+    def history(
+        self, after: int | None, count: int, reader: str = "", before: int | None = None
+    ) -> list[str] | None:
         """Ask for history and let the log answer, once."""
         answers: list[Sequence[Record] | None] = []
-        self.log.history(after, count, reader, answers.append)
+        self.log.history(after, count, reader, answers.append, before)
         self.settle()
         [answer] = answers
         return texts(answer)
@@ -144,6 +146,19 @@ class LogConformance(_Base):
         self.assertEqual(self.history(0, 100), ["a", "b", "c", "d", "e"])
         self.assertEqual(self.history(self.records[-1].id, 100), [])
         self.assertEqual(self.history((1 << 63) - 1, 100), [])
+
+    def test_messages_before_a_place(self) -> None:
+        """With a place to end at, history is what comes right before it, oldest first."""
+        self.append(*map(say, "ab"), say("secret", "ann"), *map(say, "cde"))
+        a, b, _, _, d, e = (record.id for record in self.records)
+        self.assertEqual(self.history(None, 2, before=d), ["b", "c"])
+        self.assertEqual(self.history(None, 2, "ann", before=d), ["secret", "c"])
+        self.assertEqual(self.history(None, 9, before=b), ["a"])
+        for place in (e + 1, (1 << 63) - 1):
+            self.assertEqual(self.history(None, 2, before=place), ["d", "e"])
+        for place in (a, 1, 0):
+            self.assertEqual(self.history(None, 9, "ann", before=place), [])
+        self.assertEqual(self.history(b, 9, before=e), ["c", "d", "e"])
 
     def test_history_of_nothing(self) -> None:
         """An empty log has an empty history."""

@@ -24,15 +24,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
 from chatbox.client import main as main_module
+from chatbox.client import oneshots
 from chatbox.client.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT
 from chatbox.client.events import UserList
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.hosts import DEFAULT_PORT, endpoint_for, split_host
 from chatbox.client.main import arguments
 from chatbox.client.oneshots import Visit, print_history
+from chatbox.client.words import MAYBE_MORE
 from tests.helpers.client import Server
 from tests.helpers.processes import PATIENCE, Running, environment
 from tests.helpers.server import Served, serving
+from tests.helpers.talk import Talker
 
 
 class HostTests(SynchronousTestCase):
@@ -280,6 +283,62 @@ class VisitTests(SynchronousTestCase):
         self.assertEqual([line.split("\t")[0] for line in lines], ["8", "9", "10"])
         self.assertEqual(err.getvalue().count("missing"), 1)
 
+    def print_last(self, wanted: int, *pages: tuple[tuple[int, ...], int | None]) -> str:
+        """Print the last messages, from pages of their numbers and of what is said before them.
+
+        What is printed is left in `printed`, and what is complained of is returned.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        done = Deferred.fromCoroutine(print_history(self.visitor, wanted, None))
+        expected_before = None
+        for ids, before in pages:
+            self.assertEqual(out.getvalue(), "")
+            (asked,) = self.server.requests()
+            self.assertEqual((asked.count, asked.before), (wanted, expected_before))
+            for id in ids:
+                self.server.answer(id, "message_received", sender="bob", recipient="all", text="x")
+            text = str(len(ids))
+            self.server.answer(asked.sequence, "history_response", text=text, before=before)
+            wanted, expected_before = wanted - len(ids), before
+        self.successResultOf(done)
+        self.assertEqual(self.server.requests(), [])
+        self.printed = [int(line.split("\t")[0]) for line in out.getvalue().splitlines()]
+        return err.getvalue()
+
+    def test_last_messages_in_pages(self) -> None:
+        """The last messages are asked for backwards, and printed oldest first."""
+        self.assertEqual(self.print_last(5, ((7, 9), 7), ((4, 5), 4), ((3,), 3)), "")
+        self.assertEqual(self.printed, [3, 4, 5, 7, 9])
+
+    def test_fewer_messages_than_wanted(self) -> None:
+        """If the server says that these are all, that is no fault; if it says nothing, that is."""
+        self.assertEqual(self.print_last(5, ((7, 9), 7), ((4,), 0)), "")
+        self.assertEqual(self.printed, [4, 7, 9])
+        self.assertEqual(self.print_last(5, ((7, 9), None)), MAYBE_MORE + "\n")
+        self.assertEqual(self.print_last(2, ((7, 9), None)), "")
+
+    def test_pages_that_lead_nowhere(self) -> None:
+        """A server that shows the same page for ever is not asked for ever."""
+        self.print_last(9, ((7, 9), 7), ((), 7))
+        self.assertEqual(self.printed, [7, 9])
+
+    def test_more_messages_than_can_be_had(self) -> None:
+        """There is a bound, and it is told."""
+        self.patch(oneshots, "MAX_LAST", 2)
+        out, err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        Deferred.fromCoroutine(print_history(self.visitor, 3, None))
+        (asked,) = self.server.requests()
+        self.assertEqual(asked.count, 2)
+        for id in (7, 9):
+            self.server.answer(id, "message_received", sender="bob", recipient="all", text="x")
+        self.server.answer(asked.sequence, "history_response", text="2", before=7)
+        self.assertEqual(len(out.getvalue().splitlines()), 2)
+        self.assertEqual(err.getvalue(), "These are the last 2. For more: --after NUMBER\n")
+
     def test_leave(self) -> None:
         """The goodbye is waited for a moment, and then the connection is closed."""
         for answers in (True, False):
@@ -348,6 +407,23 @@ def test_say_and_history(server: Served) -> None:
     assert (status, sender, recipient, said) == (0, "zoe", "all", r"one\ttwo\nthree \\ <4>")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)
     assert outcome("history", server.host, "--after", number) == (0, "")
+
+
+def test_long_history(tmp_path: Path) -> None:
+    """As many of the last messages are printed as are wanted, however many pages that takes."""
+    texts = [str(number) for number in range(1150)] + ["x" * 4000] * 100
+    with serving(tmp_path) as server:
+        for index, start in enumerate(range(0, len(texts), 400)):  # no more than is read at once
+            with Talker(server.tcp_port, f"talker {index}") as one:
+                lines = [f"<r:all><t:message_request><m:{x}>" for x in texts[start : start + 400]]
+                one.send("\r\n".join(lines))
+                for _ in lines:
+                    assert one.read_until("message_response").text == "True"
+        for wanted in (5000, 1200):
+            done = errand("history", server.host, "-n", str(wanted))
+            assert (done.returncode, done.stderr) == (0, "")
+            found = [line.split("\t")[4] for line in done.stdout.splitlines()]
+            assert found == texts[-wanted:]
 
 
 def test_say_to_nobody(server: Served) -> None:

@@ -602,9 +602,10 @@ class SessionTests(SynchronousTestCase):
             [(m.text, m.sequence, m.response) for m in messages],
             [("b", ids[1], "message_received"), ("c", ids[2], "message_received")],
         )
-        self.assertEqual(
-            answer, Message(SERVER, "alice", text="2", response="history_response", sequence=1)
+        expected = Message(
+            SERVER, "alice", text="2", response="history_response", sequence=1, before=ids[1]
         )
+        self.assertEqual(answer, expected)
 
     def test_history_page_by_page(self) -> None:
         """While there is more, the answer says after which place."""
@@ -622,6 +623,32 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(alice.ask(f"<t:history><a:{ids[3]}><n:0>").after, ids[3])
         self.assertEqual(alice.ask(f"<t:history><a:{ids[4]}>").after, None)
 
+    def test_history_backwards(self) -> None:
+        """While there are older messages, the answer says before which place; then it says 0."""
+        alice = self.client("alice")
+        ids = self.say(alice, *"abcde")
+        pages = []
+        before = ids[4] + 1
+        while before:
+            alice.send(f"<t:history><b:{before}><n:2>")
+            *messages, answer = alice.heard()
+            self.assertEqual((answer.text, answer.after), (str(len(messages)), None))
+            pages.append("".join(m.text or "" for m in messages))
+            assert answer.before is not None
+            before = answer.before
+        self.assertEqual(pages, ["de", "bc", "a"])
+        for fields, expected in (
+            ("<n:0>", ids[4] + 1),
+            ("<n:5>", 0),
+            ("<n:4>", ids[1]),
+            (f"<b:{ids[0]}>", 0),
+            ("<b:0>", 0),
+            ("<b:0><n:0>", 0),
+            ("<a:0><n:2><b:3>", None),
+        ):
+            alice.send(f"<t:history>{fields}")
+            self.assertEqual(alice.heard()[-1].before, expected, fields)
+
     def test_history_with_marks(self) -> None:
         """Where messages are gone a mark stands among the others, and does not count as one."""
         said = {id: Record(id, 0, Kind.MESSAGE, "bob", "all", str(id)) for id in range(1, 10)}
@@ -632,8 +659,9 @@ class SessionTests(SynchronousTestCase):
             count: int,
             reader: str,
             answer: Callable[[Sequence[Record] | None], None],
+            before: int | None,
         ) -> None:
-            rest = [record for record in kept if record.id > (after or 0)]
+            rest = [r for r in kept if (after or 0) < r.id < (before or 100)]
             answer(rest[-count:] if after is None else rest[:count])
 
         self.patch(self.log, "history", history)
@@ -651,8 +679,16 @@ class SessionTests(SynchronousTestCase):
             places = [place for place, _ in shown]
             self.assertEqual(places, list(said), f"{size} at a time")
             self.assertEqual([p for p, kind in shown if kind == "gap"], [3, 4, 8])
+            shown.clear()
+            before: int | None = 100
+            while before:
+                alice.send(f"<t:history><b:{before}><n:{size}>")
+                *lines, answer = alice.heard()
+                shown[:0] = [(m.sequence, m.response or "") for m in lines]
+                before = answer.before
+            self.assertEqual([place for place, _ in shown], list(said), f"{size} back at a time")
         alice.send("<t:history><n:3>")
-        self.assertEqual([m.sequence for m in alice.heard()[:-1]], [7, 8, 9])
+        self.assertEqual([m.sequence for m in alice.heard()[:-1]], [6, 7, 8, 9])
 
     def test_history_sees_what_was_just_said(self) -> None:
         """History waits for the messages before it."""
@@ -685,6 +721,7 @@ class SessionTests(SynchronousTestCase):
         alice.send("<t:history>")
         *messages, answer = alice.heard()
         self.assertEqual((messages[-1].sequence, answer.after), (ids[-1], None))
+        self.assertEqual(answer.before, messages[0].sequence)
 
     def test_history_counts(self) -> None:
         """Without a number there are some; with a large one there is a bound."""

@@ -33,7 +33,7 @@ messages = st.builds(
     Message,
     **dict.fromkeys(("sender", "recipient", "request", "text", "error", "key"), st.none() | texts),
     response=st.none() | texts.filter(lambda text: text != "messagee_response"),
-    **dict.fromkeys(("sequence", "time", "after", "count"), st.none() | numbers),
+    **dict.fromkeys(("sequence", "time", "after", "before", "count"), st.none() | numbers),
     size=st.none() | numbers | st.lists(numbers).map(tuple),
     digest=st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
 ).filter(lambda message: message != Message())
@@ -65,8 +65,9 @@ class ParseTests(SynchronousTestCase):
 
     def test_every_field(self) -> None:
         """Each key has its attribute."""
-        line = b"<s:a><r:b><t:c><m:d><e:f><p:g><q:1><k:h><d:2><z:3><h:%s><a:4><n:5>" % (b"0a" * 32)
-        expected = Message("a", "b", "c", "d", "f", "g", 1, "h", 2, 3, "0a" * 32, 4, 5)
+        line = b"<s:a><r:b><t:c><m:d><e:f><p:g><q:1><k:h><d:2><z:3>"
+        line += b"<h:%s><a:4><b:6><n:5>" % (b"0a" * 32)
+        expected = Message("a", "b", "c", "d", "f", "g", 1, "h", 2, 3, "0a" * 32, 4, 6, 5)
         self.assertEqual(parse_line(line), expected)
         self.assertEqual(format_line(expected), line + b"\r\n")
 

@@ -34,14 +34,16 @@ class Page(NamedTuple):
     said: int
     """How many of these are messages."""
     after: int | None
-    """After which place there may be more; None if there is none."""
+    """Asked forwards: after which place there may be more; None if there is none."""
+    before: int | None
+    """Asked backwards: before which place there may be more; 0 if there is none."""
 
 
 def page(found: Sequence[Record], after: int | None, count: int) -> Page:
     """Choose what fits into one answer. `found` has a record more than that if there are as many.
 
-    The messages after a place are shown from the first on. Without a place the last ones count, so
-    then it is the first that are cut off, and there is no more.
+    The messages after a place are shown from the first on. Without such a place the last ones
+    count, so then it is the first that are cut off.
     """
     shown: list[Record] = []
     lines: list[bytes] = []
@@ -55,10 +57,12 @@ def page(found: Sequence[Record], after: int | None, count: int) -> Page:
             said += 1
         shown.append(record)
         lines.append(line)
-    if after is None:
-        lines.reverse()
-        return Page(lines, said, None)
     # The log has looked for so many records, and marks may be some of them.
-    if len(shown) == len(found) <= count:
-        return Page(lines, said, None)
-    return Page(lines, said, shown[-1].id if shown else after)
+    all_shown = len(shown) == len(found) <= count
+    if after is not None:
+        newest = shown[-1].id if shown else after
+        return Page(lines, said, None if all_shown else newest, None)
+    lines.reverse()
+    if all_shown:
+        return Page(lines, said, None, 0)
+    return Page(lines, said, None, shown[-1].id if shown else found[-1].id + 1)

@@ -193,11 +193,12 @@ class Room:
         after: int | None,
         count: int,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Look up what was said, as far as it concerns this person: see `MessageLog.history`."""
         if seat.person is None:
             raise LocalError("Only somebody who is here can read the log")
-        self._log.history(after, count, seat.person.identity, answer)
+        self._log.history(after, count, seat.person.identity, answer, before)
 
     def expect(self, claims: Iterable[Claim]) -> None:
         """Take those who hold these names for here: they were, and are expected back."""

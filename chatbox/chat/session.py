@@ -335,18 +335,21 @@ class Session:
 
     def history(self, asked: Asked) -> None:
         """Show what was said."""
-        after = asked.message.after
-        count = wanted(asked.message)
-        if after is not None:
-            count += 1  # To know whether there is more.
-        self._room.history(self._own_seat(), after, count, partial(self._remembered, asked))
+        count = wanted(asked.message) + 1  # To know whether there is more.
+        self._room.history(
+            self._own_seat(),
+            asked.message.after,
+            count,
+            partial(self._remembered, asked),
+            asked.message.before,
+        )
 
     def _remembered(self, asked: Asked, found: Sequence[Record] | None) -> None:
         if found is None:
             self._refuse(asked, RemoteError(Code.LOG_UNAVAILABLE))
             return
-        lines, said, more_after = page(found, asked.message.after, wanted(asked.message))
-        self._answer(asked, *lines, text=str(said), after=more_after)
+        lines, said, after, before = page(found, asked.message.after, wanted(asked.message))
+        self._answer(asked, *lines, text=str(said), after=after, before=before)
 
     def moderate(self, asked: Asked) -> None:
         """Do what an operator wants done to somebody."""
@@ -378,11 +381,11 @@ class Session:
 
     # Answers.
 
-    def _answer(self, asked: Asked, *before: bytes, **fields: Any) -> None:
-        """Answer with `fields`, and with some lines before them."""
+    def _answer(self, asked: Asked, *lines: bytes, **fields: Any) -> None:
+        """Answer with `fields`, and with some lines ahead of them."""
         answer = self._line(asked.message.sequence, asked.request.response, **fields)
-        if before:
-            answer = b"".join((*before, answer))
+        if lines:
+            answer = b"".join((*lines, answer))
         if len(answer) >= ANSWER_BYTES:
             self._on_long_answer(len(answer))
         self._pipeline.end(asked, answer)

@@ -95,6 +95,8 @@ class Message(NamedTuple):
     """``h``: a sha-256, 64 lower-case hexadecimal digits."""
     after: int | None = None
     """``a``: the place in the log after which history is wanted."""
+    before: int | None = None
+    """``b``: the place before which it is wanted."""
     count: int | None = None  # type: ignore[assignment]  # hides a method of tuples
     """``n``: how many."""
     limits: str | None = None
@@ -114,6 +116,7 @@ _ATTRIBUTES: Final = {
     "z": "size",
     "h": "digest",
     "a": "after",
+    "b": "before",
     "n": "count",
     "l": "limits",
 }
@@ -318,6 +321,7 @@ _CONVERSIONS: Final = {
     "z": _number_or_list,
     "h": _digest,
     "a": _number,
+    "b": _number,
     "n": _number,
     "p": _response,
 }

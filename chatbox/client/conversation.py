@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from typing import Final
 
@@ -47,6 +47,7 @@ from chatbox.client.events import (
     Back,
     Event,
     Failed,
+    HistoryPage,
     Kind,
     Lost,
     Offer,
@@ -54,6 +55,7 @@ from chatbox.client.events import (
     Said,
 )
 from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
+from chatbox.client.pages import LastMessages
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
@@ -124,6 +126,8 @@ class Conversation:
         self._lost: Lost | None = None
         self._input_has_ended = False
         self._asked: dict[int, Download] = {}
+        self._histories: dict[int, LastMessages] = {}
+        """What has come of the histories that were asked for, by the request for the next page."""
         self._waiting: list[Download] = []
         """Those that will be asked for when the server is back."""
         self._due: list[Download] = []
@@ -193,7 +197,7 @@ class Conversation:
             case ShowFiles():
                 self.session.ask_files()
             case ShowHistory(count=count):
-                self.session.ask_history(count)
+                self._histories[self.session.ask_history(count)] = LastMessages(count)
             case FetchFile():
                 self._download(action)
             case Moderate():
@@ -246,9 +250,13 @@ class Conversation:
                 self._asked.pop(request.number).refuse(
                     words.explain(problem), exit_for_refusal(problem.code)
                 )
+            case HistoryPage(request=request) if request.number in self._histories:
+                self._take_page(event, self._histories.pop(request.number))
             case _:
                 self._show(event, self.session.name)
         match event:
+            case Failed(request=Request(kind=Kind.HISTORY) as request):
+                self._histories.pop(request.number, None)
             case Lost():
                 self._lose(event)
             case Back():
@@ -284,6 +292,17 @@ class Conversation:
     def _describe(self, event: Event, me: str) -> None:
         for line in words.describe(event, me, now=self._clock(), zone=self._zone):
             self._tell(line)
+
+    def _take_page(self, page: HistoryPage, last: LastMessages) -> None:
+        """Ask for the page before this one, until there is all that was asked for."""
+        before = last.take(page)
+        if before is not None and self.session.state is State.JOINED and not self.session.is_full:
+            number = self.session.ask_history(last.missing, before=before)
+            self._histories[number] = last
+            return
+        self._show(replace(page, said=last.said), self.session.name)
+        if last.missing > 0 and last.unknown:
+            self._tell(words.MAYBE_MORE)
 
     def _download(self, wanted: FetchFile) -> None:
         """Ask for a file, once it is clear that it could be saved."""

@@ -206,12 +206,15 @@ class FileList:
 class HistoryPage:
     """What was said before, oldest first.
 
-    `more` is the place after which there is more to be asked for, None if this is all.
+    `more` is the place after which there is more to be asked for, None if this is all. Where no
+    place was named to begin after, `before` is the one before which there is more, 0 if this is
+    all, None if the server does not say.
     """
 
     request: Request
     said: tuple[Said, ...]
     more: int | None = None
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

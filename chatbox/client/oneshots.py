@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
@@ -42,10 +42,14 @@ from chatbox.client.events import (
     UserList,
 )
 from chatbox.client.exits import STOPPING, Exit, Stop, Stopping, exit_for_refusal
+from chatbox.client.pages import LastMessages
 from chatbox.client.session import ClientSession, State
 from chatbox.text import printable
 
-__all__ = ["Visit", "files", "history", "say", "visit", "visitor_name", "who"]
+__all__ = ["MAX_LAST", "Visit", "files", "history", "say", "visit", "visitor_name", "who"]
+
+MAX_LAST: Final = 100_000
+"""How many of the last messages can be had: they are in memory before the first is printed."""
 
 Answer = TypeVar("Answer", Succeeded, UserList, FileList, HistoryPage, Offer)
 
@@ -188,18 +192,39 @@ async def history(reactor: Any, options: Namespace) -> Exit:
 
 async def print_history(visitor: Visit, wanted: int, after: int | None) -> None:
     """Print messages, page by page; say where some are gone. Raises Stop."""
-    while True:
-        number = visitor.session.ask_history(wanted, after)
-        answer = await visitor.ask(HistoryPage, number)
-        if visitor.gaps:
-            print("Some messages are missing here: they are gone.", file=sys.stderr, flush=True)
-            visitor.gaps = 0
-        for said in answer.said:
-            print(_record(said))
+    if after is None:
+        await _print_last(visitor, wanted)
+        return
+    more: int | None = after
+    while wanted > 0 and more is not None:
+        answer = await visitor.ask(HistoryPage, visitor.session.ask_history(wanted, more))
+        _print_said(visitor, answer.said)
         wanted -= len(answer.said)
-        after = answer.more
-        if wanted <= 0 or after is None:
-            return
+        more = answer.more
+
+
+async def _print_last(visitor: Visit, wanted: int) -> None:
+    """Print the last messages, once their oldest page has come, and say if there may be more."""
+    last = LastMessages(min(wanted, MAX_LAST))
+    before: int | None = None
+    while True:
+        number = visitor.session.ask_history(last.missing, before=before)
+        before = last.take(await visitor.ask(HistoryPage, number))
+        if before is None:
+            break
+    _print_said(visitor, last.said)
+    if last.missing > 0 and last.unknown:
+        print(words.MAYBE_MORE, file=sys.stderr)
+    elif last.missing <= 0 and wanted > MAX_LAST:
+        print(f"These are the last {MAX_LAST}. For more: --after NUMBER", file=sys.stderr)
+
+
+def _print_said(visitor: Visit, said: Sequence[Said]) -> None:
+    if visitor.gaps:
+        print("Some messages are missing here: they are gone.", file=sys.stderr, flush=True)
+        visitor.gaps = 0
+    for one in said:
+        print(_record(one))
 
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})

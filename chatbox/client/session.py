@@ -216,9 +216,12 @@ class ClientSession:
         """Ask what is on the shelf."""
         return self._ask(Kind.FILES)
 
-    def ask_history(self, count: int, after: int | None = None) -> int:
-        """Ask for `count` messages: the last ones, or those that follow the message `after`."""
-        return self._ask(Kind.HISTORY, Message(count=count, after=after))
+    def ask_history(
+        self, count: int, after: int | None = None, *, before: int | None = None
+    ) -> int:
+        """Ask for `count` messages: those that follow the message `after`, or else the last ones,
+        of all or of those that came before the message `before`."""
+        return self._ask(Kind.HISTORY, Message(count=count, after=after, before=before))
 
     def download(self, name: str) -> int:
         """Ask for a file's port and ticket."""
@@ -456,4 +459,4 @@ class ClientSession:
         self._news.release()
         self._events.extend(news for _, news in page if isinstance(news, Gap))
         said = tuple(news for _, news in page if isinstance(news, Said))
-        return HistoryPage(request, said, message.after)
+        return HistoryPage(request, said, message.after, message.before)

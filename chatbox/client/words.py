@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from chatbox.rdt.receiver import Ended
 
 __all__ = [
+    "MAYBE_MORE",
     "Spoken",
     "beginning_text",
     "describe",
@@ -64,6 +65,8 @@ __all__ = [
     "spoken",
     "time_text",
 ]
+
+MAYBE_MORE: Final = "The server does not say whether there are older messages."
 
 # Lines after the first of one message begin with this, so that nobody can fake another's line.
 _CONTINUATION: Final = "      | "

@@ -152,11 +152,13 @@ class MessageLog(Protocol):
         count: int,
         reader: str,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Find kept messages that the identity `reader` may read, and give them to `answer`, once.
 
-        These are the first `count` after the place `after`, or the last `count` if that is None;
-        always in order, and fewer if there are fewer. None means that the log cannot tell now.
+        These are the first `count` after the place `after`, or if that is None the last `count`
+        before the place `before`, or of all; always in order, and fewer if there are fewer. None
+        means that the log cannot tell now.
         """
 
 

@@ -52,7 +52,9 @@ class Lookup:
         """Whether a question waits for its answer."""
         return self._questions > 0
 
-    def ask(self, after: int | None, count: int, reader: str, answer: _Answer) -> None:
+    def ask(
+        self, after: int | None, count: int, reader: str, answer: _Answer, before: int | None
+    ) -> None:
         """Answer as `MessageLog.history` does; with None if Redis cannot be asked."""
         self._questions += 1
 
@@ -60,7 +62,7 @@ class Lookup:
             self._questions -= 1
             answer(found)
 
-        self._look_up(after, count, reader, answered)
+        self._look_up(after, count, reader, answered, before)
 
     def _look_up(
         self,
@@ -68,6 +70,7 @@ class Lookup:
         count: int,
         reader: str,
         answer: _Answer,
+        before: int | None,
         patience: int = BEHIND_TRIES,
     ) -> None:
         connection, position = self._connection(), self._position()
@@ -77,17 +80,18 @@ class Lookup:
         if after is not None and after > position and patience:
             # Who asks has been at a node that is ahead of us, and must not hear again from here
             # what comes before that place.
-            again = partial(self._look_up, after, count, reader, answer, patience - 1)
+            again = partial(self._look_up, after, count, reader, answer, before, patience - 1)
             self._later(BEHIND_SECONDS, again)
             return
         asked = []
-        if count and (after is None or after < position):
+        newest = position if after is not None or before is None else min(before - 1, position)
+        if count and newest > (after or 0):
             for stream in ("kept", f"mail:{reader}"):
                 key = self._prefix + stream
                 if after is None:
-                    words: tuple[object, ...] = ("XREVRANGE", key, id_of(position), "-")
+                    words: tuple[object, ...] = ("XREVRANGE", key, id_of(newest), "-")
                 else:
-                    words = ("XRANGE", key, "(" + id_of(after), id_of(position))
+                    words = ("XRANGE", key, "(" + id_of(after), id_of(newest))
                 asked.append(connection.execute_command(*words, "COUNT", count))
         asked.append(connection.execute_command("GET", self._prefix + "from"))
         d = gatherResults(asked, consumeErrors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -83,20 +83,26 @@ class MemoryLog(OneSubscriber):
         count: int,
         reader: str,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Answer at once."""
         self._forget()
         if after is None:
-            newest_first = (r for r in reversed(self._kept) if _may_read(reader, r))
-            found = list(islice(newest_first, count))
+            newer = 0 if before is None else len(self._kept) - self._first_from(before)
+            newest_first = islice(reversed(self._kept), newer, None)
+            found = list(islice((r for r in newest_first if _may_read(reader, r)), count))
             found.reverse()
         else:
-            start = bisect_right(self._kept, after, key=lambda record: record.id)
+            start = self._first_from(after + 1)
             later = (r for r in islice(self._kept, start, None) if _may_read(reader, r))
             found = list(islice(later, count))
             if 0 < after < self._floor:
                 found.insert(0, gap(self._floor))
         answer(found)
+
+    def _first_from(self, place: int) -> int:
+        """Which record kept is the first that is at a place or after it."""
+        return bisect_left(self._kept, place, key=lambda record: record.id)
 
     def _settle(self, entries: Sequence[Entry]) -> None:
         if self._on_commit is None or self._on_failure is None:

@@ -176,9 +176,10 @@ class RedisLog(OneSubscriber):
         count: int,
         reader: str,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Have this looked up; None is the answer if Redis cannot be asked."""
-        self._lookup.ask(after, count, reader, answer)
+        self._lookup.ask(after, count, reader, answer, before)
 
     def _may_ask(self) -> Any:
         """The connection for questions, while what it says can be relied on."""

@@ -120,7 +120,9 @@ _FOUND: Final = """
 HISTORY_AFTER: Final = _FOUND.format(
     where_message="WHERE id > :after", and_mailbox="AND m.id > :after", order=""
 )
-HISTORY_LAST: Final = _FOUND.format(where_message="", and_mailbox="", order="DESC")
+HISTORY_LAST: Final = _FOUND.format(
+    where_message="WHERE id < :before", and_mailbox="AND m.id < :before", order="DESC"
+)
 
 OLDEST: Final = """
     SELECT max(id), count(*) FROM (

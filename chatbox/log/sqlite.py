@@ -66,7 +66,7 @@ let the WAL begin anew."""
 
 _log = Logger()
 
-_Question = tuple["int | None", int, str, Callable[["Sequence[Record] | None"], None]]
+_Question = tuple["int | None", int, str, Callable[["Sequence[Record] | None"], None], int]
 
 
 class SqliteLog(OneSubscriber):
@@ -156,13 +156,16 @@ class SqliteLog(OneSubscriber):
         count: int,
         reader: str,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Have this looked up; None is the answer if the file cannot be read."""
         if self._stopping or not self._threads:
             answer(None)
         else:
             self._owed += 1
-            self._questions.put((after, count, reader, answer))
+            # What is not reported yet must not take the place of what is.
+            newest = self._reported + 1 if before is None else min(before, self._reported + 1)
+            self._questions.put((after, count, reader, answer, newest))
 
     # In the thread of the caller.
 
@@ -242,9 +245,9 @@ class SqliteLog(OneSubscriber):
     def _read(self) -> None:
         reader = Reader(self.path)
         while (question := self._questions.get()) is not None:
-            after, count, who, answer = question
+            after, count, who, answer, before = question
             try:
-                found: Sequence[Record] | None = reader.history(after, count, who)
+                found: Sequence[Record] | None = reader.history(after, count, who, before)
             except Exception as error:
                 _log.error("history cannot be read: {error}", error=printable(str(error)))
                 found = None

@@ -264,13 +264,20 @@ class Reader:
         self._path = path
         self._db: sqlite3.Connection | None = None
 
-    def history(self, after: int | None, count: int, reader: str) -> list[Record]:
+    def history(
+        self, after: int | None, count: int, reader: str, before: int | None = None
+    ) -> list[Record]:
         """Answer as `MessageLog.history` does. Raises sqlite3.Error if the file cannot be read."""
         if self._db is None:
             self._db = _connect(self._path)
             self._db.execute("PRAGMA query_only = ON")
         statement = HISTORY_LAST if after is None else HISTORY_AFTER
-        values = {"after": min(after or 0, MAX_PLACE), "count": count, "reader": reader}
+        values = {
+            "after": min(after or 0, MAX_PLACE),
+            "before": MAX_PLACE if before is None else min(before, MAX_PLACE),
+            "count": count,
+            "reader": reader,
+        }
         try:
             floor, *columns = self._db.execute(statement, values).fetchone()
         except sqlite3.Error:

@@ -273,7 +273,7 @@ _ANSWERS = [
     b"<s:bob><r:all><m:joined><p:presence><q:6>\n<n:700><p:headcount>\n<p:gap><q:3>\n",
     b"<m:True><p:message_response><q:2>\n<m:['alice','bob']><p:user_list><q:4>\n",
     b"<m:['a.txt','b']><p:file_list><q:5><z:[1,2]>\n<s:b><m:x><p:message_received><q:2>\n"
-    b"<m:1><p:history_response><q:6><a:2>\n",
+    b"<m:1><p:history_response><q:6><a:2>\n<m:1><p:history_response><q:6><b:2>\n",
     b"<m:55000><p:download_response><q:7><k:t><z:5><h:" + b"0a" * 32 + b">\n",
     b"<s:olga><r:bob><m:spam><p:banned><n:60><q:9>\n<s:olga><r:bob><p:mute><d:1><n:5>\n"
     b"<m:1><p:ban_list><q:10>\n<p:ping_response><q:11>\n",

@@ -124,12 +124,13 @@ class DelayedLog:
         count: int,
         reader: str,
         answer: Callable[[Sequence[Record] | None], None],
+        before: int | None = None,
     ) -> None:
         """Let the question wait; answer None if the log cannot be reached by then."""
 
         def reply() -> None:
             if self.reachable:
-                self._memory.history(after, count, reader, answer)
+                self._memory.history(after, count, reader, answer, before)
             else:
                 answer(None)
 
