@@ -5,7 +5,8 @@ or KEY=VALUE. Behind a backslash a colon is only a colon. Twisted makes endpoint
 know what it says, neither that nor OpenSSL need be loaded.
 
 In front may stand, for TLS: ``tls-self-signed:``, with a certificate of our own making, or
-``tls-from:FOLDER:``, with those of a folder.
+``tls-from:FOLDER:``, with those of a folder; and behind that ``haproxy:``, for a proxy that says
+for whom it speaks.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SELF_SIGNED", "TLS_FROM", "Description", "read_description"]
+__all__ = ["PROXIED", "SELF_SIGNED", "TLS_FROM", "Description", "read_description"]
 
 SELF_SIGNED: Final = "tls-self-signed:"
 """In front of a description: speak TLS there, with a certificate of our own making."""
 
 TLS_FROM: Final = "tls-from:"
 """The same with the certificates of a folder, which comes next."""
+
+PROXIED: Final = "haproxy:"
+"""In front of a description: a proxy connects there, and says for whom (`chatbox.proxied`)."""
 
 _CHARACTER: Final = r"(?:\\.|[^:\\])"
 _match: Final = re.compile(rf"({SELF_SIGNED}|{TLS_FROM}({_CHARACTER}+):)?(.*)", re.DOTALL).fullmatch
@@ -50,6 +54,11 @@ class Description:
     def has_tls(self) -> bool:
         """Whether it speaks TLS."""
         return bool(self.front) or self.kind in ("ssl", "tls")
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether it is for a proxy."""
+        return self.inner.startswith(PROXIED)
 
     @property
     def port(self) -> str:

@@ -55,8 +55,9 @@ from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
 from chatbox.chat.transport import DirectFactory
-from chatbox.descriptions import SELF_SIGNED, read_description
+from chatbox.descriptions import PROXIED, SELF_SIGNED, read_description
 from chatbox.errors import LocalError
+from chatbox.proxied import ProxiedFactory
 
 __all__ = [
     "BACKLOG",
@@ -84,7 +85,7 @@ _MAX_STEPS: Final = 10
 _MAX_FLIGHT_BYTES: Final = 1 << 20
 """Bounds of a handshake with ourselves: it takes four steps, and some kilobytes each."""
 
-_HAS_BACKLOG: Final = re.compile(r"(haproxy:)*(tcp6?|ssl):.")
+_HAS_BACKLOG: Final = re.compile(r"(tcp6?|ssl):.")
 
 _CLIENT: Final = SSL.Context(SSL.TLS_CLIENT_METHOD)
 """A client that takes any certificate."""
@@ -171,6 +172,8 @@ class ListeningService(StreamServerEndpointService):
         endpoint, self._certificate = _open(description, reactor, state_dir)
         if self._certificate is not None:
             factory = secured(self._certificate, factory)
+        if read_description(description).is_proxied:
+            factory = ProxiedFactory(factory, reactor)
         super().__init__(endpoint, factory)
 
     def startService(self) -> None:
@@ -217,7 +220,7 @@ def _open(
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
     """Make the endpoint that a description means, and its certificate if that is for TLS."""
     said = read_description(description)
-    inner = _with_backlog(said.inner)
+    inner = _with_backlog(said.inner.removeprefix(PROXIED))
     if said.front:
         if read_description(inner).has_tls:
             raise ValueError("it speaks TLS already")

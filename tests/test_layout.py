@@ -24,6 +24,7 @@ ADAPTERS = {
     "checkers.py",
     "stopping.py",
     "inherited.py",
+    "proxied.py",
     "chat/server.py",
     "chat/transport.py",
     "lan/announce.py",
