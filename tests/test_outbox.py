@@ -108,6 +108,14 @@ class Lost(Wire):
         raise ConnectionResetError
 
 
+class Full(Wire):
+    """A transport whose kernel has no room."""
+
+    def send(self, data: bytes) -> int:
+        """Take nothing."""
+        return 0
+
+
 class OutboxTests(SynchronousTestCase):
     """What each client gets, and when."""
 
@@ -179,6 +187,35 @@ class OutboxTests(SynchronousTestCase):
         self.turns.end()
         self.assertEqual(self.bob_wire.writes, [b"1\n"])
         self.assertEqual(wire.writes, [])
+
+    def test_failure(self) -> None:
+        """A bug that one client meets is logged, and costs the others nothing."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        full, last = Full(), Wire()
+        full.on_write = fail
+        self.alice_wire.on_write = self.guest_wire.on_write = fail
+        for wire in (full, last):
+            outbox = Outbox(self.fanout, wire, on_overflow=fail, on_change=fail)
+            outbox.listen()
+        self.guest.put(b"g\n")
+        outbox.put(b"x" * (MAX_OWN_BYTES + 1))
+        self.bob.put(b"x" * (MAX_OWN_BYTES + 1))
+        self.fanout.share(b"1\n")
+        self.turns.end()
+        # Alice in a send, another in writing the rest, the guest at the end of the turn, and the
+        # last when everybody had what it brought.
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
+        self.assertEqual([wire.take()[-2:] for wire in (last, self.bob_wire)], [b"1\n"] * 2)
+        self.assertEqual(self.changes, ["bob"])
+        self.alice_wire.on_write = lambda: None
+        self.alice_wire.take()
+        self.fanout.share(b"2\n")
+        self.turns.end()
+        self.flushLoggedErrors(ZeroDivisionError)
+        self.assertEqual([w.take() for w in (self.alice_wire, self.bob_wire, last)], [b"2\n"] * 3)
 
     def test_own_lines_in_their_place(self) -> None:
         """Lines of one client's own are where they were put down, in the same one write."""

@@ -26,6 +26,7 @@ writing during the turn when nothing waits (the first message of a turn would tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from twisted.logger import Logger
@@ -48,6 +49,9 @@ Send = Callable[[bytes], int]
 
 Later = Callable[[Callable[[], None]], object]
 """Calls its argument once this turn of the reactor is over: ``callLater(0, ...)``."""
+
+_FAILED: Final = "the end of a turn failed"
+"""All that can be said: work is one call or another, and none may cost the others theirs."""
 
 _log = Logger()
 
@@ -123,7 +127,7 @@ def _run(works: Iterable[Callable[[], None]]) -> None:
         try:
             work()
         except Exception:
-            _log.failure("the end of a turn failed")
+            _log.failure(_FAILED)
 
 
 class Fanout:
@@ -197,19 +201,15 @@ class Fanout:
         self._due = False
         whole = self.so_far()
         aside = list(self._aside)  # as it is now: who is set aside by a send has had the whole
-        try:
-            if whole:
-                self._send_to_all(whole)
-            for outbox in aside:
-                outbox.end_turn(whole)
-        finally:
-            self._shared.clear()
-            self._shared_bytes = 0
+        if whole:
+            self._send_to_all(whole)
+        _run(partial(outbox.end_turn, whole) for outbox in aside)
+        self._shared.clear()
+        self._shared_bytes = 0
         # Only now, since this may put down more: for a new turn, at new positions.
         attended = list(self._attended)
         self._attended.clear()
-        for outbox in attended:
-            outbox.turn_ended()
+        _run(outbox.turn_ended for outbox in attended)
 
     def _send_to_all(self, whole: bytes) -> None:
         """Send to those who merely listen."""
@@ -219,8 +219,11 @@ class Fanout:
                 sent = send(whole)
             except OSError:
                 sent = 0
+            except Exception:
+                _log.failure(_FAILED)
+                continue
             if sent != size and (outbox := self._listeners.get(send)) is not None:
-                outbox.send_rest(whole[sent:])
+                _run([partial(outbox.send_rest, whole[sent:])])
 
 
 class Outbox:
