@@ -28,9 +28,23 @@ else:
 class LogConformance(_Base):
     """What every kind of log does. Its tests have `make_log`, and `settle` that lets it finish."""
 
-    def make_log(self) -> MessageLog:
+    def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
         """Make a log that is neither subscribed to nor started."""
         raise NotImplementedError
+
+    def forget(self) -> None:
+        """Have the log forget all that it may, if it does not by itself."""
+
+    def begin(self, keep: Keep = EVERYTHING) -> None:
+        """Start a log, and listen to it."""
+        self.batches.clear()
+        self.log = self.make_log(keep)
+        self.log.subscribe(self.on_commit, self.failed.extend)
+        self.log.start()
+
+    def place(self, record: Record) -> int:
+        """Where a record is that was there before any time passed."""
+        return record.id
 
     def settle(self) -> None:
         """Let the log commit what it was given and answer what it was asked."""
@@ -48,9 +62,7 @@ class LogConformance(_Base):
         self.passed = 0.0
         self.batches: list[list[Record]] = []
         self.failed: list[Entry] = []
-        self.log = self.make_log()
-        self.log.subscribe(self.on_commit, self.failed.extend)
-        self.log.start()
+        self.begin()
 
     def on_commit(self, records: Sequence[Record]) -> None:
         """Remember each batch."""
@@ -66,15 +78,21 @@ class LogConformance(_Base):
         self.log.append(entries)
         self.settle()
 
-    def history(
+    def found(
         self, after: int | None, count: int, reader: str = "", before: int | None = None
-    ) -> list[str] | None:
+    ) -> list[Record] | None:
         """Ask for history and let the log answer, once."""
         answers: list[Sequence[Record] | None] = []
         self.log.history(after, count, reader, answers.append, before)
         self.settle()
         [answer] = answers
-        return texts(answer)
+        return None if answer is None else list(answer)
+
+    def history(
+        self, after: int | None, count: int, reader: str = "", before: int | None = None
+    ) -> list[str] | None:
+        """What was said, by history."""
+        return texts(self.found(after, count, reader, before))
 
     def test_entries_become_records(self) -> None:
         """A record is its entry, with a place, a time and the very origin."""
@@ -241,6 +259,76 @@ class LogConformance(_Base):
         self.assertEqual([r.repeated for r in self.records], [False, False, False])
         self.assertEqual(self.history(None, 9), ["a", "a", "a"])
 
+    def check_forgotten(self, said: Sequence[str], first: int, reader: str = "") -> list[Record]:
+        """See that only the last of all that was `said` is left; answer what is.
+
+        Who asks for what follows the place `first`, which is gone, finds a mark ahead of it; and
+        who asks for what follows something that is left does not.
+        """
+        left = self.found(0, 10_000, reader)
+        assert left is not None
+        self.assertLess(len(left), len(said))
+        self.assertEqual(texts(left), [*said[len(said) - len(left) :]])
+        marked = self.found(first, 10_000, reader)
+        assert marked is not None
+        self.assertEqual([r.kind for r in marked[:1]], [Kind.GAP])
+        self.assertEqual(marked[1:], left)
+        self.assertGreater(marked[0].id, first)
+        for number, record in enumerate(left[:3], 1):
+            self.assertLess(marked[0].id, record.id)
+            self.assertEqual(self.found(record.id, 10_000, reader), left[number:])
+        self.assertEqual(self.found(None, 10_000, reader), left)
+        return left
+
+    def test_told_to_keep_less(self) -> None:
+        """What is more than the operator wants is forgotten, the oldest first."""
+        said = [f"{number} {'x' * 100}" for number in range(3000)]
+        for keep in (Keep(count=700), Keep(size=300_000)):
+            self.begin(keep)
+            self.append(*map(say, said))
+            self.forget()
+            left = self.check_forgotten(said, self.records[0].id)
+            self.assertGreaterEqual(len(left), keep.count or 1)
+
+    def test_too_many_letters(self) -> None:
+        """What a few may read has its mark, too, and it stands right behind what is gone."""
+        said = [str(number) for number in range(900)]
+        self.begin(Keep(count=200))
+        self.append(*(say(text, "ann", "bob") for text in said))
+        self.forget()
+        for reader in ("ann", "bob"):
+            left = self.check_forgotten(said, self.records[0].id, reader)
+            gone = self.records[-len(left) - 1]
+            self.assertEqual(self.found(gone.id, 1000, reader), left)
+
+    def test_too_old(self) -> None:
+        """What is too old is forgotten, be it for everybody, for a few, or some of each."""
+        for said in ([()], [("ann", "bob")], [(), ("ann", "bob")]):
+            self.passed = 0
+            self.begin(Keep(age=60))
+            self.append(*(say(str(number), *said[number % len(said)]) for number in range(150)))
+            first, *_, last = self.records
+            self.assertEqual(len(self.history(self.place(first), 1000, "ann") or ()), 149)
+            self.let_pass(61)
+            self.forget()
+            self.assertEqual(self.check_forgotten(["old"], self.place(first), "ann"), [])
+            self.append(*(say("new", *readers) for readers in said))
+            self.forget()
+            left = self.check_forgotten(["old"] + ["new"] * len(said), self.place(first), "ann")
+            self.assertEqual(len(left), len(said))
+            self.assertEqual(self.found(self.place(last), 1000, "ann"), left)
+
+    def test_letters_grow_old(self) -> None:
+        """Of the letters to somebody who is written to again and again, the old ones go."""
+        self.begin(Keep(age=60))
+        said = ["one", "two", "three", "four"]
+        for text, seconds in zip(said, (10, 40, 30, 0), strict=True):
+            self.append(say(text, "ann"))
+            self.let_pass(seconds)
+        self.forget()
+        left = self.check_forgotten(said, self.place(self.records[0]), "ann")
+        self.assertEqual(texts(left), ["three", "four"])
+
     def test_stop(self) -> None:
         """Once stopped, what was appended before is settled, and what comes later fails."""
         stopped: list[bool] = []
@@ -257,17 +345,17 @@ class LogConformance(_Base):
 class MemoryConformanceTests(LogConformance, SynchronousTestCase):
     """The log in memory is a log."""
 
-    def make_log(self) -> MessageLog:
+    def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
         """Open it as the server does."""
-        return open_log("memory:", now=self.now)
+        return open_log("memory:", now=self.now, keep=keep)
 
 
 class DelayedConformanceTests(LogConformance, SynchronousTestCase):
     """The log that other tests use is a log."""
 
-    def make_log(self) -> MessageLog:
+    def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
         """Make one, and remember it to be settled."""
-        self.delayed = DelayedLog(self.now)
+        self.delayed = DelayedLog(self.now, keep)
         return self.delayed
 
     def settle(self) -> None:

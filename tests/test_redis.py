@@ -106,7 +106,7 @@ class RedisTestCase(SynchronousTestCase):
         """Let things happen until something is true."""
         run_until(self.reactor, done)
 
-    def end(self) -> None:
+    def stop_logs(self) -> None:
         """Stop all logs."""
         stopped: list[int] = []
         for log in self.logs:
@@ -115,6 +115,11 @@ class RedisTestCase(SynchronousTestCase):
             else:
                 stopped.append(1)
         self.run_until(lambda: len(stopped) == len(self.logs))
+        self.logs.clear()
+
+    def end(self) -> None:
+        """Stop all logs, and the reactor."""
+        self.stop_logs()
         for reader in self.reactor.removeAll():
             reader.connectionLost(Failure(ConnectionDone()))
         self.reactor._poller.close()
@@ -126,12 +131,24 @@ class RedisConformanceTests(RedisTestCase, LogConformance):
     def setUp(self) -> None:
         """Start a log that nothing has been said in."""
         RedisTestCase.setUp(self)
+        self.patch(redis, "MAIL_LENGTH", 200)
         LogConformance.setUp(self)
         self.settle()
 
-    def make_log(self) -> MessageLog:
-        """Make one."""
-        return self.make_redis_log()
+    def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
+        """Make one, and let it begin with nothing."""
+        self.stop_logs()
+        self.server.ask(b"FLUSHALL\r\n")
+        return self.make_redis_log(keep)
+
+    def forget(self) -> None:
+        """Do now what is done every few seconds."""
+        self.settle()
+        self.logs[-1]._forget()
+
+    def place(self, record: Record) -> int:
+        """As it is after `let_pass`."""
+        return record.id - place_of(b"%d" % (self.passed * 1000))
 
     def let_pass(self, seconds: float) -> None:
         """Let Redis, whose clock is its own, have everything since so much longer."""

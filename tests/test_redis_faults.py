@@ -260,6 +260,18 @@ class ForgetTests(RedisTestCase):
             self.logs.clear()
             self.setUp()
 
+    def test_letters_stay(self) -> None:
+        """Letters that outlive what everybody could read come before its mark, and none is lost."""
+        log, heard = self.node(Keep(count=10))
+        log.append([say(f"letter {n}", "ann") for n in range(3)])
+        log.append([say(str(n)) for n in range(500)])
+        self.run_until(lambda: not log.busy)
+        found = self.ask(log, heard.records[0].id, "ann")
+        self.assertEqual(texts(found[:3]), ["letter 1", "letter 2", ""])
+        self.assertEqual(found[2].kind, Kind.GAP)
+        left = range(int(found[3].text), 500)
+        self.assertEqual(texts(found[3:]), [str(n) for n in left][: 100 - 3])
+
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         until = time.monotonic() + seconds

@@ -31,7 +31,7 @@ NOON_MS = int(NOON * 1000)
 class SqliteConformanceTests(LogConformance, SynchronousTestCase):
     """The log in a file is a log."""
 
-    def make_log(self) -> MessageLog:
+    def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
         """Open it as the server does, on a new file."""
         self.calls = Calls()
         log = open_log(
@@ -39,6 +39,7 @@ class SqliteConformanceTests(LogConformance, SynchronousTestCase):
             now=self.now,
             call_from_thread=self.calls.call_from_thread,
             state_dir=os.path.abspath(self.mktemp()),
+            keep=keep,
         )
         assert isinstance(log, SqliteLog)
         self.made = log
@@ -49,6 +50,13 @@ class SqliteConformanceTests(LogConformance, SynchronousTestCase):
         """Make the calls that come from its threads."""
         while self.made.busy:
             self.calls.run_one()
+
+    def forget(self) -> None:
+        """Go on with what would take a second each time."""
+        writer = self.made._writer
+        writer.forget(int(self.now() * 1000))
+        while writer.forgetting:
+            writer.forget(int(self.now() * 1000))
 
     def end(self, log: SqliteLog, calls: Calls) -> None:
         """Stop its threads."""

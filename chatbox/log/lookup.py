@@ -93,7 +93,12 @@ class Lookup:
                 else:
                     words = ("XRANGE", key, "(" + id_of(after), id_of(newest))
                 asked.append(connection.execute_command(*words, "COUNT", count))
-        asked.append(connection.execute_command("GET", self._prefix + "from"))
+        for words in (
+            ("EXISTS", f"mail:{reader}"),
+            ("HMGET", f"ends:{reader}", "gone", "last"),
+            ("GET", "from"),
+        ):
+            asked.append(connection.execute_command(words[0], self._prefix + words[1], *words[2:]))
         d = gatherResults(asked, consumeErrors=True)
         d.addCallback(page_of, after, count)
         d.addErrback(lambda _: None)

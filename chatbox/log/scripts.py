@@ -6,6 +6,8 @@ us:
 ``log``            the bus: a stream of everything in its order, short; nodes read it
 ``kept``           a stream of the messages for everybody, for history
 ``mail:IDENTITY``  the same of one person's private messages
+``ends:IDENTITY``  of these, the places of the newest that there ever was, as ``last``, and of the
+                   newest that is gone, as ``gone``
 ``said:IDENTITY``, ``was:IDENTITY``   the places of that person's last attempts, and the connections
                    that they came by, by mark, in two generations: when the first is full it becomes
                    the second
@@ -41,7 +43,30 @@ APPEND: Final = (
 local p, run, first, epoch, node = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bus_length, kept_length, mail_length = ARGV[5], ARGV[6], ARGV[7]
 local attempts, attempt_seconds, mail_seconds = tonumber(ARGV[8]), ARGV[9], ARGV[10]
-local known_since = now() - 1000 * attempt_seconds
+local time = now()
+local known_since = time - 1000 * attempt_seconds
+local function post(reader, id, data)
+    local mail, ends = p..'mail:'..reader, p..'ends:'..reader
+    local gone = redis.call('EXISTS', mail) == 0 and redis.call('HGET', ends, 'last')
+    local excess = redis.call('XLEN', mail) - mail_length
+    if excess >= 100 then
+        gone = redis.call('XRANGE', mail, '-', '+', 'COUNT', excess)[excess][1]
+        redis.call('XTRIM', mail, 'MAXLEN', mail_length)
+    end
+    redis.call('XADD', mail, id, 'd', data)
+    redis.call('HSET', ends, 'last', id)
+    if mail_seconds ~= '0' then
+        local oldest = string.format('%.0f-0', math.max(time - 1000 * mail_seconds, 0))
+        local old = redis.call('XREVRANGE', mail, '('..oldest, '-', 'COUNT', 1)[1]
+        if old then
+            gone = old[1]
+            redis.call('XTRIM', mail, 'MINID', oldest)
+        end
+        redis.call('EXPIRE', mail, mail_seconds)
+        redis.call('EXPIRE', ends, 2 * mail_seconds)
+    end
+    if gone then redis.call('HSET', ends, 'gone', gone) end
+end
 if redis.call('GET', p..'epoch') ~= epoch then
     return redis.error_reply('EPOCH this log has lost its beginning')
 end
@@ -76,13 +101,7 @@ for i = 11, #ARGV, 6 do
             length = length + 1
         elseif kind == 'message' then
             for reader in string.gmatch(readers, '%S+') do
-                redis.call('XADD', p..'mail:'..reader, 'MAXLEN', '~', mail_length, id, 'd', data)
-                if mail_seconds ~= '0' then
-                    local oldest = tonumber(string.match(id, '%d+')) - 1000 * mail_seconds
-                    redis.call('XTRIM', p..'mail:'..reader, 'MINID', '~',
-                               string.format('%.0f', math.max(oldest, 0)))
-                    redis.call('EXPIRE', p..'mail:'..reader, mail_seconds)
-                end
+                post(reader, id, data)
             end
         end
         if mark ~= '' then
@@ -270,28 +289,33 @@ FORGET: Final = (
     _NOW
     + """
 local p, seconds, bytes = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local kept, gone = p..'kept', 0
+local kept = p..'kept'
+local function begins(place) redis.call('SET', p..'from', place) end
 if seconds > 0 then
-    local oldest = string.format('%.0f', now() - seconds * 1000)
-    gone = redis.call('XTRIM', kept, 'MINID', '~', oldest, 'LIMIT', 20000)
+    local since = now() - seconds * 1000
+    local oldest = string.format('%.0f-0', since)
+    local old = redis.call('XREVRANGE', kept, '('..oldest, '-', 'COUNT', 1)[1]
+    if old and redis.call('XTRIM', kept, 'MINID', '~', oldest, 'LIMIT', 20000) > 0 then
+        local first = redis.call('XRANGE', kept, '-', '+', 'COUNT', 1)[1]
+        if first and tonumber(string.match(first[1], '%d+')) < since then
+            begins(first[1])
+        else
+            local at, number = string.match(old[1], '^(%d+)-(%d+)$')
+            begins(at..'-'..string.format('%.0f', number + 1))
+        end
+    end
 end
 if bytes > 0 then
     local size = redis.call('MEMORY', 'USAGE', kept) or 0
     if size > bytes then
         local length = redis.call('XLEN', kept)
         local most = string.format('%.0f', math.floor(length * bytes / size))
-        gone = gone + redis.call('XTRIM', kept, 'MAXLEN', '~', most, 'LIMIT', 50000)
+        if redis.call('XTRIM', kept, 'MAXLEN', '~', most, 'LIMIT', 50000) > 0 then
+            local first = redis.call('XRANGE', kept, '-', '+', 'COUNT', 1)[1]
+            begins(first and first[1] or string.format('%.0f-0', now()))
+        end
     end
 end
-if gone > 0 then
-    local first = redis.call('XRANGE', kept, '-', '+', 'COUNT', 1)[1]
-    if first then
-        redis.call('SET', p..'from', first[1])
-    else
-        redis.call('SET', p..'from', string.format('%.0f-0', now()))
-    end
-end
-return gone
 """
 )
 """Remove the oldest messages that are older than some seconds, or more than some bytes: a step."""

@@ -68,11 +68,21 @@ def _kept(id: bytes, fields: list[bytes]) -> Record:
 
 
 def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
-    """Put together what the streams have, and say if something is missing."""
-    *streams, start = replies
+    """Put together what the streams have, and say if something is missing.
+
+    What everybody may read and the letters begin at places of their own, so what is left of the
+    ones may come before the mark of the others. Of marks that stand together the last says it all.
+    """
+    *streams, has_mail, (gone, last), start = replies
     found = [_kept(id, fields) for rows in streams for id, fields in rows or ()]
-    found.sort(key=lambda record: record.id)
     if after is None:
+        found.sort(key=lambda record: record.id)
         return found[-count:] if count else []
-    floor = place_of(start or b"0-0") - 1
-    return [*([gap(floor)] if 0 < after < floor else []), *found[:count]]
+    floors = (place_of(start or b"0-1") - 1, place_of((gone if has_mail else last) or b"0-0"))
+    found += [gap(floor) for floor in floors if 0 < after < floor]
+    page: list[Record] = []
+    for record in sorted(found, key=lambda record: record.id):
+        if page and page[-1].kind is record.kind is Kind.GAP:
+            page.pop()
+        page.append(record)
+    return page[:count]

@@ -11,6 +11,7 @@ from chatbox.chat.sharing import Offer, Probe
 from chatbox.chat.wire import Message, format_line, parse_line
 from chatbox.errors import RemoteError
 from chatbox.log import Entry, Record
+from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.memory import MemoryLog
 
 NOON = 1_700_000_000.0
@@ -87,8 +88,8 @@ class Wire:
 class DelayedLog:
     """A log that answers only when it is told to, and fails when it is told to."""
 
-    def __init__(self, now: Callable[[], float] = lambda: NOON) -> None:
-        self._memory = MemoryLog(now)
+    def __init__(self, now: Callable[[], float] = lambda: NOON, keep: Keep = EVERYTHING) -> None:
+        self._memory = MemoryLog(now, keep)
         self._on_failure: Callable[[Sequence[Entry]], None] | None = None
         self.appended: deque[Sequence[Entry]] = deque()
         """Batches that are neither committed nor failed."""

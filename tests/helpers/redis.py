@@ -25,15 +25,21 @@ LET_PASS: Final = """
 local passed = tonumber(ARGV[1])
 local function earlier(id)
     local at, rest = string.match(id, '^(%d+)(.*)$')
-    return string.format('%.0f', at - passed)..rest
+    return string.format('%.0f', math.max(at - passed, 0))..rest
 end
 for _, key in ipairs(redis.call('KEYS', 'chatbox:*')) do
-    local left = redis.call('PTTL', key)
-    if string.match(key, '^chatbox:said:') or string.match(key, '^chatbox:was:') then
-        local marks = redis.call('HGETALL', key)
-        for i = 1, #marks, 2 do redis.call('HSET', key, marks[i], earlier(marks[i+1])) end
+    local kind, left = string.match(key, ':(%w+)'), redis.call('PTTL', key)
+    if kind == 'said' or kind == 'was' or kind == 'ends' then
+        local ids = redis.call('HGETALL', key)
+        for i = 1, #ids, 2 do redis.call('HSET', key, ids[i], earlier(ids[i+1])) end
+    elseif kind == 'kept' or kind == 'mail' then
+        local rows = redis.call('XRANGE', key, '-', '+')
+        redis.call('DEL', key)
+        for _, row in ipairs(rows) do redis.call('XADD', key, earlier(row[1]), unpack(row[2])) end
+    elseif kind == 'from' then
+        redis.call('SET', key, earlier(redis.call('GET', key)))
     end
-    if left > 0 and not string.match(key, '^chatbox:node:') then
+    if left > 0 and kind ~= 'node' then
         redis.call('PEXPIRE', key, left - passed)
     end
 end
