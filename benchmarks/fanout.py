@@ -40,7 +40,10 @@ CORES = sorted(os.sched_getaffinity(0))
 OURS, THEIRS = CORES[-1:], CORES[:-1] or CORES
 HERE = Place("127.0.0.1", ("taskset", "--cpu-list", ",".join(map(str, THEIRS))))
 KEEP_ALIVE_SECONDS = 60.0
-CHATBOX_LIMITS = ["--max-connections", "0", "--max-connections-per-address", "0", "--rate", "0"]
+CHATBOX_LIMITS = [
+    *("--max-connections", "0", "--max-connections-per-address", "0"),
+    *("--rate", "0", "--join-rate", "0"),
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,6 +145,13 @@ class Options(usage.Options, AuthOptionMixin):
         ],
         ["burst", None, _LIMITS.burst, "How many it may send at once before that."],
         [
+            "join-rate",
+            None,
+            _LIMITS.join_rate,
+            "People a second who may come in from one IP address; 0 for no limit.",
+        ],
+        ["join-burst", None, _LIMITS.join_burst, "How many may come in at once before that."],
+        [
             "state-dir",
             None,
             None,
@@ -258,8 +265,9 @@ class Options(usage.Options, AuthOptionMixin):
         """Check and convert what is said about clients."""
         for name in ("max-connections", "max-connections-per-address"):
             self[name] = read_count(name, self[name], 0)
-        self["burst"] = read_count("burst", self["burst"])
-        for name in ("login-timeout", "rate"):
+        for name in ("burst", "join-burst"):
+            self[name] = read_count(name, self[name])
+        for name in ("login-timeout", "rate", "join-rate"):
             self[name] = read_quantity(name, self[name])
 
 
@@ -369,6 +377,8 @@ def _make_limits(options: Options) -> Limits:
         options["login-timeout"],
         options["rate"],
         options["burst"],
+        options["join-rate"],
+        options["join-burst"],
     )
 
 

@@ -12,6 +12,7 @@ TLS without a         `TlsAttacks`
 handshake
 half-open thousands   `ConnectionAttacks`       `test_hostile`: real sockets; `test_limits`: out of
                                                 descriptors
+joins without end     `JoinAttacks`             `test_limits`: who waits, and for how long
 login flood           `ConnectionAttacks`,      `test_hostile`: real sockets
                       `AccountAttacks`
 a line of a gigabyte  `ConnectionAttacks`       `test_hostile`: real sockets
@@ -47,6 +48,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -62,7 +64,7 @@ from chatbox.chat.limits import ANSWER_BYTES, Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
-from chatbox.chat.server import MAX_SKIPPED_BYTES, ChatFactory
+from chatbox.chat.server import MAX_SKIPPED_BYTES, MAX_VISITS, ChatFactory
 from chatbox.chat.sharing import Downloads, Files
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
@@ -75,6 +77,7 @@ from chatbox.rdt.packet import Kind, Open, Train, pack_control, pack_open
 from chatbox.rdt.seal import client_keys, seal_packet, server_keys
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import Shelf
+from chatbox.sparing import SPAN_SECONDS
 from chatbox.tap import ShelfDownloads
 from chatbox.text import is_printable
 from tests.helpers import vectors
@@ -376,6 +379,45 @@ class TlsAttacks(AttackTestCase):
         self.turn(self.limits.login_timeout)
         self.assertEqual(self.left(), 0)
         self.guest("newcomer")
+
+
+class JoinAttacks(AttackTestCase):
+    """Coming and going, which everybody hears."""
+
+    def test_revolving_door(self) -> None:
+        """One address comes and goes as fast as it can: the others hear of it at a rate."""
+        seconds, heard = 60, 0
+        lines = 0
+        with capturedLogs() as events:
+            for number in range(seconds * 100):
+                enemy = self.enemy()
+                enemy.pour([f"<s:m{number}><t:connect>\n".encode()])
+                self.turn()
+                self.turn(0.01)
+                enemy.lose()
+                self.enemies.clear()
+                heard += self.bystander.read().count(b"<p:presence>")
+            lines = len(events)
+        most = self.limits.join_burst + self.limits.join_rate * (seconds + 1)
+        self.assertGreater(heard, self.limits.join_burst)
+        self.assertLessEqual(heard, 2 * most)
+        self.assertLess(lines, seconds / SPAN_SECONDS * 4 * (MAX_VISITS + 1))
+        self.is_undisturbed()
+        self.assertEqual(self.names(), ["bystander"])
+        self.guest("newcomer")
+
+    def test_crowd_that_stays(self) -> None:
+        """As many as may come from one address, again and again: others come in as always."""
+        for _ in range(3):
+            crowd = [self.enemy() for _ in range(self.limits.connections_per_address)]
+            for number, enemy in enumerate(crowd):
+                enemy.pour([f"<s:m{number}><t:connect>\n".encode()])
+            self.turn()
+            self.guest("newcomer").lose()
+            self.is_undisturbed()
+            for enemy in crowd:
+                enemy.lose()
+            self.enemies.clear()
 
 
 class CheapServerAttacks(AttackTestCase):

@@ -45,7 +45,7 @@ TEXT = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
     *("wire", "names", "history", "pipeline", "outbox", "presence", "register", "server"),
-    "transport",
+    *("transport", "turnstile"),
 ]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),
@@ -68,8 +68,8 @@ UNSEEN = {
     "seal.RECEIVE_BYTES",
     "seal.TRAIN_PACKETS",
     "sender.READ_RETRY",
-    "server.COMPLAINT_SECONDS",
     "server.MAX_COMPLAINTS",
+    "server.MAX_VISITS",
 }
 """Constants that no peer can notice."""
 

@@ -29,6 +29,7 @@ from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
+from chatbox.chat.turnstile import LONGEST_ROW_SECONDS
 from chatbox.openfiles import OTHER_FILES, OpenFiles, allow_open_files
 from tests.helpers.chat import DelayedLog, FakeShelf, tokens
 from tests.helpers.processes import PATIENCE, Running, script
@@ -276,6 +277,80 @@ class ServerLimitTests(SynchronousTestCase):
         self.assertEqual(alice.messages()[-1].error, "log-unavailable")
         self.clock.advance(30)
         self.assertEqual(alice.messages()[-1].error, "login-timeout")
+
+    def test_joins(self) -> None:
+        """Of one network so many come in at once, and then one after the other, in their order."""
+        self.start(join_rate=2, join_burst=3)
+        crowd = [self.connect(JOIN.format(f"guest{number}")) for number in range(6)]
+        self.settle()
+        for seconds, there in ((0, 3), (0.5, 4), (0.5, 5), (0.5, 6)):
+            self.settle(seconds)
+            names = [f"guest{number}" for number in range(there)]
+            self.assertEqual(self.factory.room.names(), names)
+        self.assertEqual([one.read().count(b"<m:True>") for one in crowd], [1] * 6)
+        for one in crowd:
+            one.lose()
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_joins_of_others(self) -> None:
+        """Other networks do not wait with them; of IPv6, a whole /64 is one."""
+        self.start(join_rate=0.1, join_burst=1)
+        peers = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"]
+        for number, peer in enumerate(peers):
+            Connection(self.factory, peer=peer).send(JOIN.format(f"guest{number}"))
+            self.settle()
+        self.assertEqual(self.factory.room.names(), ["guest0", "guest1", "guest2", "guest4"])
+        for name in (b"local", b"locals"):
+            transport = StringTransport(UNIXAddress("/tmp/x"), UNIXAddress(None))
+            protocol = self.factory.buildProtocol(None)
+            assert protocol is not None
+            protocol.makeConnection(transport)
+            protocol.dataReceived(b"<s:%b><t:connect>\n" % name)
+            self.settle()
+            self.assertIn(name.decode(), self.factory.room.names())
+
+    def test_who_waits_is_not_read_from(self) -> None:
+        """What somebody asks who waits to come in waits too, and is bounded; then all is done."""
+        self.start(join_rate=1, join_burst=1)
+        self.connect(JOIN.format("alice"))
+        bob = self.connect(JOIN.format("bob"), *["<t:ping>"] * 200)
+        self.assertEqual(bob.read(), b"")
+        self.assertEqual(bob.transport.producerState, "paused")
+        self.settle(1)
+        self.assertEqual(bob.read().count(b"ping_response"), 200)
+
+    def test_too_many_joins(self) -> None:
+        """Who would wait for too long hears for how long, and may ask again; it is no bad login."""
+        self.start(join_rate=1, join_burst=1, login_timeout=LONGEST_ROW_SECONDS + 5)
+        row = int(LONGEST_ROW_SECONDS)
+        crowd = [self.connect(JOIN.format(f"guest{number}")) for number in range(row + 2)]
+        *_, late = crowd
+        [answer] = late.messages()
+        self.assertEqual((answer.text, answer.error), ("False", "too-many-joins"))
+        self.assertEqual(answer.count, row + 1)
+        for _ in range(row):
+            self.settle(1)
+        self.assertEqual(len(self.factory.room.names()), row + 1)
+        late.send(JOIN.format("late"))
+        self.settle(1)
+        self.assertEqual(late.messages()[0].text, "True")
+
+    def test_joins_that_fail_cost_nothing(self) -> None:
+        """Whose name is taken, who is gone before their turn: others need not wait for that."""
+        self.start(join_rate=1, join_burst=2)
+        alice = self.connect(JOIN.format("alice"))
+        for _ in range(10):
+            [answer] = self.connect(JOIN.format("ALICE")).messages()
+            self.assertEqual(answer.error, "name-taken")
+        self.connect(JOIN.format("bob"))
+        gone = [self.connect(JOIN.format(f"gone{number}")) for number in range(10)]
+        self.connect(JOIN.format("carol"))
+        for one in gone:
+            one.lose()
+        self.settle(1)
+        self.assertEqual(self.factory.room.names(), ["alice", "bob", "carol"])
+        self.assertNotIn(b"gone", alice.read())
 
     def test_never_reads(self) -> None:
         """Whoever asks and never reads costs one transport buffer and one answer."""

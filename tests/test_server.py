@@ -24,7 +24,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from chatbox.chat import server
 from chatbox.chat.codes import Code
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import MAX_QUEUED_BYTES, Turn
@@ -36,14 +35,16 @@ from chatbox.chat.server import (
     LINGER_SECONDS,
     MAX_COMPLAINTS,
     MAX_SKIPPED_BYTES,
+    MAX_VISITS,
     ChatFactory,
     ChatProtocol,
     ChatService,
 )
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
-from chatbox.errors import LocalError, RemoteError
+from chatbox.errors import LocalError
 from chatbox.log import MessageLog, open_log
+from chatbox.sparing import SPAN_SECONDS
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, tokens
 from tests.helpers.processes import PATIENCE
 
@@ -266,14 +267,14 @@ class ServerTests(SynchronousTestCase):
 
     def test_deaf_after_hanging_up(self) -> None:
         """What comes when the conversation is over is neither read nor kept."""
-        complaints: list[RemoteError] = []
-        self.patch(self.factory.complaints, "note", lambda _, error: complaints.append(error))
+        complaints: list[object] = []
+        self.patch(self.factory, "complain", lambda _, **fields: complaints.append(fields))
         connection = self.connect()
         connection.send("nonsense", "<t:disconnect>", "nonsense")
         connection.send("nonsense", "x" * MAX_REQUEST_BYTES)
         self.assertLess(len(connection.protocol._lines.rest), MAX_REQUEST_BYTES)
         connection.protocol.readConnectionLost()
-        self.assertEqual([error.code for error in complaints], [Code.BAD_LINE])
+        self.assertEqual(len(complaints), 1)
 
     def test_many_long_lines(self) -> None:
         """The bound on what is skipped is one line's."""
@@ -543,11 +544,23 @@ class ServerTests(SynchronousTestCase):
         connection = self.connect("a")
         with capturedLogs() as events:
             connection.send(*["\x1b[31m"] * (MAX_COMPLAINTS + 30))
-            self.clock.advance(server.COMPLAINT_SECONDS)
+            self.clock.advance(SPAN_SECONDS)
             connection.send("again")
         warnings = [e for e in events if e["log_level"].name == "warn"]
         self.assertEqual(len(warnings), MAX_COMPLAINTS + 2)
         self.assertEqual(warnings[-2]["count"], 30)
+
+    def test_visits_are_logged_up_to_a_rate(self) -> None:
+        """So are those who come and go; lines about connections are counted for themselves."""
+        with capturedLogs() as events:
+            for _ in range(MAX_VISITS):
+                self.connect("alice").lose()
+            self.clock.advance(SPAN_SECONDS)
+            self.connect("bob")
+        for level in ("info", "debug"):
+            lines = [e for e in events if e["log_level"].name == level]
+            self.assertEqual(len(lines), MAX_VISITS + 2)
+            self.assertEqual(lines[-2]["count"], MAX_VISITS)
 
     # Everybody at once.
 

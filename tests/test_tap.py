@@ -187,8 +187,9 @@ class OptionsTests(TapTestCase):
         for option in ("--max-connections", "--max-connections-per-address"):
             self.assertEqual(self.options(f"{option}=0")[option[2:]], 0)
             self.assertIn("from 0 to 999999", self.complaint(f"{option}=-1"))
-        self.assertIn("--burst 0: write a number from 1", self.complaint("--burst", "0"))
-        for option in ("--rate", "--login-timeout"):
+        for option in ("--burst", "--join-burst"):
+            self.assertIn(f"{option} 0: write a number from 1", self.complaint(option, "0"))
+        for option in ("--rate", "--join-rate", "--login-timeout"):
             self.assertEqual(self.options(f"{option}=0.5")[option[2:]], 0.5)
             for text in ("-1", "nan", "inf", "fast", ""):
                 self.assertIn(f"{option} {text}: write", self.complaint(f"{option}={text}"))
@@ -333,10 +334,10 @@ class MakeServiceTests(TapTestCase):
             "--login-timeout",
             "1.5",
         ]
-        given += ["--rate", "10", "--burst", "20"]
+        given += ["--rate", "10", "--burst", "20", "--join-rate", "3", "--join-burst", "4"]
         with mock.patch("chatbox.tap.ChatFactory", wraps=ChatFactory) as made:
             makeService(self.options(*given), Reactor())
-        self.assertEqual(made.call_args.kwargs["limits"], Limits(7, 0, 1.5, 10, 20))
+        self.assertEqual(made.call_args.kwargs["limits"], Limits(7, 0, 1.5, 10, 20, 3, 4))
 
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""

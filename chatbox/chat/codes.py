@@ -48,6 +48,12 @@ class Code(str, Enum):
     NAME_TAKEN = "name-taken", "Somebody here already has this name, or one that looks the same."
     BAD_TOKEN = "bad-token", "The resume token is not one that this server gave."
 
+    # About coming in.
+    TOO_MANY_JOINS = (
+        "too-many-joins",
+        "Too many people come in from your address. Try again in a moment.",
+    )
+
     # About a password.
     TLS_NEEDED = "tls-needed", "This server takes passwords over TLS only. Connect with TLS."
     PASSWORD_NEEDED = "password-needed", "This name needs its password."

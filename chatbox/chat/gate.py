@@ -67,6 +67,8 @@ class Admission:
     """The token to claim the name with."""
     key: str | None = None
     """What the client is given to come back with; None if that is the token of the claim."""
+    unused: Callable[[], None] = lambda: None
+    """What to call if they do not come in after all."""
 
 
 @dataclass(frozen=True, slots=True)

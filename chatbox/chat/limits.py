@@ -40,6 +40,11 @@ class Limits:
     """Requests a second of one client, in the long run: more than anybody types or reads."""
     burst: int = 500
     """How many may come at once: a paste, or what a client says again when it comes back."""
+    join_rate: float = 2.0
+    """People a second who come in from one network, in the long run. Everybody hears of each."""
+    join_burst: int = 200
+    """How many may come in at once: as many as may be connected from one address by default, after
+    a restart."""
 
     def told(self) -> str:
         """What a client is told: words ``name=number``."""
@@ -54,7 +59,7 @@ class Limits:
         return " ".join(f"{name}={number}" for name, number in facts.items())
 
 
-NO_LIMITS = Limits(0, 0, 0, 0, 0)
+NO_LIMITS = Limits(0, 0, 0, 0, 0, 0, 0)
 
 
 class ConnectionCount:

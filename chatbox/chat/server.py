@@ -48,9 +48,11 @@ from chatbox.chat.room import Room
 from chatbox.chat.session import Downloads, Files, Session, State
 from chatbox.chat.sharing import RecentFiles
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
+from chatbox.chat.turnstile import Turnstile
 from chatbox.chat.wire import MAX_REQUEST_BYTES
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import MessageLog
+from chatbox.sparing import SparingLog
 from chatbox.text import printable
 
 __all__ = ["ChatFactory", "ChatProtocol", "ChatService"]
@@ -69,9 +71,11 @@ have a slow disk."""
 LAST_LINGER_SECONDS: Final = 3.0
 """`LINGER_SECONDS` when the server stops: everybody else is waiting for it to be back."""
 
-COMPLAINT_SECONDS: Final = 10.0
 MAX_COMPLAINTS: Final = 20
-"""Warnings about bad peers in that time, all peers together: a flood must not fill the disk."""
+"""Warnings about bad peers in ten seconds, all peers together: a flood must not fill the disk."""
+
+MAX_VISITS: Final = 50
+"""Lines in the same time about who comes and goes, and as many about connections."""
 
 _log = Logger()
 
@@ -109,11 +113,23 @@ class ChatFactory(Factory):
         self.downloads = downloads
         self.clock = clock
         self.gate = gate or OpenGate()
+        if limits.join_rate:
+            self.gate = Turnstile(
+                self.gate, limits.join_rate, limits.join_burst, clock.seconds, clock.callLater
+            )
         self.limits = limits
         self.connections = ConnectionCount(limits)
         self.logins = _Logins(clock, limits.login_timeout)
         self.moderation = moderation
-        self.complaints = _Complaints(clock)
+        self.complain = SparingLog(
+            _log.warn, clock.seconds, MAX_COMPLAINTS, "{count} more bad lines"
+        )
+        self.log_visit = SparingLog(
+            _log.info, clock.seconds, MAX_VISITS, "{count} more joined or left"
+        )
+        self.log_connection = SparingLog(
+            _log.debug, clock.seconds, MAX_VISITS, "{count} more connected or disconnected"
+        )
         self.linger_seconds = LINGER_SECONDS
         """How long a client may take to read the last words."""
         self._connections: set[ChatProtocol] = set()
@@ -302,11 +318,12 @@ class ChatProtocol(Protocol):
             on_change=self._reconsider_reading,
             complain=self._complain,
             on_long_answer=self._long_answer,
+            log_visit=self._factory.log_visit,
             limits=self._factory.limits.told(),
         )
         way_out.start(self._outbox)
         self._factory.connected(self)
-        _log.debug("{peer} connected", peer=self._peer)
+        self._factory.log_connection("{peer} connected", peer=self._peer)
         refusal = self._factory.connections.enter(self._address)
         self._counted = refusal is None
         if refusal is not None:
@@ -348,7 +365,9 @@ class ChatProtocol(Protocol):
         if self._counted:
             self._factory.connections.leave(self._address)
         self._factory.disconnected(self)
-        _log.debug("{peer} disconnected: {reason}", peer=self._peer, reason=reason.value)
+        self._factory.log_connection(
+            "{peer} disconnected: {reason}", peer=self._peer, reason=reason.value
+        )
 
     def abort(self) -> None:
         """End it now, whatever was still to be said."""
@@ -432,7 +451,9 @@ class ChatProtocol(Protocol):
         transport.loseConnection()
 
     def _complain(self, error: RemoteError) -> None:
-        self._factory.complaints.note(self._peer, error)
+        self._factory.complain(
+            "bad peer {peer}: {error}", peer=self._peer, error=printable(str(error))
+        )
 
 
 class _Logins:
@@ -477,27 +498,6 @@ class _Logins:
                 case State.JOINING:
                     self._due[connection] = now + self._timeout  # it is we who take so long
         self._arm()
-
-
-class _Complaints:
-    """Warns the operator of bad peers, up to a rate, and counts what it keeps to itself."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._since = clock.seconds()
-        self._noted = 0
-
-    def note(self, peer: str, error: RemoteError) -> None:
-        """`peer` has done what `error` says."""
-        now = self._clock.seconds()
-        # A clock that was set back begins a new span too.
-        if not 0 <= now - self._since < COMPLAINT_SECONDS:
-            if self._noted > MAX_COMPLAINTS:
-                _log.warn("{count} more bad lines", count=self._noted - MAX_COMPLAINTS)
-            self._since, self._noted = now, 0
-        self._noted += 1
-        if self._noted <= MAX_COMPLAINTS:
-            _log.warn("bad peer {peer}: {error}", peer=peer, error=printable(str(error)))
 
 
 def _origin(transport: Any) -> Origin:

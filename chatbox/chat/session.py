@@ -81,7 +81,8 @@ class Session:
     operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
     called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
     not send. `on_long_answer` hears of answers of `ANSWER_BYTES` or more, with their size in bytes.
-    `limits` is what a client is told of its limits.
+    `log_visit` writes into the operator's log who comes and goes. `limits` is what a client is told
+    of its limits.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Session:
         on_change: Callable[[], None],
         complain: Callable[[RemoteError], None],
         on_long_answer: Callable[[int], None] = lambda _: None,
+        log_visit: Callable[..., None] = _log.info,
         limits: str = "",
     ) -> None:
         self._room = room
@@ -115,6 +117,7 @@ class Session:
         self._on_change = on_change
         self._complain = complain
         self._on_long_answer = on_long_answer
+        self._log_visit = log_visit
         self._limits = limits or None
         self._state = State.NAMELESS
         self._called = ""
@@ -236,6 +239,8 @@ class Session:
 
     def _admitted(self, asked: Asked, name: Name, outcome: Admission | Refusal) -> None:
         if self._state is not State.JOINING:
+            if isinstance(outcome, Admission):
+                outcome.unused()
             return  # The client did not wait.
         if isinstance(outcome, Refusal):
             if outcome.code is Code.WRONG_PASSWORD:
@@ -260,11 +265,12 @@ class Session:
 
     def _joined(self, asked: Asked, admission: Admission, outcome: Person | Code) -> None:
         if isinstance(outcome, Code):
+            admission.unused()
             self._turn_away(asked, Refusal(outcome))
             return
         self._become(State.HERE)
         self._called = outcome.name.text
-        _log.info("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
+        self._log_visit("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
         key = admission.key or outcome.claim.token
         self._answer(asked, text="True", key=key, limits=self._limits)
 
@@ -438,7 +444,9 @@ class Session:
         if self._state is State.GONE:
             return
         if self._state is State.HERE:
-            _log.info("{name} left from {peer}", name=printable(self._called), peer=self._peer)
+            self._log_visit(
+                "{name} left from {peer}", name=printable(self._called), peer=self._peer
+            )
         self._become(State.GONE)
         self._pipeline.clear()
         if self._seat is not None:

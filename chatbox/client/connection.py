@@ -261,7 +261,9 @@ def _advice(code: str, advice: Advice) -> str:
             return advice.give_password
         case Code.WRONG_PASSWORD:
             return advice.check_account
-        case Code.TRY_LATER | Code.BUSY | Code.ACCOUNTS_UNAVAILABLE | Code.LOG_UNAVAILABLE:
+        case Code.TRY_LATER | Code.BUSY | Code.TOO_MANY_JOINS:
+            return ""
+        case Code.ACCOUNTS_UNAVAILABLE | Code.LOG_UNAVAILABLE:
             return ""
         case _:
             return advice.rename

@@ -77,6 +77,7 @@ _PASSING: Final = frozenset(
         Code.INTERNAL_ERROR,
         Code.SERVER_STOPPING,
         Code.TRY_LATER,
+        Code.TOO_MANY_JOINS,
         Code.ACCOUNTS_UNAVAILABLE,
         Code.RESTARTING,
     }

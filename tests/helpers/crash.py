@@ -32,7 +32,7 @@ class Server:
             *script("twistd"),
             *("-n", "--pidfile=", f"--logfile={folder / 'twistd.log'}", "chatbox"),
             *("--files", str(folder / "shelf"), "--udp-ports", "0"),
-            *("--listen", f"tcp:{port}:interface=127.0.0.1", *options),
+            *("--listen", f"tcp:{port}:interface=127.0.0.1", "--join-rate", "0", *options),
         ]
         self.process: subprocess.Popen[bytes] | None = None
 
