@@ -15,7 +15,7 @@ from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import LocalError
-from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log, store
+from chatbox.log import Attempt, Entry, Kind, MessageLog, Record, open_log, sqlite, store
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.memory import MemoryLog
 from chatbox.log.schema import MIGRATIONS, migrate
@@ -23,6 +23,7 @@ from chatbox.log.sqlite import FILE_NAME, SqliteLog, parse_place
 from chatbox.log.store import FORGET_STEP, Reader, Writer, checkpoint
 from tests.helpers.chat import NOON
 from tests.helpers.log import Calls, Heard, presence, say, texts
+from tests.helpers.processes import PATIENCE
 from tests.test_log import LogConformance
 
 NOON_MS = int(NOON * 1000)
@@ -291,9 +292,25 @@ class StoreTests(SqliteTestCase):
         writer = self.writer()
         for _ in range(3):
             writer.commit([say("x" * 3000)] * 10, NOON_MS)
-            self.assertTrue(checkpoint(self.path))
+            checkpoint(self.path)
         self.assertLess(os.stat(self.path + "-wal").st_size, 100_000)
         self.assertEqual(len(self.kept() or ()), 30)
+
+    def test_a_checkpoint_that_is_overtaken(self) -> None:
+        """What was written meanwhile the writer copies itself, so that the WAL is used again."""
+        writer = self.writer()
+        slow = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(slow.close)
+        slow.execute("BEGIN")
+        slow.execute("SELECT * FROM message").fetchall()
+        writer.commit([say("x" * 3000)] * 10, NOON_MS)
+        checkpoint(self.path)
+        slow.execute("COMMIT")
+        writer.checkpoint()
+        size = os.stat(self.path + "-wal").st_size
+        writer.commit([say("x" * 3000)] * 5, NOON_MS)
+        self.assertEqual(os.stat(self.path + "-wal").st_size, size)
+        self.assertEqual(len(self.kept() or ()), 15)
 
     def test_synchronous(self) -> None:
         """By default a commit waits for the disk."""
@@ -636,6 +653,32 @@ class SqliteLogTests(SqliteTestCase):
         calls.run_until(lambda: not log.busy)
         self.assertEqual(len(heard.records), 51)
         self.assertEqual(len(self.kept() or ()), 11)
+
+    def test_the_writer_finishes_a_checkpoint(self) -> None:
+        """What is written while one is at work the writer copies itself, without being asked to."""
+        log, calls, _ = self.start()
+        real, finish = checkpoint, log._writer.checkpoint
+        order: list[str] = []
+        finished = threading.Event()
+
+        def copy(path: str) -> None:
+            real(path)
+            log._writer.commit([say("meanwhile")], NOON_MS)  # the writer waits
+            order.append("copied")
+
+        def do_the_rest() -> None:
+            finish()
+            order.append("finished")
+            finished.set()
+
+        self.patch(sqlite, "checkpoint", copy)
+        log._writer.checkpoint = do_the_rest  # type: ignore[method-assign]
+        log._writer.written = sqlite.CHECKPOINT_BYTES
+        log.append([say("a")])
+        calls.run_until(lambda: not log.busy)
+        self.assertTrue(finished.wait(PATIENCE))
+        self.assertEqual(order, ["copied", "finished"])
+        self.assertEqual(self.kept(), ["a", "meanwhile"])
 
     def test_a_folder_that_cannot_be(self) -> None:
         """What is in the way is named."""

@@ -29,6 +29,7 @@ from chatbox.errors import LocalError
 
 __all__ = [
     "ATTEMPTS",
+    "CHECKPOINT",
     "COUNT",
     "FORGET",
     "HISTORY_AFTER",
@@ -97,6 +98,9 @@ COUNT: Final = """
                           + (SELECT count(*) FROM letter WHERE id > counted) FROM state
 """
 """The places that may have been given out, and the number of rows."""
+
+CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
+"""Copies what nobody stands in the way of, and waits for nobody."""
 
 STATE: Final = "UPDATE state SET reserved = ?, kept = ?, counted = ?"
 

@@ -9,7 +9,10 @@ on its way everything that is appended gathers, and leaves together with the nex
 
 Three threads with a connection each, so that none waits for another: reading does not stop writing,
 and copying the WAL into the file, which SQLite would do inside every thousandth commit or so, does
-not either. What must be forgotten (`Keep`) goes in small steps with commits that happen anyway.
+not either. Only what is committed meanwhile the writer copies itself, so that the WAL begins anew:
+one that grew would cost more than one that is written over, since each commit would also wait for
+what the file system notes of that. What must be forgotten (`Keep`) goes in small steps with commits
+that happen anyway.
 
 When the disk is full or fails, the batch has failed and its senders hear so. Nothing is queued for
 better times: the next batch tries again, with the file opened anew, and so the log recovers when
@@ -54,15 +57,12 @@ FORGET_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 30.0
 """The same while there is none."""
 
-CHECKPOINT_BYTES: Final = 16 << 20
-"""What is written between two checkpoints. A start after a crash reads it again, in some 50 ms."""
+CHECKPOINT_BYTES: Final = 8 << 20
+"""What is written between two checkpoints. A start after a crash reads it again."""
 
-WAL_BYTES: Final = CHECKPOINT_BYTES * 3 // 2
-"""How long the WAL is from the start: what comes while a checkpoint is at work has room too."""
-
-MAX_WAL_BYTES: Final = 64 << 20
-"""From here on the writer itself waits for a checkpoint: traffic without a pause would else never
-let the WAL begin anew."""
+WAL_BYTES: Final = CHECKPOINT_BYTES * 3
+"""How long the WAL is from the start: what comes while a checkpoint is at work has room too, on a
+machine that has other work as well."""
 
 _log = Logger()
 
@@ -98,8 +98,8 @@ class SqliteLog(OneSubscriber):
         # The writer's, under the condition.
         self._waiting: list[Entry] = []
         self._stopping = False
-        self._crowded = False
-        """Whether the WAL has become so long that the writer should see to it."""
+        self._copied = False
+        """Whether all of the WAL but its end is copied, so that the writer can do the rest."""
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
         self._checkpoints: SimpleQueue[bool] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -204,7 +204,7 @@ class SqliteLog(OneSubscriber):
     def _write(self) -> None:
         forget_at = 0.0
         while True:
-            batch, crowded = self._take(FORGET_SECONDS if self._writer.forgetting else IDLE_SECONDS)
+            batch, copied = self._take(FORGET_SECONDS if self._writer.forgetting else IDLE_SECONDS)
             if batch is None:
                 return
             now = time.monotonic()
@@ -221,8 +221,8 @@ class SqliteLog(OneSubscriber):
             except Exception as error:
                 # Whatever it is, the thread must go on and the senders must hear.
                 self._call(self._failed, batch, error)
-            if crowded:
-                self._copy()
+            if copied:
+                self._writer.checkpoint()
             elif self._writer.written > CHECKPOINT_BYTES:
                 self._writer.written = 0
                 self._checkpoints.put(True)
@@ -239,8 +239,8 @@ class SqliteLog(OneSubscriber):
             else:
                 batch = self._waiting[:MAX_BATCH]
                 del self._waiting[:MAX_BATCH]
-            crowded, self._crowded = self._crowded, False
-            return batch, crowded
+            copied, self._copied = self._copied, False
+            return batch, copied
 
     def _read(self) -> None:
         reader = Reader(self.path)
@@ -256,15 +256,11 @@ class SqliteLog(OneSubscriber):
 
     def _checkpoint(self) -> None:
         while self._checkpoints.get():
-            if not self._copy() and _size(self.path + "-wal") > MAX_WAL_BYTES:
-                with self._condition:
-                    self._crowded = True
-                    self._condition.notify()
-
-    def _copy(self) -> bool:
-        with suppress(sqlite3.Error):  # the next one may succeed
-            return checkpoint(self.path)
-        return False
+            with suppress(sqlite3.Error):  # the next one may succeed
+                checkpoint(self.path)
+            with self._condition:
+                self._copied = True
+                self._condition.notify()
 
     def _finish(self, stopped: Callable[[], None]) -> None:
         for thread in self._threads:
@@ -286,10 +282,3 @@ def parse_place(place: str, state_dir: str | None) -> tuple[str, str]:
     if not path and state_dir is None:
         raise ValueError("The file is missing; write sqlite:PATH.")
     return path or os.path.join(state_dir or "", FILE_NAME), sync
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -21,6 +21,7 @@ from chatbox.log.attempts import Attempts
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.schema import (
     ATTEMPTS,
+    CHECKPOINT,
     COUNT,
     FORGET,
     HISTORY_AFTER,
@@ -179,6 +180,12 @@ class Writer:
         """Remove some of what is too old, or too much."""
         self._store([], self._last_id, at)
 
+    def checkpoint(self) -> None:
+        """Finish what a `checkpoint` beside us has begun, so that the WAL begins anew."""
+        with suppress(sqlite3.Error):  # the next one may succeed
+            if self._db is not None:
+                self._db.execute(CHECKPOINT)
+
     def _store(
         self, fresh: Sequence[tuple[Record, Attempt | None]], last_id: int, at: int | None
     ) -> None:
@@ -301,17 +308,17 @@ class Reader:
             db.close()
 
 
-def checkpoint(path: str) -> bool:
+def checkpoint(path: str) -> None:
     """Copy what was written from the WAL into the file itself, beside the writer.
 
-    Say whether all is copied, so that the WAL begins anew. Raises sqlite3.Error.
+    What is written meanwhile is left to the writer's own `checkpoint`, for only when all is copied
+    the WAL begins anew. Raises sqlite3.Error.
     """
     db = _connect(path)
     try:
-        _busy, written, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        db.execute(CHECKPOINT)
     finally:
         db.close()
-    return bool(written == copied)
 
 
 def _connect(path: str) -> sqlite3.Connection:
