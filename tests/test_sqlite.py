@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -274,6 +277,29 @@ class StoreTests(SqliteTestCase):
         self.writer().commit([say("a", "ann")], NOON_MS)
         for name in os.listdir(self.folder):
             self.assertEqual(os.stat(os.path.join(self.folder, name)).st_mode & 0o077, 0, name)
+
+    def test_a_copy_that_others_may_read(self) -> None:
+        """What `cp` has put in place is closed to them, or if that cannot be, it is told."""
+        self.writer().commit([say("a", "ann")], NOON_MS)
+        for copy, mode in {"mine": 0o600, "theirs": 0o644}.items():
+            paths = [os.path.join(self.folder, copy) + end for end in ("", "-wal", "-shm")]
+            for path in paths:
+                shutil.copyfile(path.replace(copy, "log"), path)
+                os.chmod(path, 0o644)
+            if copy == "theirs":
+                self.patch(os, "chmod", self.refuse)
+            writer = Writer(paths[0])
+            with capturedLogs() as logs:
+                writer.open()
+            self.addCleanup(writer.close)
+            self.assertEqual([os.stat(path).st_mode & 0o777 for path in paths], [mode] * 3)
+            for path, event in zip(paths, logs, strict=True):
+                self.assertEqual(event["name"], path)
+                self.assertEqual("chmod go= " in str(formatEvent(event)), copy == "theirs")
+
+    def refuse(self, path: str, mode: int) -> None:
+        """Fail as it does for who is not the owner."""
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
 
     def test_reading_does_not_hinder_writing(self) -> None:
         """A reader in the middle of its work sees its own moment, and the writer goes on."""

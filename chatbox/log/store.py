@@ -11,9 +11,12 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
+
+from twisted.logger import Logger
 
 from chatbox.errors import LocalError
 from chatbox.log import Attempt, Entry, Kind, Record, gap
@@ -57,6 +60,8 @@ CACHE_KB: Final = 16 << 10
 _COMMIT_BYTES: Final = 4 << 10
 _ROW_BYTES: Final = 300
 """What a commit writes, and each message in it besides its text, roughly."""
+
+_log = Logger()
 
 MAX_PLACE: Final = (1 << 63) - 1
 _NO_TIME: Final = MAX_PLACE
@@ -104,6 +109,8 @@ class Writer:
             self._lock = _lock(self.path)
         try:
             self._open()
+            if not held:
+                _close_to_others(self.path)
         except BaseException:
             if not held:
                 self.close()
@@ -345,6 +352,27 @@ def _lengthen(path: str, size: int) -> None:
         while (end := file.seek(0, os.SEEK_END)) < size:
             file.write(bytes(min(size - end, 1 << 20)))
         os.fdatasync(file.fileno())
+
+
+def _close_to_others(path: str) -> None:
+    """Let only their owner read the files of a log, which has letters: a copy may be open to all.
+
+    What SQLite makes beside the file has the rights of the file.
+    """
+    for name in (path, path + "-wal", path + "-shm"):
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+            if not mode & 0o077:
+                continue
+            try:
+                os.chmod(name, mode & 0o700)
+                _log.warn("others could read {name}; now only its owner can", name=name)
+            except PermissionError:
+                _log.warn(
+                    "others can read {name}, which has private messages, and whose owner we are"
+                    " not: chmod go= {name}",
+                    name=name,
+                )
 
 
 def _lock(path: str) -> int:
