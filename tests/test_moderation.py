@@ -326,6 +326,7 @@ class RoomTestCase(SynchronousTestCase):
         )
         made.start()
         made.serve(self.room)
+        self.addCleanup(made.sanctions.flush)  # no thread of one test writes in the next
         return made
 
     def settle(self) -> None:
