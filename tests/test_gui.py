@@ -217,6 +217,9 @@ async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
         lines = guest.window.transfers.lines
         await guest.until(lambda: id(downloads[1]) in lines, "its row")
         second = lines[id(downloads[1])]
+        await guest.until(
+            lambda: "Half way, at 50 %" in str(second.text.cget("text")), "half of it"
+        )
         await guest.until(second.cancel.winfo_viewable, "the button")
         await guest.click_on(second.cancel)
         await guest.reads_that("film.bin did not arrive:")

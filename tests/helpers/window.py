@@ -44,7 +44,14 @@ class Person:
 
     async def click(self, x: int, y: int, times: int = 1) -> None:
         """Click there, so many times."""
-        await self.xdotool("mousemove", str(x), str(y))
+        await self.click_where(lambda: (x, y), times)
+
+    async def click_where(self, where: Callable[[], tuple[int, int]], times: int = 1) -> None:
+        """The same at a place that may move, as long as the window is being drawn."""
+        at = None
+        while at != (place := where()):
+            at = place
+            await self.xdotool("mousemove", *map(str, at))
         await self.xdotool("click", "--repeat", str(times), "--delay", "20", "1")
 
     async def click_dialog(self, title: str) -> None:
@@ -87,15 +94,23 @@ class Guest(Person):
 
     async def click_on(self, widget: tk.Misc, times: int = 1) -> None:
         """Click into the middle of a widget."""
-        x, y = widget.winfo_rootx(), widget.winfo_rooty()
-        await self.click(x + widget.winfo_width() // 2, y + widget.winfo_height() // 2, times)
+
+        def middle() -> tuple[int, int]:
+            widget.update_idletasks()
+            x, y = widget.winfo_rootx(), widget.winfo_rooty()
+            return x + widget.winfo_width() // 2, y + widget.winfo_height() // 2
+
+        await self.click_where(middle, times)
 
     async def click_row(self, tree: Any, row: int, times: int = 1) -> None:
         """Click on a row of a list."""
-        x, y, width, height = tree.bbox(str(row))
-        await self.click(
-            tree.winfo_rootx() + x + width // 3, tree.winfo_rooty() + y + height // 2, times
-        )
+
+        def within() -> tuple[int, int]:
+            tree.update_idletasks()
+            x, y, width, height = tree.bbox(str(row))
+            return tree.winfo_rootx() + x + width // 3, tree.winfo_rooty() + y + height // 2
+
+        await self.click_where(within, times)
 
     async def host(self) -> HostCard:
         """Ask for the card for hosting a room."""
