@@ -307,6 +307,8 @@ class SentinelTests(RedisTestCase):
         )
         sentinel.command = ["redis-server", str(at / "sentinel.conf"), "--sentinel"]
         sentinel.start()
+        # Else it looks every ten seconds, and makes a former master a replica after eight.
+        sentinel.ask(b"SENTINEL DEBUG INFO-PERIOD 100 PUBLISH-PERIOD 100\r\n")
         fit = b"master-link-status\r\n$2\r\nok"
         self.run_until(lambda: fit in sentinel.ask(b"SENTINEL replicas room\r\n"))
         sentinel.ask(b"ACL SETUSER watch on >secret +@all\r\n")
