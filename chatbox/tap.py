@@ -34,8 +34,7 @@ from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
-from chatbox.chat.session import Offer
-from chatbox.chat.sharing import Probe
+from chatbox.chat.sharing import Offer, Probe
 from chatbox.checkers import gate_for
 from chatbox.descriptions import SELF_SIGNED
 from chatbox.inherited import INHERITED

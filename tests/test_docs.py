@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.chat import session, wire
+from chatbox.chat import states, wire
 from chatbox.chat.codes import Code
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Outbox, Turn
@@ -178,7 +178,7 @@ class TableTests(SynchronousTestCase):
 
     def test_transitions(self) -> None:
         """Every transition of a conversation and of both sides of a transfer, and no other."""
-        self.check_transitions("conversation-states", session.TRANSITIONS)
+        self.check_transitions("conversation-states", states.TRANSITIONS)
         self.check_transitions("client-states", receiver.TRANSITIONS)
         self.check_transitions("server-states", sender.TRANSITIONS)
 

@@ -27,7 +27,7 @@ from chatbox.chat.gate import Admission, Origin, Refusal, Visitor
 from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
-from chatbox.chat.session import State
+from chatbox.chat.states import State
 from chatbox.client.access import Access
 from chatbox.client.connection import ChatConnection, _ask_to_join
 from chatbox.client.exits import Exit, Stop

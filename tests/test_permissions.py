@@ -8,7 +8,8 @@ from itertools import product
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, OpenGate, Refusal, Visitor
 from chatbox.chat.sanctions import Sanction
-from chatbox.chat.session import REQUESTS, State
+from chatbox.chat.session import REQUESTS
+from chatbox.chat.states import State
 from tests import test_moderation, test_session
 from tests.helpers.chat import NOON
 from tests.helpers.permissions import NO_ANSWER, ROLES, WAITS, YES, permission

@@ -18,8 +18,9 @@ from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.room import Room
-from chatbox.chat.session import REQUESTS, TRANSITIONS, Session, State
+from chatbox.chat.session import REQUESTS, Session
 from chatbox.chat.sharing import Offer
+from chatbox.chat.states import TRANSITIONS, State
 from chatbox.chat.wire import Message, format_line, parse_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind, Record, gap

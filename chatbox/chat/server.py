@@ -45,8 +45,9 @@ from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.register import RETURN_SECONDS, Register
 from chatbox.chat.room import Room
-from chatbox.chat.session import Downloads, Files, Session, State
-from chatbox.chat.sharing import RecentFiles
+from chatbox.chat.session import Session
+from chatbox.chat.sharing import Downloads, Files, RecentFiles
+from chatbox.chat.states import State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
 from chatbox.chat.wire import MAX_REQUEST_BYTES

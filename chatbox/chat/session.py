@@ -2,7 +2,7 @@
 
 A session knows no sockets. Its owner hands it lines and tells it when the connection is lost; it
 puts its answers into an outbox and asks its owner to hang up. What may be asked, and when, is the
-table `REQUESTS`; how far a conversation has come is the table `TRANSITIONS`.
+table `REQUESTS`; how far a conversation has come is the table `chatbox.chat.states.TRANSITIONS`.
 
 - Every answer begins with the server's name and the client's. Before the client has one, that is
   the valid name that it last asked for, or nothing.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -33,7 +32,8 @@ from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import Person, Seat
 from chatbox.chat.pipeline import Job, Pipeline
 from chatbox.chat.room import Room
-from chatbox.chat.sharing import Downloads, Files, Offer
+from chatbox.chat.sharing import Downloads, Files
+from chatbox.chat.states import TRANSITIONS, State
 from chatbox.chat.wire import Message, check_text, format_fields, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Record
@@ -41,35 +41,12 @@ from chatbox.text import printable
 
 __all__ = [
     "REQUESTS",
-    "TRANSITIONS",
     "Asked",
-    "Downloads",
-    "Files",
-    "Offer",
     "Request",
     "Session",
-    "State",
 ]
 
 _log = Logger()
-
-
-class State(Enum):
-    """How far the conversation has come."""
-
-    NAMELESS = "nameless"
-    JOINING = "joining"
-    HERE = "here"
-    GONE = "gone"
-
-
-TRANSITIONS: Final = {
-    State.NAMELESS: frozenset({State.JOINING, State.GONE}),
-    State.JOINING: frozenset({State.HERE, State.NAMELESS, State.GONE}),
-    State.HERE: frozenset({State.GONE}),
-    State.GONE: frozenset[State](),
-}
-"""From which state to which a conversation may go. A refused name leads back to NAMELESS."""
 
 
 class Session:

@@ -17,7 +17,7 @@ from chatbox.chat.orders import heard_order, read_order
 from chatbox.chat.sanctions import parse_target
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.session import REQUESTS
-from chatbox.chat.session import State as SessionState
+from chatbox.chat.states import State as SessionState
 from chatbox.chat.wire import (
     MAX_REQUEST_BYTES,
     Message,

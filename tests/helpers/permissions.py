@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from chatbox.chat.codes import Code
-from chatbox.chat.session import REQUESTS, Request, State
+from chatbox.chat.session import REQUESTS, Request
+from chatbox.chat.states import State
 
 ROLES: Final = ("user", "muted", "operator")
 
