@@ -26,10 +26,12 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
 from chatbox import __version__
+from chatbox.chat.accounts import account_of
 from chatbox.chat.cluster import SharedNames
+from chatbox.chat.gate import network_of
 from chatbox.chat.limits import Limits
 from chatbox.chat.moderation import ModeratedGate, Moderation
-from chatbox.chat.names import LocalNames
+from chatbox.chat.names import LocalNames, parse_name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
@@ -57,7 +59,7 @@ from chatbox.option_values import (
     read_ports,
     read_quantity,
 )
-from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
+from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions, Taker
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
@@ -277,23 +279,28 @@ class ShelfDownloads:
         self._shelf = shelf
         self._transfers = transfers
 
-    def offer(self, user: str, name: str) -> Offer:
-        """Open the file called `name` and make ready to send it to `user`. Raises RemoteError."""
-        file = self._shelf.open(name)
+    def offer(self, name: str, host: str, file_name: str) -> Offer:
+        """Open a file and make ready to send it to somebody. Raises RemoteError."""
+        file = self._shelf.open(file_name)
         size, digest = file.size, file.digest()
         mtime_ms = file.mtime_ns // 1_000_000 if file.mtime_ns >= 0 else None
         try:
-            port, ticket = self._transfers.offer(user, file)
+            port, ticket = self._transfers.offer(_taker(name, host), file)
         except BaseException:
             file.close()
             raise
         return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
 
-    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
-        """Make a look at the path ready for `user`. Raises RemoteError."""
+    def probe(self, name: str, host: str, size: int | None, which: int | None) -> Probe:
+        """Make a look at the path ready for somebody. Raises RemoteError."""
         file = ProbeFile(PROBE_BYTES if size is None else size)
-        port, ticket = self._transfers.offer(user, file, which)
+        port, ticket = self._transfers.offer(_taker(name, host), file, which)
         return Probe(port, str(ticket), file.size, len(self._transfers.ports))
+
+
+def _taker(name: str, host: str) -> Taker:
+    """Who somebody is for the transfers: all devices of an account are one."""
+    return Taker(account_of(parse_name(name)).key, network_of(host), host)
 
 
 def makeService(options: Options, reactor: Any = None) -> Server:
@@ -309,7 +316,11 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         options["udp-interface"],
         _adopted(options["udp-ports"]),
         make_controller=CONTROLLERS[options["cc"]],
-        admissions=Admissions(options["downloads"], options["downloads-per-user"]),
+        admissions=Admissions(
+            options["downloads"],
+            options["downloads-per-user"],
+            proven=bool(options["credCheckers"]),
+        ),
         max_rate=options["max-rate"],
         gso=not options["no-gso"],
     )

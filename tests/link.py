@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Allowance, Demux
+from chatbox.rdt.demux import Admissions, Allowance, Demux, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Receiver, Verdict
@@ -264,7 +264,7 @@ class Transfer:
         self.demux = Demux(
             make_controller, Admissions(), self.random.randbytes, Allowance(max_rate), now
         )
-        self.ticket: Ticket = self.demux.admit("alice", self.source, now)
+        self.ticket: Ticket = self.demux.admit(Taker("alice"), self.source, now)
         self.served = self.demux._transfers[self.ticket.connection_id]
         self.sender = self.served.sender
         self.receiver = Receiver(

@@ -72,7 +72,7 @@ from chatbox.client.exits import Exit
 from chatbox.client.session import ClientSession
 from chatbox.errors import LocalError
 from chatbox.log import open_log
-from chatbox.rdt.demux import Demux, File
+from chatbox.rdt.demux import Demux, File, Taker
 from chatbox.rdt.packet import Kind, Open, Train, pack_control, pack_open
 from chatbox.rdt.seal import client_keys, seal_packet, server_keys
 from chatbox.rdt.service import TransferService
@@ -691,7 +691,7 @@ class PathAttacks(AttackTestCase):
         class Transfers:
             ports = [55000]
 
-            def offer(self, user: str, file: File, which: int | None = None) -> tuple[int, str]:
+            def offer(self, taker: Taker, file: File, which: int | None = None) -> tuple[int, str]:
                 offered.append(getattr(file, "name", ""))
                 file.close()
                 return 55000, vectors.TICKET_TEXT

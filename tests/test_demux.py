@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from chatbox.rdt.demux import (
     UNUSED_TIMEOUT,
     Admissions,
     Demux,
+    Taker,
 )
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import (
@@ -152,15 +154,20 @@ class DemuxTestCase(SynchronousTestCase):
     def admit(self, user: str, data: bytes = DATA, *, hashed: bool = True) -> Client:
         """Give a user a ticket for a file."""
         source = MemorySource(data, hashed=hashed)
-        ticket = self.demux.admit(user, source, self.now)
+        ticket = self.demux.admit(Taker(user), source, self.now)
         client = Client(self, f"{user} {len(self.clients)}", ticket, source)
         self.clients[client.name] = client
         return client
 
-    def refused(self, user: str) -> None:
+    def allow(self, **limits: Any) -> None:
+        """Begin anew with other limits."""
+        self.admissions = Admissions(**limits)
+        self.demux = self.make_demux()
+
+    def refused(self, user: str, network: str = "") -> None:
         """Check that a user gets none."""
-        source = MemorySource(DATA)
-        error = self.assertRaises(RemoteError, self.demux.admit, user, source, self.now)
+        source, taker = MemorySource(DATA), Taker(user, network)
+        error = self.assertRaises(RemoteError, self.demux.admit, taker, source, self.now)
         self.assertEqual(error.code, "too-many-downloads")
         self.assertTrue(error.detail)
         self.assertFalse(source.closed)
@@ -180,7 +187,7 @@ class DemuxTestCase(SynchronousTestCase):
             self.clients[str(address)].hear(train)
             sent += 1
         while (event := self.demux.next_event()) is not None:
-            self.happened.append((event[0].user, event[1]))
+            self.happened.append((event[0].taker.user, event[1]))
         return sent
 
     def wait(self, seconds: float) -> None:
@@ -315,9 +322,40 @@ class AdmissionTests(DemuxTestCase):
         other = self.make_demux()
         for index in range(MAX_TRANSFERS):
             demux = (self.demux, other)[index % 2]
-            demux.admit(f"user {index}", MemorySource(b""), self.now)
+            demux.admit(Taker(f"user {index}"), MemorySource(b""), self.now)
         self.refused("one more")
         self.assertEqual(len(self.admissions), MAX_TRANSFERS)
+
+    def test_per_network(self) -> None:
+        """Whoever makes up names has half of all; others, and who has no address, have the rest."""
+        self.allow(most=5, most_per_user=2)
+        for user in "abc":
+            self.demux.admit(Taker(user, "here"), MemorySource(b""), self.now)
+        self.refused("d", "here")
+        for network in ("", "there"):
+            self.demux.admit(Taker("d", network), MemorySource(b""), self.now)
+        self.refused("e", "there")
+        self.demux.abort_all(End.SERVER_STOPPING, self.now)
+        self.serve()
+        self.assertEqual((len(self.admissions), self.admissions._networks.total()), (0, 0))
+
+    def test_network_makes_room(self) -> None:
+        """Where a network has too many, one of its own that is silent may have to go."""
+        self.allow(most=4, most_per_user=4)
+        mine = Taker("alice", "here")
+        for taker in (mine, Taker("bob", "here"), Taker("carol", "there")):
+            self.demux.admit(taker, MemorySource(b""), self.now)
+        self.now += UNUSED_TIMEOUT + 0.1
+        self.assertEqual([one.taker for one in self.demux.silent(mine, self.now)], [mine])
+
+    def test_names_that_prove_nothing(self) -> None:
+        """Then a name is another user's elsewhere, who can take away nothing."""
+        for proven, room in ((True, False), (False, True)):
+            admissions = Admissions(most=9, most_per_user=2, proven=proven)
+            for _ in range(2):
+                admissions.enter(Taker("alice", "there"))
+            self.assertFalse(admissions.has_room(Taker("alice", "there")))
+            self.assertEqual(admissions.has_room(Taker("alice", "here")), room)
 
     def test_freed_by_the_end(self) -> None:
         """A transfer that ended makes room at once, though it lingers to answer."""
@@ -352,15 +390,15 @@ class AdmissionTests(DemuxTestCase):
             if enters:
                 full = model[user] >= 2 or model.total() >= 5
                 try:
-                    admissions.check(user)
+                    admissions.check(Taker(user))
                 except RemoteError as error:
                     self.assertEqual((error.code, full), ("too-many-downloads", True))
                 else:
                     self.assertFalse(full)
-                    admissions.enter(user)
+                    admissions.enter(Taker(user))
                     model[user] += 1
             elif model[user]:
-                admissions.leave(user)
+                admissions.leave(Taker(user))
                 model[user] -= 1
             self.assertEqual(len(admissions), model.total())
 
@@ -378,26 +416,30 @@ class EvictionTests(DemuxTestCase):
         return client
 
     def test_who_is_silent(self) -> None:
-        """Only what is paused, and whose client has not been heard for long, may have to go."""
+        """Only what is paused, and whose client has not been heard for long, may have to go; where
+        a user has too many, one of theirs.
+        """
+        self.allow(most_per_user=2)
         alice, bob, busy = self.paused("alice"), self.paused("bob"), self.admit("alice").open()
-        self.assertEqual(self.demux.silent(None, self.now), [])
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
         self.now += SILENCE_TIMEOUT + 1
-        self.assertEqual(len(self.demux.silent(None, self.now)), 2)
-        [transfer] = self.demux.silent("alice", self.now)
+        self.assertEqual(len(self.demux.silent(Taker("carol"), self.now)), 2)
+        [transfer] = self.demux.silent(Taker("alice"), self.now)
         self.assertEqual(transfer.sender.connection_id, alice.ticket.connection_id)
         bob.say()
-        self.assertEqual(self.demux.silent("bob", self.now), [])
+        self.assertEqual(len(self.demux.silent(Taker("carol"), self.now)), 1)
         self.assertEqual(busy.state, State.SENDING)
 
     def test_unused(self) -> None:
         """A ticket that nobody used makes room for another of the same user, not of anybody."""
+        self.allow(most_per_user=1)
         unused, _ = self.admit("alice"), self.admit("bob").open()
         self.now += UNUSED_TIMEOUT
-        self.assertEqual(self.demux.silent("alice", self.now), [])
+        self.assertEqual(self.demux.silent(Taker("alice"), self.now), [])
         self.now += 0.1
-        [transfer] = self.demux.silent("alice", self.now)
+        [transfer] = self.demux.silent(Taker("alice"), self.now)
         self.assertEqual(transfer.sender.connection_id, unused.ticket.connection_id)
-        self.assertEqual(self.demux.silent(None, self.now), [])
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
         self.demux.evict(transfer, self.now)
         self.serve()
         self.assertEqual(self.ended(), [("alice", End.PEER_SILENT)])
@@ -408,7 +450,7 @@ class EvictionTests(DemuxTestCase):
         clients = [self.paused("alice") for _ in range(MAX_TRANSFERS_PER_USER)]
         self.refused("alice")
         self.wait(SILENCE_TIMEOUT + 1)
-        self.demux.evict(self.demux.silent("alice", self.now)[0], self.now)
+        self.demux.evict(self.demux.silent(Taker("alice"), self.now)[0], self.now)
         self.admit("alice")
         self.serve()
         self.assertEqual(self.ended(), [("alice", End.PEER_SILENT)])

@@ -33,7 +33,7 @@ from chatbox.errors import RemoteError
 from chatbox.log import open_log
 from chatbox.rdt import packet, pmtu, receiver, sender
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux
+from chatbox.rdt.demux import Admissions, Demux, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Kind, Phase, Train, Wish
 from tests.helpers import permissions, vectors
@@ -371,7 +371,7 @@ class StrangerTests(SynchronousTestCase):
         data = rng.randbytes(60_000)
         demux = Demux(Cubic, Admissions(), rng.randbytes)
         now = 1000.0
-        client = Stranger(str(demux.admit("stranger", MemorySource(data), now)), len(data))
+        client = Stranger(str(demux.admit(Taker("stranger"), MemorySource(data), now)), len(data))
         answers = [client.say()]
         for _ in range(20_000):
             for answer in answers:
@@ -407,9 +407,9 @@ class StrangerTests(SynchronousTestCase):
 class Shelf(FakeShelf):
     """The shelf of the example."""
 
-    def offer(self, user: str, name: str) -> Offer:
+    def offer(self, name: str, host: str, file_name: str) -> Offer:
         """Offer the file of the other example."""
-        if name != "hello.txt":
+        if file_name != "hello.txt":
             raise RemoteError("no-such-file")
         digest = hashlib.sha256(vectors.FILE).hexdigest()
         mtime_ms = vectors.MTIME_NS // 1_000_000

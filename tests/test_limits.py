@@ -97,7 +97,7 @@ class ConnectionCountTests(SynchronousTestCase):
         for address in ("a", "b", ""):
             count.leave(address)
         self.assertIsNone(count.enter("a"))
-        self.assertEqual(dict(count._by_address), {"a": 2})
+        self.assertEqual(dict(count._by_network), {"a": 2})
 
     def test_no_limits(self) -> None:
         """0 is no limit; but there are never more than files may be open."""
@@ -229,6 +229,13 @@ class ServerLimitTests(SynchronousTestCase):
         eve.lose()
         bob.lose()
         self.assertEqual(self.connect(JOIN.format("bob")).messages()[0].text, "True")
+
+    def test_network_of_ipv6(self) -> None:
+        """Whoever has a network has all of its addresses; it counts as one."""
+        self.start(connections_per_address=2)
+        peers = ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"]
+        told = [Connection(self.factory, peer=peer).transport.disconnecting for peer in peers]
+        self.assertEqual(told, [False, False, True, False])
 
     def test_unix_sockets_have_no_address(self) -> None:
         """They are counted in all, but not against each other."""

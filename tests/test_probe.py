@@ -14,7 +14,7 @@ from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import TransferService
 from chatbox.tap import ShelfDownloads
 from tests.helpers.processes import PATIENCE
-from tests.test_tap import Reactor, TapTestCase
+from tests.test_tap import HOST, Reactor, TapTestCase
 
 
 class ProbeFileTests(SynchronousTestCase):
@@ -54,17 +54,17 @@ class OfferTests(TapTestCase):
 
         transfers = TransferService(Reactor(), "127.0.0.1", [0, 0, 0])
         downloads = ShelfDownloads(Shelf(self.folder), transfers)
-        refused = self.assertRaises(RemoteError, downloads.probe, "alice", 1, None)
+        refused = self.assertRaises(RemoteError, downloads.probe, "alice", HOST, 1, None)
         self.assertEqual(refused.code, "unavailable")
         transfers.startService()
         self.addCleanup(transfers.stopService)
-        found = [downloads.probe("alice", 5, which) for which in (1, 2, 3, None)]
+        found = [downloads.probe("alice", HOST, 5, which) for which in (1, 2, 3, None)]
         self.assertEqual([probe.port for probe in found[:3]], transfers.ports)
         self.assertEqual({(probe.size, probe.ports) for probe in found}, {(5, 3)})
         self.assertIsInstance(found[0], Probe)
-        self.assertEqual(downloads.probe("bob", None, 1).size, PROBE_BYTES)
+        self.assertEqual(downloads.probe("bob", HOST, None, 1).size, PROBE_BYTES)
         for which in (0, 4, 1 << 62):
-            refused = self.assertRaises(RemoteError, downloads.probe, "bob", 1, which)
+            refused = self.assertRaises(RemoteError, downloads.probe, "bob", HOST, 1, which)
             self.assertEqual(refused.code, "bad-field")
 
     def test_admission(self) -> None:
@@ -79,9 +79,9 @@ class OfferTests(TapTestCase):
         transfers.startService()
         self.addCleanup(transfers.stopService)
         downloads = ShelfDownloads(Shelf(self.folder), transfers)
-        downloads.probe("alice", 1, 1)
-        downloads.probe("alice", 1, 1)
-        refused = self.assertRaises(RemoteError, downloads.probe, "alice", 1, 1)
+        downloads.probe("alice", HOST, 1, 1)
+        downloads.probe("alice", HOST, 1, 1)
+        refused = self.assertRaises(RemoteError, downloads.probe, "alice", HOST, 1, 1)
         self.assertEqual(refused.code, "too-many-downloads")
         reactor.advance(UNUSED_TIMEOUT + 0.1)
-        downloads.probe("alice", 1, 1)
+        downloads.probe("alice", HOST, 1, 1)

@@ -26,11 +26,13 @@ from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.openfiles import OpenFiles
 from chatbox.option_values import MAX_UDP_PORTS, common_interface
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER
+from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Taker
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import Options, ShelfDownloads, makeService
 from chatbox.tls import BACKLOG, ListeningService
+
+HOST = "192.0.2.7"
 
 
 class TapTestCase(SynchronousTestCase):
@@ -319,10 +321,10 @@ class MakeServiceTests(TapTestCase):
         self.assertEqual((said["max_rate"], said["gso"]), (5_000_000, False))
         self.assertIs(said["make_controller"], Cubic)
         for user in ("alice", "alice", "bob"):
-            said["admissions"].check(user)
-            said["admissions"].enter(user)
+            said["admissions"].check(Taker(user))
+            said["admissions"].enter(Taker(user))
         for user in ("alice", "carol"):
-            self.assertRaises(RemoteError, said["admissions"].check, user)
+            self.assertRaises(RemoteError, said["admissions"].check, Taker(user))
 
     def test_limits(self) -> None:
         """What the options say about clients reaches the chat."""
@@ -378,12 +380,12 @@ class FakeTransfers:
     """Notes what it is to send, or refuses it."""
 
     def __init__(self, refusal: Exception | None = None) -> None:
-        self.offers: list[tuple[str, SharedFile]] = []
+        self.offers: list[tuple[Taker, SharedFile]] = []
         self._refusal = refusal
 
-    def offer(self, user: str, file: SharedFile) -> tuple[int, object]:
+    def offer(self, taker: Taker, file: SharedFile) -> tuple[int, object]:
         """Take a file."""
-        self.offers.append((user, file))
+        self.offers.append((taker, file))
         if self._refusal:
             raise self._refusal
         return 55007, "the-ticket"
@@ -404,11 +406,30 @@ class ShelfDownloadsTests(TapTestCase):
     def test_offer(self) -> None:
         """The answer has the port, the ticket as text and the size; the file goes on open."""
         transfers = FakeTransfers()
-        offer = self.downloads(transfers).offer("alice", "file")
+        offer = self.downloads(transfers).offer("alice", HOST, "file")
         self.assertEqual((offer.port, offer.ticket, offer.size), (55007, "the-ticket", 5))
-        [(user, file)] = transfers.offers
+        [(taker, file)] = transfers.offers
         self.addCleanup(file.close)
-        self.assertEqual((user, file.name, file.changed()), ("alice", "file", False))
+        self.assertEqual(taker, Taker("alice", HOST, HOST))
+        self.assertEqual((file.name, file.changed()), ("file", False))
+
+    def test_who_takes_it(self) -> None:
+        """All devices of an account are one user, and all of a network of IPv6 are one."""
+        transfers = FakeTransfers()
+        for name, host in (("Alice+x", "2001:db8::1"), ("alice+y", "2001:db8::2"), ("al", "")):
+            self.downloads(transfers).offer(name, host, "file")
+        takers = [taker for taker, _ in transfers.offers]
+        network = "2001:db8::/64"
+        self.assertEqual(
+            takers,
+            [
+                Taker("alice", network, "2001:db8::1"),
+                Taker("alice", network, "2001:db8::2"),
+                Taker("al"),
+            ],
+        )
+        for _, file in transfers.offers:
+            file.close()
 
     def test_offer_tells_which_file_it_is(self) -> None:
         """The answer says when the file was changed, and its digest once that is known."""
@@ -416,14 +437,14 @@ class ShelfDownloadsTests(TapTestCase):
         os.utime(path, ns=(0, 1_234_567_890))
         shelf, transfers = Shelf(self.folder), FakeTransfers()
         downloads = ShelfDownloads(shelf, transfers)  # type: ignore[arg-type]
-        offer = downloads.offer("alice", "file")
+        offer = downloads.offer("alice", HOST, "file")
         self.assertEqual((offer.mtime_ms, offer.digest), (1234, None))
         digest = hashlib.sha256(b"12345").digest()
         # As if it had been hashed for a download that is long over.
         with mock.patch("chatbox.hashing.Hasher.remembered", lambda *_: digest):
-            self.assertEqual(downloads.offer("alice", "file").digest, digest.hex())
+            self.assertEqual(downloads.offer("alice", HOST, "file").digest, digest.hex())
         os.utime(path, ns=(0, -1))
-        self.assertIsNone(downloads.offer("alice", "file").mtime_ms)
+        self.assertIsNone(downloads.offer("alice", HOST, "file").mtime_ms)
         for _, file in transfers.offers:
             file.close()
 
@@ -431,13 +452,17 @@ class ShelfDownloadsTests(TapTestCase):
         """What the shelf refuses never reaches the transfers."""
         transfers = FakeTransfers()
         for name, code in {"missing": "no-such-file", "../file": "bad-file-name"}.items():
-            error = self.assertRaises(RemoteError, self.downloads(transfers).offer, "alice", name)
+            error = self.assertRaises(
+                RemoteError, self.downloads(transfers).offer, "alice", HOST, name
+            )
             self.assertEqual(error.code, code)
         self.assertEqual(transfers.offers, [])
 
     def test_refused_transfer(self) -> None:
         """A file that cannot be sent is closed again."""
         transfers = FakeTransfers(RemoteError("too-many-downloads"))
-        error = self.assertRaises(RemoteError, self.downloads(transfers).offer, "alice", "file")
+        error = self.assertRaises(
+            RemoteError, self.downloads(transfers).offer, "alice", HOST, "file"
+        )
         self.assertEqual(error.code, "too-many-downloads")
         self.assertRaises(LocalError, transfers.offers[0][1].changed)

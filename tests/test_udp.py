@@ -27,7 +27,7 @@ from chatbox.client.download import PartFile
 from chatbox.errors import RemoteError
 from chatbox.rdt import udp
 from chatbox.rdt.batch import DATAGRAMS, Control
-from chatbox.rdt.demux import Admissions
+from chatbox.rdt.demux import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Train
@@ -78,7 +78,7 @@ class Download:
         self.events: list[Event] = []
         self.ended: Deferred[Ended] = Deferred()
         file = shelf.open(name)
-        port, ticket = service.offer(user, file)
+        port, ticket = service.offer(Taker(user), file)
         self.port = port
         self.fetch: Fetch = fetch(
             reactor,
@@ -152,7 +152,7 @@ async def test_silent_ones_make_room(tmp_path: Path, shelf: Shelf) -> None:
     while any(one.sender.in_flight for demux in demuxes for one in demux._transfers.values()):
         await deferLater(reactor, 0)  # until the last acknowledgement has come
     with pytest.raises(RemoteError, match="too-many-downloads"):
-        service.offer("alice", shelf.open("a.bin"))
+        service.offer(Taker("alice"), shelf.open("a.bin"))
 
     def fall_silent(download: Download, seconds: float) -> None:
         for demux in demuxes:
@@ -183,7 +183,7 @@ async def test_many_at_once(tmp_path: Path, shelf: Shelf) -> None:
     service = started(3, admissions=Admissions(most=20, most_per_user=20))
     downloads = [Download(service, shelf, tmp_path / str(index)) for index in range(20)]
     with pytest.raises(RemoteError, match="too-many-downloads"):
-        service.offer("alice", shelf.open("a.bin"))
+        service.offer(Taker("alice"), shelf.open("a.bin"))
     assert len({download.port for download in downloads}) == 3
     for ended in await gatherResults([download.ended for download in downloads]):
         assert ended.end is End.DONE
@@ -223,7 +223,7 @@ async def test_port_taken(shelf: Shelf) -> None:
         TransferService(reactor, "127.0.0.1", [number]).startService()
     taken.close()
     with pytest.raises(RemoteError, match="unavailable"):
-        service.offer("alice", shelf.open("a.bin"))
+        service.offer(Taker("alice"), shelf.open("a.bin"))
 
 
 class StubbornSocket:

@@ -33,7 +33,8 @@ class Limits:
     connections: int = 10_000
     """Clients connected at once: some 120 MB of memory."""
     connections_per_address: int = 200
-    """Of those, how many may come from one IP address: a school behind one router, but not all."""
+    """Of those, how many may come from one IP address, or network /64 of IPv6: a school behind one
+    router, but not all."""
     login_timeout: float = 60.0
     """Seconds from connecting to having a name. Enough to type a connect request into netcat."""
     rate: float = 50.0
@@ -63,41 +64,41 @@ NO_LIMITS = Limits(0, 0, 0, 0, 0, 0, 0)
 
 
 class ConnectionCount:
-    """Counts connections, in all and by address."""
+    """Counts connections, in all and by network (see `network_of`)."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._total = 0
-        self._by_address: Counter[str] = Counter()
+        self._by_network: Counter[str] = Counter()
 
     def limit(self, connections: int) -> None:
         """Have no more connections in all than this, if that is less than the limit."""
         if not 0 < self._limits.connections <= connections:
             self._limits = replace(self._limits, connections=connections)
 
-    def enter(self, address: str) -> Code | None:
+    def enter(self, network: str) -> Code | None:
         """Count a connection in, or answer why it may not come in; then it is not counted.
 
-        `address` is "" for what has none, such as a UNIX socket; those are not counted by address.
+        `network` is "" for what has none, such as a UNIX socket; those are not counted by it.
         """
         limits = self._limits
         if limits.connections and self._total >= limits.connections:
             return Code.TOO_MANY_CONNECTIONS
         most = limits.connections_per_address
-        if most and self._by_address[address] >= most:
+        if most and self._by_network[network] >= most:
             return Code.TOO_MANY_FROM_ADDRESS
         self._total += 1
-        if address:
-            self._by_address[address] += 1
+        if network:
+            self._by_network[network] += 1
         return None
 
-    def leave(self, address: str) -> None:
+    def leave(self, network: str) -> None:
         """Count a connection out that was counted in."""
         self._total -= 1
-        if address:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+        if network:
+            self._by_network[network] -= 1
+            if not self._by_network[network]:
+                del self._by_network[network]
 
 
 class Bucket:

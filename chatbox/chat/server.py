@@ -37,7 +37,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Gate, OpenGate, Origin
+from chatbox.chat.gate import Gate, OpenGate, Origin, network_of
 from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.lines import Lines
 from chatbox.chat.moderation import Moderation
@@ -297,7 +297,7 @@ class ChatProtocol(Protocol):
         self._audible = not ISSLTransport.providedBy(transport)
         """Whether the client can read what we say: with TLS only after the handshake."""
         self._peer = address_of(transport.getPeer())
-        self._address = getattr(transport.getPeer(), "host", None) or ""
+        self._network = network_of(getattr(transport.getPeer(), "host", None) or "")
         way_out = writer(transport)
         self._outbox = Outbox(
             self._factory.room.fanout,
@@ -319,13 +319,13 @@ class ChatProtocol(Protocol):
             on_change=self._reconsider_reading,
             complain=self._complain,
             on_long_answer=self._long_answer,
-            log_visit=self._factory.log_visit,
+            on_visit=self._visit,
             limits=self._factory.limits.told(),
         )
         way_out.start(self._outbox)
         self._factory.connected(self)
         self._factory.log_connection("{peer} connected", peer=self._peer)
-        refusal = self._factory.connections.enter(self._address)
+        refusal = self._factory.connections.enter(self._network)
         self._counted = refusal is None
         if refusal is not None:
             self._complain(RemoteError(refusal))
@@ -364,7 +364,7 @@ class ChatProtocol(Protocol):
         self._outbox.discard()
         self.session.connection_lost()
         if self._counted:
-            self._factory.connections.leave(self._address)
+            self._factory.connections.leave(self._network)
         self._factory.disconnected(self)
         self._factory.log_connection(
             "{peer} disconnected: {reason}", peer=self._peer, reason=reason.value
@@ -450,6 +450,11 @@ class ChatProtocol(Protocol):
         linger_seconds = self._factory.linger_seconds
         self._cut = self._factory.clock.callLater(linger_seconds, transport.abortConnection)
         transport.loseConnection()
+
+    def _visit(self, name: str, what: str) -> None:
+        self._factory.log_visit(
+            "{name} {what} from {peer}", name=printable(name), what=what, peer=self._peer
+        )
 
     def _complain(self, error: RemoteError) -> None:
         self._factory.complain(

@@ -58,8 +58,8 @@ class Session:
     operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
     called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
     not send. `on_long_answer` hears of answers of `ANSWER_BYTES` or more, with their size in bytes.
-    `log_visit` writes into the operator's log who comes and goes. `limits` is what a client is told
-    of its limits.
+    `on_visit` hears which name has ``joined`` or ``left``. `limits` is what a client is told of its
+    limits.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Session:
         on_change: Callable[[], None],
         complain: Callable[[RemoteError], None],
         on_long_answer: Callable[[int], None] = lambda _: None,
-        log_visit: Callable[..., None] = _log.info,
+        on_visit: Callable[[str, str], None] = lambda name, what: None,
         limits: str = "",
     ) -> None:
         self._room = room
@@ -94,7 +94,7 @@ class Session:
         self._on_change = on_change
         self._complain = complain
         self._on_long_answer = on_long_answer
-        self._log_visit = log_visit
+        self._on_visit = on_visit
         self._limits = limits or None
         self._state = State.NAMELESS
         self._called = ""
@@ -247,7 +247,7 @@ class Session:
             return
         self._become(State.HERE)
         self._called = outcome.name.text
-        self._log_visit("{name} joined from {peer}", name=printable(self._called), peer=self._peer)
+        self._on_visit(self._called, "joined")
         key = admission.key or outcome.claim.token
         self._answer(asked, text="True", key=key, limits=self._limits)
 
@@ -294,7 +294,7 @@ class Session:
         if not name:
             raise RemoteError(Code.MISSING_FIELD, "A download needs the file's name, m.")
         try:
-            offer = self._downloads.offer(self._called, name)
+            offer = self._downloads.offer(self._called, self._origin.host, name)
         except OSError as error:
             raise self._unavailable(error) from error
         self._answer(
@@ -311,7 +311,8 @@ class Session:
         size = asked.message.size
         if isinstance(size, tuple):
             raise RemoteError(Code.BAD_FIELD, "A probe has one size, z.")
-        probe = self._downloads.probe(self._called, size, asked.message.count)
+        who, count = (self._called, self._origin.host), asked.message.count
+        probe = self._downloads.probe(*who, size, count)
         self._answer(
             asked, text=str(probe.port), key=probe.ticket, size=probe.size, count=probe.ports
         )
@@ -421,9 +422,7 @@ class Session:
         if self._state is State.GONE:
             return
         if self._state is State.HERE:
-            self._log_visit(
-                "{name} left from {peer}", name=printable(self._called), peer=self._peer
-            )
+            self._on_visit(self._called, "left")
         self._become(State.GONE)
         self._pipeline.clear()
         if self._seat is not None:

@@ -76,13 +76,13 @@ class Probe:
 
 
 class Downloads(Protocol):
-    """What makes files ready to be sent."""
+    """What makes files ready to be sent to somebody: their name, and the host they come from."""
 
-    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
-        """Make a probe of `size` bytes ready for `user`, at the UDP port `which`, from 1 on.
+    def probe(self, name: str, host: str, size: int | None, which: int | None) -> Probe:
+        """Make a probe of `size` bytes ready, at the UDP port `which`, from 1 on.
 
         None is for a usual size, and for any port. Raises RemoteError.
         """
 
-    def offer(self, user: str, name: str) -> Offer:
-        """Make the file called `name` ready for `user`. Raises RemoteError or OSError."""
+    def offer(self, name: str, host: str, file_name: str) -> Offer:
+        """Make a file ready. Raises RemoteError or OSError."""

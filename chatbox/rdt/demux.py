@@ -20,6 +20,7 @@ import heapq
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -55,51 +56,102 @@ class File(Source, Protocol):
         """Let go of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """For whom a transfer is."""
+
+    user: str
+    """Whose it is, under whatever name they go by at the moment."""
+    network: str = ""
+    """What counts as one address, of those that they may come from; "" if that is not counted."""
+    host: str = ""
+    """The address that they come from, if they have one."""
+
+
 class Admissions:
-    """Who has how many transfers, over all ports of a server."""
+    """Who has how many transfers, over all ports of a server.
+
+    One network may have half of what there is, so that whoever makes up names cannot have all. If
+    names are not `proven`, a user is whoever goes by a name in one network: else somebody else
+    could use up what is theirs.
+    """
 
     def __init__(
-        self, most: int = MAX_TRANSFERS, most_per_user: int = MAX_TRANSFERS_PER_USER
+        self,
+        most: int = MAX_TRANSFERS,
+        most_per_user: int = MAX_TRANSFERS_PER_USER,
+        *,
+        proven: bool = True,
     ) -> None:
         self._most = most
         self._most_per_user = most_per_user
-        self._users: Counter[str] = Counter()
+        self._most_per_network = (most + 1) // 2
+        self._proven = proven
+        self._users: Counter[tuple[str, str]] = Counter()
+        self._networks: Counter[str] = Counter()
 
-    @property
-    def full(self) -> bool:
-        """Whether nobody may have one more."""
-        return self._users.total() >= self._most
-
-    def full_for(self, user: str) -> bool:
-        """Whether `user` has as many as one may have."""
-        return self._users[user] >= self._most_per_user
-
-    def check(self, user: str) -> None:
+    def check(self, taker: Taker) -> None:
         """
-        See whether `user` may have one more.
+        See whether `taker` may have one more.
 
         :raises RemoteError: ``too-many-downloads``.
         """
-        if self.full_for(user):
-            raise RemoteError(
-                "too-many-downloads",
-                f"You have {self._users[user]} downloads already; wait for one or cancel it.",
-            )
-        if self.full:
-            raise RemoteError("too-many-downloads", "The server is busy; try again in a while.")
+        if self._user_full(taker):
+            many = self._users[self._user(taker)]
+            sentence = f"You have {many} downloads already; wait for one or cancel it."
+        elif self._network_full(taker):
+            sentence = "There are too many downloads from your address; try again in a while."
+        elif self._full:
+            sentence = "The server is busy; try again in a while."
+        else:
+            return
+        raise RemoteError("too-many-downloads", sentence)
 
-    def enter(self, user: str) -> None:
-        """`user` has one more."""
-        self._users[user] += 1
+    def has_room(self, taker: Taker) -> bool:
+        """Whether `taker` may have one more."""
+        return not (self._user_full(taker) or self._network_full(taker) or self._full)
 
-    def leave(self, user: str) -> None:
-        """`user` has one less."""
+    def makes_room(self, other: Taker, taker: Taker) -> bool:
+        """Whether `taker`, who has no room for one more, has it once `other` has one less."""
+        return (not self._user_full(taker) or self.same_user(other, taker)) and (
+            not self._network_full(taker) or other.network == taker.network
+        )
+
+    def same_user(self, one: Taker, other: Taker) -> bool:
+        """Whether two count as one user."""
+        return self._user(one) == self._user(other)
+
+    def enter(self, taker: Taker) -> None:
+        """`taker` has one more."""
+        self._users[self._user(taker)] += 1
+        self._networks[taker.network] += 1
+
+    def leave(self, taker: Taker) -> None:
+        """`taker` has one less."""
+        user, network = self._user(taker), taker.network
         self._users[user] -= 1
+        self._networks[network] -= 1
         if not self._users[user]:
             del self._users[user]
+        if not self._networks[network]:
+            del self._networks[network]
 
     def __len__(self) -> int:
-        return self._users.total()
+        return self._networks.total()
+
+    @property
+    def _full(self) -> bool:
+        return len(self) >= self._most
+
+    def _user_full(self, taker: Taker) -> bool:
+        return self._users[self._user(taker)] >= self._most_per_user
+
+    def _network_full(self, taker: Taker) -> bool:
+        network = taker.network
+        return bool(network) and self._networks[network] >= self._most_per_network
+
+    def _user(self, taker: Taker) -> tuple[str, str]:
+        return taker.user, "" if self._proven else taker.network
 
 
 class Allowance:
@@ -114,10 +166,10 @@ class Allowance:
 class Transfer:
     """A sender, the file that it sends, and for whom."""
 
-    __slots__ = ("file", "sender", "served", "touched", "user", "waits")
+    __slots__ = ("file", "sender", "served", "taker", "touched", "waits")
 
-    def __init__(self, user: str, file: File, sender: Sender) -> None:
-        self.user = user
+    def __init__(self, taker: Taker, file: File, sender: Sender) -> None:
+        self.taker = taker
         self.file = file
         self.sender = sender
         self.served = 0
@@ -170,22 +222,22 @@ class Demux:
         """Those that have not closed."""
         return self._transfers.values()
 
-    def admit(self, user: str, file: File, now: float) -> Ticket:
+    def admit(self, taker: Taker, file: File, now: float) -> Ticket:
         """
-        Make a transfer of `file` for `user`, who gets the ticket. The file is ours to close from
+        Make a transfer of `file` for `taker`, who gets the ticket. The file is ours to close from
         here on.
 
         :raises RemoteError: ``too-many-downloads``; the file is still the caller's then.
         """
-        self._admissions.check(user)
+        self._admissions.check(taker)
         while True:
             connection_id = int.from_bytes(self._random_bytes(4), "big")
             if connection_id not in self._transfers:
                 break
         ticket = Ticket(connection_id, self._random_bytes(SECRET_BYTES))
         sender = Sender(ticket, file, self._make_controller, self._sealer, now)
-        transfer = self._transfers[connection_id] = Transfer(user, file, sender)
-        self._admissions.enter(user)
+        transfer = self._transfers[connection_id] = Transfer(taker, file, sender)
+        self._admissions.enter(taker)
         self._touch(transfer)
         return ticket
 
@@ -216,21 +268,26 @@ class Demux:
             transfer.sender.abort(end, now)
             self._touch(transfer)
 
-    def silent(self, user: str | None, now: float) -> list[Transfer]:
+    def silent(self, taker: Taker, now: float) -> list[Transfer]:
         """
-        The paused transfers of `user`, or of anybody, whose client has been silent for long, and
-        those of `user` that were offered and not begun: one of them may have to make room for
-        another.
+        The transfers that may have to make room for another one of `taker`: those that are paused,
+        and whose client has been silent for long, and of those of the same user also the ones that
+        were offered and not begun.
         """
-        patience = {State.PAUSED: SILENCE_TIMEOUT}
-        if user is not None:
-            patience[State.WAITING] = UNUSED_TIMEOUT
+        admissions = self._admissions
         return [
             transfer
             for transfer in self._transfers.values()
-            if user in (None, transfer.user)
-            and now - transfer.sender.heard_at > patience.get(transfer.sender.state, math.inf)
+            if admissions.makes_room(transfer.taker, taker)
+            and now - transfer.sender.heard_at
+            > self._patience(transfer, admissions.same_user(transfer.taker, taker))
         ]
+
+    def _patience(self, transfer: Transfer, own: bool) -> float:
+        """How long the client of a transfer may be silent while others, or they, wait for room."""
+        if transfer.sender.state is State.PAUSED:
+            return SILENCE_TIMEOUT
+        return UNUSED_TIMEOUT if own and transfer.sender.state is State.WAITING else math.inf
 
     def evict(self, transfer: Transfer, now: float) -> None:
         """End a transfer whose client is silent; there is room for another at once."""
@@ -345,5 +402,5 @@ class Demux:
         while (event := transfer.sender.next_event()) is not None:
             self._events.append((transfer, event))
             if isinstance(event, Ended):
-                self._admissions.leave(transfer.user)
+                self._admissions.leave(transfer.taker)
                 transfer.file.close()

@@ -19,7 +19,7 @@ from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Transfer
+from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End
 from chatbox.rdt.sender import Opened, State
 from chatbox.rdt.ticket import Ticket
@@ -58,13 +58,13 @@ class _ServedPort:
         while (happened := self.demux.next_event()) is not None:
             transfer, event = happened
             if isinstance(event, Opened):
-                _log.info("a download of {user} has begun", user=transfer.user)
+                _log.info("a download of {user} has begun", user=transfer.taker.user)
                 if not transfer.sender.ended:
                     transfer.file.start_hashing(partial(self._wake, transfer))
             else:
                 _log.info(
                     "a download of {user} has ended: {end}, {sent} bytes sent",
-                    user=transfer.user,
+                    user=transfer.taker.user,
                     end=event.end.name,
                     sent=event.sent,
                 )
@@ -185,9 +185,9 @@ class TransferService(Service):
         if self._closing is not None and not any(len(port.demux) for port in self._ports):
             self.cut()
 
-    def offer(self, user: str, file: File, which: int | None = None) -> tuple[int, Ticket]:
+    def offer(self, taker: Taker, file: File, which: int | None = None) -> tuple[int, Ticket]:
         """
-        Make ready to send `file` to `user`: the port and the ticket that `user` needs. The file is
+        Make ready to send `file` to `taker`: the port and the ticket that they need. The file is
         ours to close. `which` of `ports` to use, from 1 on; None for the one with least to do.
 
         :raises RemoteError: ``too-many-downloads``, ``unavailable`` while no port is open,
@@ -198,33 +198,31 @@ class TransferService(Service):
                 raise self._refusal
             if not self._ports:
                 raise RemoteError("unavailable", "The server does not send files at the moment.")
-            self._make_room(user)
+            self._make_room(taker)
             if which is None:
                 port = min(self._ports, key=lambda port: len(port.demux))
             elif 0 < which <= len(self._ports):
                 port = self._ports[which - 1]
             else:
                 raise RemoteError("bad-field", f"There are {len(self._ports)} UDP ports.")
-            ticket = port.demux.admit(user, file, port.pump.now())
+            ticket = port.demux.admit(taker, file, port.pump.now())
         except RemoteError:
             file.close()
             raise
         port.pump.pump()
         return port.number, ticket
 
-    def _make_room(self, user: str) -> None:
+    def _make_room(self, taker: Taker) -> None:
         """
         If there are as many transfers as there may be, end the one that is paused or was never
-        begun, and whose client has been silent for longest: of those of `user`, or if the server is
-        full, of all that are paused.
+        begun, and whose client has been silent for longest, of all that would make room.
         """
-        full = self._admissions.full
-        if not full and not self._admissions.full_for(user):
+        if self._admissions.has_room(taker):
             return
         silent = [
             (transfer.sender.heard_at, index, transfer)
             for index, port in enumerate(self._ports)
-            for transfer in port.demux.silent(None if full else user, port.pump.now())
+            for transfer in port.demux.silent(taker, port.pump.now())
         ]
         if silent:
             _, index, transfer = min(silent, key=lambda one: one[0])

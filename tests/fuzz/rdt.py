@@ -10,7 +10,7 @@ from itertools import islice
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux
+from chatbox.rdt.demux import Admissions, Demux, Taker
 from chatbox.rdt.packet import (
     DATA_HEADER,
     HEADER,
@@ -69,7 +69,7 @@ def _datagram() -> Check:
     """
     demux = Demux(Cubic, Admissions(), random.Random(1).randbytes)
     for _ in range(2):
-        ticket = demux.admit("alice", MemorySource(FILE), 0.0)
+        ticket = demux.admit(Taker("alice"), MemorySource(FILE), 0.0)
     body = pack_open(Open(1200, 0.0, [], replace(vectors.CONTROL, window_end=0)))
     opening = seal_packet(
         client_keys(ticket.secret), PacketKind.OPEN, ticket.connection_id, 0, body

@@ -180,21 +180,21 @@ class FakeShelf:
             raise self.error
         return self.files
 
-    def offer(self, user: str, name: str) -> Offer:
+    def offer(self, name: str, host: str, file_name: str) -> Offer:
         """Offer a file that is there."""
         if self.error is not None:
             raise self.error
         for file in self.files:
-            if file.name == name:
-                self.offered.append((user, name))
+            if file.name == file_name:
+                self.offered.append((name, file_name))
                 return Offer(port=55000, ticket="TICKET", size=file.size)
         raise RemoteError("no-such-file")
 
-    def probe(self, user: str, size: int | None, which: int | None) -> Probe:
+    def probe(self, name: str, host: str, size: int | None, which: int | None) -> Probe:
         """Offer a look at the path."""
         if self.error is not None:
             raise self.error
-        self.offered.append((user, f"probe {which}"))
+        self.offered.append((name, f"probe {which}"))
         return Probe(port=55000 + (which or 1), ticket="TICKET", size=size or 7, ports=20)
 
 

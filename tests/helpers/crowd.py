@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chatbox.rdt.congestion import ControllerFactory
-from chatbox.rdt.demux import Admissions, Allowance, Demux
+from chatbox.rdt.demux import Admissions, Allowance, Demux, Taker
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Receiver
 from tests.link import Link, MemorySink, MemorySource, Network, Weather
@@ -62,7 +62,7 @@ class Crowd:
         self._up = Link(replace(link, rate=1e9), self.random, lambda *_: None)
         for port, size in enumerate(sizes):
             for _ in range(size):
-                ticket = self.ports[port].admit("alice", MemorySource(data), now)
+                ticket = self.ports[port].admit(Taker("alice"), MemorySource(data), now)
                 sink = MemorySink(len(data))
                 receiver = Receiver(ticket, len(data), sink, now, pause_half_way=False)
                 far = farthest * self.random.random()
