@@ -40,6 +40,7 @@ __all__ = [
     "Name",
     "Names",
     "Reservation",
+    "is_same_name",
     "is_token",
     "parse_name",
 ]
@@ -100,6 +101,16 @@ def parse_name(raw: str) -> Name:
     ):
         raise RemoteError(Code.NAME_RESERVED)
     return name
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Whether two texts are the same name; what is no name is the same as itself only."""
+    if one == other:
+        return True
+    try:
+        return parse_name(one).key == parse_name(other).key
+    except RemoteError:
+        return False
 
 
 def _is_network(text: str) -> bool:

@@ -26,7 +26,7 @@ from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusa
 from chatbox.chat.history import page, wanted
 from chatbox.chat.limits import ANSWER_BYTES
 from chatbox.chat.moderation import Moderation
-from chatbox.chat.names import Name, parse_name
+from chatbox.chat.names import Name, is_same_name, parse_name
 from chatbox.chat.orders import Action
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import Person, Seat
@@ -192,18 +192,10 @@ class Session:
             here = self._state is State.HERE
             raise RemoteError(Code.ALREADY_CONNECTED if here else Code.NOT_CONNECTED)
         sender = asked.message.sender
-        if self._state is State.HERE and sender and not self._is_own(sender):
+        if self._state is State.HERE and sender and not is_same_name(sender, self._called):
             raise RemoteError(Code.WRONG_SENDER)
         if asked.request.operator and not self.is_operator:
             raise RemoteError(Code.NOT_ALLOWED)
-
-    def _is_own(self, sender: str) -> bool:
-        if sender == self._called:
-            return True
-        try:
-            return parse_name(sender).key == parse_name(self._called).key
-        except RemoteError:
-            return False
 
     def connect(self, asked: Asked) -> None:
         """Ask for a name, and to be here under it."""
