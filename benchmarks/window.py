@@ -1,4 +1,4 @@
-"""How long does the window keep the reactor busy, with 10 000 messages to scroll back to?
+"""How long does the window keep the reactor busy, with 10 000 messages, and 10 000 people?
 
     python benchmarks/window.py
 
@@ -17,10 +17,12 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chatbox.client.events import Kind, Presence, Request, UserList
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.messages import ENTRIES_A_FRAME
 from chatbox.client.gui.model import MAX_SHOWN, Entry, Look, Part, Room
@@ -53,6 +55,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--messages", type=int, default=MAX_SHOWN)
+    parser.add_argument("--people", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     chance = random.Random(1)
@@ -105,6 +108,19 @@ def main() -> None:
         )
         measure("a key is typed", lambda: view.field.text.insert("end", "x"))
         measure("dark or light", window.toggle_theme, 20)
+
+        def list_people(count: int) -> None:
+            names = tuple(f"person {number}" for number in range(count))
+            room.handle(UserList(Request(0, Kind.USERS), names))
+            view.show(Part.ONLINE)
+
+        def come_and_go() -> None:
+            room.handle(Presence("alice", "alice" not in room.online))
+            view.show(Part.ONLINE)
+
+        for count in (500, options.people):
+            measure(f"the list of {count} people", partial(list_people, count), 1)
+            measure(f"1 of {count} people comes or goes", come_and_go)
         print(f"{'step':40} {'median':>8} {'95 %':>8} {'worst':>8}")
         for what, times in rows:
             times.sort()

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import pytest_twisted
@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatbox.certificates import show_fingerprint
 from chatbox.client.access import PLAIN, Access
+from chatbox.client.events import Headcount, Kind, Presence, Request, UserList
 from chatbox.client.gui.model import Entry, Look
 from chatbox.client.main import arguments
 from chatbox.client.transfers import Stage
@@ -184,6 +185,47 @@ async def test_talk(sit: Sit, served: Served) -> None:
         # Up brings back what was sent.
         await guest.keys("Up", "Up")
         await guest.until(lambda: view.field.content == "psst", "an earlier message")
+
+
+@pytest_twisted.ensureDeferred
+async def test_crowd(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten thousand people one comes, and one goes, without the others being drawn anew."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        room, tree, title = view.room, view.online.tree, view._online_title
+        names = ("alice", *(f"person {number}" for number in range(9_999)))
+        room.handle(UserList(Request(0, Kind.USERS), names))
+        await guest.until(lambda: title.cget("text") == "Online (10000)", "the list")
+        rows = tree.get_children()
+        assert [tree.item(rows[at], "text") for at in (0, 1, -1)] == [
+            *("alice (you)", "person 0", "person 9998")
+        ]
+        await guest.click_row(tree, 3)
+        drawn: list[str] = []
+        insert = tree.insert
+
+        def draw(*place: Any, **row: Any) -> str:
+            drawn.append(row["text"])
+            return insert(*place, **row)
+
+        monkeypatch.setattr(tree, "insert", draw)
+        room.handle(Presence("zed", True))
+        room.handle(Presence("person 1", False))
+        await guest.until(lambda: len(tree.get_children()) == 10_000 and drawn, "the change")
+        assert tree.get_children()[:-1] == (*rows[:2], *rows[3:])
+        assert (tree.item(tree.get_children()[-1], "text"), drawn) == ("zed", ["zed"])
+        # Who was chosen stays so, in another place.
+        assert room.online[view.online.selected or 0] == "person 2"
+        await guest.click_row(tree, 2, times=2)
+        await guest.until(lambda: view.to_box.get() == "person 2", "the recipient")
+        room.handle(Headcount(12_000))
+        await guest.until(lambda: title.cget("text") == "Online (12000)", "the number")
+        assert drawn == ["zed"]
+        await guest.keys("alt+t", "Down")
+        await guest.until(lambda: len(view.to_box.cget("values")) == 9_999, "whom to choose from")
 
 
 @pytest_twisted.ensureDeferred
@@ -384,8 +426,9 @@ async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             card = guest.window.login_card
             assert card is not None
             tree = card.nearby.tree
-            assert tree.item("0", "text") == "The reading room"
-            await guest.until(lambda: tree.bbox("0"), "a drawing of it")
+            [row] = tree.get_children()
+            assert tree.item(row, "text") == "The reading room"
+            await guest.until(lambda: tree.bbox(row), "a drawing of it")
             await guest.click_row(tree, 0, times=2)
             await guest.until(lambda: guest.window.question_card, "a question")
             question = guest.window.question_card
@@ -565,7 +608,8 @@ async def test_hostile_text(sit: Sit, served: Served) -> None:
         await guest.reads_that("{[destroy .]} $env(HOME) \\ \N{GRINNING FACE}")
         assert f"{name}   " in guest.reads
         row = view.room.online.index(name)
-        assert view.online.tree.item(str(row), "text") == name
+        tree = view.online.tree
+        assert tree.item(tree.get_children()[row], "text") == name
         await guest.click_row(view.online.tree, row, times=2)
         await guest.until(lambda: view.to_box.get() == name, "the recipient")
         await guest.type("yes?")

@@ -6,16 +6,20 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Hashable, Sequence
 from datetime import timezone
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.certificates import show_fingerprint
 from chatbox.chat.wire import MAX_TEXT_BYTES, Message
 from chatbox.client.commands import Steering
-from chatbox.client.events import Joined
+from chatbox.client.events import Joined, Presence
 from chatbox.client.exits import Stop
 from chatbox.client.gui.downloads import MAX_ENDED, Rows
+from chatbox.client.gui.edits import edits
 from chatbox.client.gui.host import UDP_PORTS, Plan, Report, address_for_others
 from chatbox.client.gui.model import (
     HISTORY_AT_JOIN,
@@ -259,11 +263,81 @@ class PeopleTests(RoomTestCase):
         self.assertEqual(texts[0], "12:00  bob joined")
         self.assertEqual(texts[-1], "12:00  bob left")
 
+    def test_headcount(self) -> None:
+        """In a crowd the number is what the server tells, whoever is known by name."""
+        (request,) = self.ask_online()
+        self.server.answer(request.sequence, "user_list", text="['alice','bob']")
+        self.assertEqual(self.room.headcount, 2)
+        self.come("carol")
+        self.assertEqual(self.room.headcount, 3)
+        self.come("carol", "left")
+        self.assertEqual(self.room.headcount, 2)
+        self.entries()
+        self.server.send(Message("server", "all", response="headcount", count=12_000))
+        self.assertEqual((self.room.headcount, self.room.online), (12_000, ["alice", "bob"]))
+        self.assertEqual(self.room.take_changes(), Part.ONLINE)
+        self.come("alice")  # she is told of herself in any case
+        self.assertEqual(self.server.requests(), [])
+
+    def test_end_of_a_crowd(self) -> None:
+        """When comings and goings are told again, those that were not are made up for, once."""
+        self.server.send(Message("server", "all", response="headcount", count=500))
+        self.come("bob", "left")
+        (request,) = self.server.requests()
+        self.assertEqual(request.request, "get_user_list")
+        self.come("carol")
+        self.assertEqual(self.server.requests(), [])
+
+    def test_crowd_while_away(self) -> None:
+        """What comes before we are back asks for nothing: the lists come then in any case."""
+        session = self.server.connection.session
+        session.survive()
+        self.server.send(Message("server", "all", response="headcount", count=500))
+        self.server.close()
+        self.entries()
+        self.room.handle(Presence("bob", False))
+        self.assertEqual([one.look for one in self.entries()], [Look.NOTICE])
+
+    def ask_online(self) -> list[Message]:
+        """Press Show Online; return what is asked of the server."""
+        self.room.show_online()
+        return self.server.requests()
+
     def test_refresh(self) -> None:
         """Update screen asks for both lists."""
         self.room.refresh()
         asked = [one.request for one in self.server.requests()]
         self.assertEqual(asked, ["get_user_list", "get_file"])
+
+
+class EditsTests(SynchronousTestCase):
+    """What is done to a list so that it shows another."""
+
+    def edit(self, shown: Sequence[Hashable], wanted: Sequence[Hashable]) -> int:
+        """Do it, and return how many rows went and came."""
+        rows, touched = list(shown), 0
+        for at, gone, come in edits(shown, wanted):
+            self.assertLessEqual(at + gone, len(rows))
+            rows[at : at + gone] = wanted[at : at + come]
+            touched += gone + come
+        self.assertEqual(rows, list(wanted))
+        return touched
+
+    @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
+    def test_any_lists(self, shown: list[int], wanted: list[int]) -> None:
+        """One becomes the other, whatever is in them."""
+        self.edit(shown, wanted)
+        self.assertEqual(edits(wanted, wanted), [])
+
+    def test_a_crowd(self) -> None:
+        """Of ten thousand no more are touched than have changed."""
+        crowd = list(range(10_000))
+        self.assertEqual(self.edit(crowd, [*crowd, -1]), 1)
+        self.assertEqual(self.edit(crowd, crowd[1:]), 1)
+        some = [number for number in crowd if number % 1000]
+        self.assertEqual(self.edit(crowd, [*some, -1, -2]), 12)
+        self.assertEqual(len(edits(crowd, crowd[5000:])), 1)
+        self.assertEqual(self.edit([], crowd), 10_000)
 
 
 class ConnectionTests(RoomTestCase):

@@ -86,13 +86,13 @@ async def take(folder: Path) -> None:
         view = window.room_view
         assert view is not None
         others = await talk(guest, served.host)
-        view.files.tree.selection_set("0")
+        view.files.tree.selection_set(view.files.tree.get_children()[0])
         await guest.until(view.save_as.get, "the name")
         view.download_button.invoke()
         await guest.until(lambda: app.rows.downloads[0].stage is Stage.HALF_WAY, "half of it")
         window.transfers.proceed()
         await guest.reads_that("is complete")
-        view.files.tree.selection_set("2")
+        view.files.tree.selection_set(view.files.tree.get_children()[2])
         await deferLater(reactor, 0.1)
         view.download_button.invoke()
         await guest.until(lambda: app.rows.downloads[1].stage is Stage.HALF_WAY, "half of it")

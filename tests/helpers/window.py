@@ -107,7 +107,7 @@ class Guest(Person):
 
         def within() -> tuple[int, int]:
             tree.update_idletasks()
-            x, y, width, height = tree.bbox(str(row))
+            x, y, width, height = tree.bbox(tree.get_children()[row])
             return tree.winfo_rootx() + x + width // 3, tree.winfo_rooty() + y + height // 2
 
         await self.click_where(within, times)

@@ -199,7 +199,7 @@ class LoginCard(_Card):
         """Show the servers nearby, if there are any."""
         self._servers = list(servers)
         self.nearby.show(
-            [((one.room, f"{one.host}{', TLS' if one.tls else ''}"), "") for one in servers]
+            servers, lambda one: ((one.room, f"{one.host}{', TLS' if one.tls else ''}"), "")
         )
         for row, widget in enumerate((self._nearby_title, self.nearby), self._row):
             if servers:

@@ -34,6 +34,7 @@ from chatbox.client.events import (
     Event,
     Failed,
     FileList,
+    Headcount,
     HistoryPage,
     Joined,
     Kind,
@@ -171,6 +172,9 @@ class Room:
         self.entries: deque[Entry] = deque(maxlen=MAX_SHOWN)
         """What the window has yet to draw; it takes them out, oldest first."""
         self.online: list[str] = []
+        """Those who are here, as far as we know them by name."""
+        self.headcount = 0
+        """How many are here: in a crowd, perhaps others than those that we know."""
         self.files: list[Listed] = []
         self.unread = 0
         """Messages of others since the window was last looked at."""
@@ -187,6 +191,8 @@ class Room:
         self._echoed: set[int] = set()
         self._last: Said | None = None
         self._day = ""
+        self._in_crowd = False
+        """Whether only the number of people is told, and not who comes and goes."""
         self._conversation = Conversation(
             session,
             host=host,
@@ -309,6 +315,11 @@ class Room:
                 self._come_or_go(event)
             case UserList(names=names):
                 self.online = list(names)
+                self.headcount = len(names)
+                self._note(Part.ONLINE)
+            case Headcount(count=count):
+                self.headcount = count
+                self._in_crowd = True
                 self._note(Part.ONLINE)
             case FileList(files=files):
                 self.files = list(files)
@@ -404,8 +415,12 @@ class Room:
                 self.online.append(name)
             else:
                 self.online.remove(name)
+            self.headcount = max(0, self.headcount + (1 if presence.here else -1))
             self._note(Part.ONLINE)
         if name != self.me:
+            if self._in_crowd and self._session.state is State.JOINED:
+                self._in_crowd = False
+                self.show_online()  # who came and went until now was not told
             verb = "joined" if presence.here else "left"
             self._turn_the_page(presence.at)
             self.notice(f"{words.time_text(presence.at, self._zone)}  {printable(name)} {verb}")
@@ -428,7 +443,7 @@ class Room:
             if request.kind is Kind.SAY and request.number not in self._echoed:
                 why = "the connection was lost before the server confirmed it."
                 self._add_failed(request.text, request.recipient, why)
-        self.online = []
+        self.online, self.headcount = [], 0
         self._conversation.handle(replace(lost, unanswered=()))
         self._note(Part.LINK | Part.PENDING | Part.ONLINE)
 

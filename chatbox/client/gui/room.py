@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tkinter import ttk
 from typing import Final
 
+from chatbox.client.events import Listed
 from chatbox.client.gui.messages import Messages
 from chatbox.client.gui.model import Draft, Link, Part, Room
 from chatbox.client.gui.palette import colour_of
@@ -100,7 +101,9 @@ class RoomView(ttk.Frame):
         bottom = ttk.Frame(frame)
         bottom.grid(row=1, column=0, sticky="ew", pady=(px(10), 0))
         bottom.columnconfigure(1, weight=1)
-        self.to_box = ttk.Combobox(bottom, width=18, font=self._theme.text)
+        self.to_box = ttk.Combobox(
+            bottom, width=18, font=self._theme.text, postcommand=self._offer_people
+        )
         label = self._label(bottom, "Send to (blank = everyone)", 5, self.to_box)
         label.grid(row=0, column=0, sticky="w")
         self.to_box.grid(row=1, column=0, sticky="new", padx=(0, px(8)), pady=(px(3), 0))
@@ -204,27 +207,23 @@ class RoomView(ttk.Frame):
             button.state(state)
 
     def _show_online(self) -> None:
-        me, names = self.room.me, self.room.online
-        self._online_title.configure(text=f"Online ({len(names)})")
-        self.online.show(
-            [
-                ((f"{printable(name)} (you)",), "own")
-                if name == me
-                else ((printable(name),), f"person{colour_of(name)}")
-                for name in names
-            ]
-        )
-        self.to_box.configure(values=[name for name in names if name != me])
+        self._online_title.configure(text=f"Online ({self.room.headcount})")
+        self.online.show(self.room.online, self._person_row)
+
+    def _person_row(self, name: str) -> tuple[tuple[str, ...], str]:
+        if name == self.room.me:
+            return (f"{printable(name)} (you)",), "own"
+        return (printable(name),), f"person{colour_of(name)}"
+
+    def _offer_people(self) -> None:
+        """The list of whom to send to is about to open."""
+        names = [name for name in self.room.online if name != self.room.me]
+        self.to_box.configure(values=names)
 
     def _show_files(self) -> None:
         files = self.room.files
         self._files_title.configure(text=f"Server files ({len(files)})")
-        self.files.show(
-            [
-                ((printable(one.name), "?" if one.size is None else size_text(one.size)), "")
-                for one in files
-            ]
-        )
+        self.files.show(files, _file_row)
 
     # What a person does
 
@@ -278,3 +277,7 @@ class RoomView(ttk.Frame):
 
         name = self.file_name.get()
         self._choose_path(self.save_as.get() or self.room.suggest_path(name or "file"), take)
+
+
+def _file_row(file: Listed) -> tuple[tuple[str, ...], str]:
+    return (printable(file.name), "?" if file.size is None else size_text(file.size)), ""

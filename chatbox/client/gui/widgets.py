@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tkinter as tk
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from tkinter import ttk
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from chatbox.client.gui.edits import edits
 from chatbox.client.gui.theme import Theme
 
 __all__ = ["Field", "Rows", "add_mnemonic", "select_all"]
@@ -37,6 +38,9 @@ def select_all(entry: ttk.Entry) -> None:
     entry.icursor("end")
 
 
+Shown = TypeVar("Shown", bound=Hashable)
+
+
 class Rows(ttk.Frame):
     """A list with a scrollbar. Enter, or a double click, chooses a row by its place."""
 
@@ -52,7 +56,9 @@ class Rows(ttk.Frame):
     ) -> None:
         super().__init__(parent, style="Card.TFrame", padding=theme.px(3))
         self._theme = theme
-        self._shown: list[tuple[tuple[str, ...], str]] = []
+        self._shown: list[Hashable] = []
+        self._ids: list[str] = []
+        """What Tk calls each row."""
         names = [f"c{number}" for number in range(1, columns)]
         self.tree = ttk.Treeview(
             self, columns=names, show="tree", selectmode="browse", height=height, takefocus=True
@@ -74,28 +80,35 @@ class Rows(ttk.Frame):
         self.tree.bind("<FocusIn>", lambda _: self._focus())
         theme.follow(self, self._restyle)
 
-    def show(self, rows: Sequence[tuple[tuple[str, ...], str]]) -> None:
-        """Show these rows: of each the columns, and whose colour it has (blank: as all text)."""
-        if list(rows) == self._shown:
-            return
-        self._shown = list(rows)
+    def show(
+        self, things: Sequence[Shown], row: Callable[[Shown], tuple[tuple[str, ...], str]]
+    ) -> None:
+        """Show these things. Only of those that are new it is asked how their `row` looks: the
+        columns, and whose colour it has (blank: as all text)."""
         selected = self.selected
-        self.tree.delete(*self.tree.get_children())
-        for number, ((first, *others), tag) in enumerate(rows):
-            self.tree.insert("", "end", iid=str(number), text=first, values=others, tags=(tag,))
-        if selected is not None and selected < len(rows):
-            self.tree.selection_set(str(selected))
+        for at, gone, come in edits(self._shown, things):
+            self.tree.delete(*self._ids[at : at + gone])
+            ids = []
+            # The last one first: Tk counts rows from the top to find the place for one.
+            for thing in reversed(things[at : at + come]):
+                (first, *others), tag = row(thing)
+                ids.append(self.tree.insert("", at, text=first, values=others, tags=(tag,)))
+            self._ids[at : at + gone] = reversed(ids)
+        self._shown = list(things)
+        if selected is not None and self.selected is None and selected < len(things):
+            self.tree.selection_set(self._ids[selected])
+            self.tree.focus(self._ids[selected])
 
     @property
     def selected(self) -> int | None:
         """The place of the selected row."""
         selection = self.tree.selection()
-        return int(selection[0]) if selection else None
+        return self._ids.index(selection[0]) if selection else None
 
     def _click(self, event: tk.Event[tk.Misc]) -> None:
         row = self.tree.identify_row(event.y)
         if row:
-            self._chosen(int(row))
+            self._chosen(self._ids.index(row))
 
     def _choose(self) -> None:
         if self.selected is not None:
@@ -107,7 +120,7 @@ class Rows(ttk.Frame):
 
     def _focus(self) -> None:
         """The arrow keys need a row to begin with."""
-        focused = self.tree.focus() or next(iter(self.tree.get_children()), "")
+        focused = self.tree.focus() or next(iter(self._ids), "")
         if focused:
             self.tree.focus(focused)
 
