@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat import states, wire
 from chatbox.chat.codes import Code
+from chatbox.chat.limits import Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.room import Room
@@ -36,12 +37,15 @@ from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Kind, Phase, Train, Wish
+from chatbox.tap import Options
 from tests.helpers import permissions, vectors
 from tests.helpers.chat import NOON, FakeShelf, File, Turns, Wire, tokens
 from tests.helpers.processes import ROOT
 from tests.link import MemorySource
 
 TEXT = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
     *("wire", "names", "history", "pipeline", "outbox", "presence", "register", "server"),
@@ -227,6 +231,21 @@ class LimitTests(SynchronousTestCase):
         sizes = [str(size) for size in pmtu.SIZES]
         listed = f"{', '.join(sizes[:-1])} and {sizes[-1]}."
         self.assertIn(listed, " ".join(TEXT.split()))
+
+
+class OptionTests(SynchronousTestCase):
+    """Whoever looks for an option of the server finds it, from the README on."""
+
+    def test_all(self) -> None:
+        """Each is in the README, or is named there as one that the other page has."""
+        head, _, rest = README.partition("More options are in ``docs/operations.rst``:")
+        elsewhere = set(re.findall(r"``--([a-z-]+)``", rest.partition("\n\n")[0]))
+        there = set(re.findall(r"``--([a-z-]+)", OPERATIONS))
+        described = set(re.findall(r"``--([a-z-]+)", head))
+        of_twisted = {"help", "version", "help-auth", "help-auth-type"}
+        options = {name.rstrip("=") for name in Options().longOpt} - of_twisted
+        self.assertEqual(options - described, elsewhere)
+        self.assertEqual(elsewhere - there, set())
 
 
 class LayoutTests(SynchronousTestCase):
@@ -442,6 +461,7 @@ class ChatExampleTests(SynchronousTestCase):
                     hang_up=outbox.close,
                     on_change=lambda: None,
                     complain=lambda _: None,
+                    limits=Limits().told(),
                 )
                 people[name] = (talk, transport, deque())
             return people[name]
