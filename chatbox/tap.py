@@ -30,7 +30,7 @@ from chatbox.chat.accounts import account_of
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.gate import network_of
 from chatbox.chat.limits import Limits
-from chatbox.chat.moderation import ModeratedGate, Moderation
+from chatbox.chat.moderation import IsMeant, ModeratedGate, Moderation
 from chatbox.chat.names import LocalNames, parse_name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
@@ -297,6 +297,10 @@ class ShelfDownloads:
         port, ticket = self._transfers.offer(_taker(name, host), file, which)
         return Probe(port, str(ticket), file.size, len(self._transfers.ports))
 
+    def withdraw(self, is_meant: IsMeant) -> None:
+        """End what is being sent to those who are banned now."""
+        self._transfers.withdraw(lambda taker: is_meant(taker.user, taker.host))
+
 
 def _taker(name: str, host: str) -> Taker:
     """Who somebody is for the transfers: all devices of an account are one."""
@@ -341,6 +345,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         accounts=bool(options["credCheckers"]),
     )
     moderation.serve(room)
+    moderation.on_ban = downloads.withdraw
     gate = gate_for(
         options["credCheckers"],
         options["state-dir"],

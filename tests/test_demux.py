@@ -335,7 +335,7 @@ class AdmissionTests(DemuxTestCase):
         for network in ("", "there"):
             self.demux.admit(Taker("d", network), MemorySource(b""), self.now)
         self.refused("e", "there")
-        self.demux.abort_all(End.SERVER_STOPPING, self.now)
+        self.demux.abort(End.SERVER_STOPPING, self.now)
         self.serve()
         self.assertEqual((len(self.admissions), self.admissions._networks.total()), (0, 0))
 
@@ -624,6 +624,16 @@ class ClosingTests(DemuxTestCase):
         client.say()
         self.check_closed(client, End.PROTOCOL_ERROR)
 
+    def test_withdrawn(self) -> None:
+        """Those of the takers who are meant end, begun or not; the others go on."""
+        begun, unused, bob = self.admit("alice").open(), self.admit("alice"), self.admit("bob")
+        self.demux.abort(End.REFUSED, self.now, lambda taker: taker.user == "alice")
+        self.serve()
+        self.assertEqual(self.ended(), [("alice", End.REFUSED)] * 2)
+        self.assertEqual([one.source.closed for one in (begun, unused, bob)], [True, True, False])
+        self.assertEqual(begun.ends[-1], End.REFUSED)
+        self.assertEqual(bob.open().state, State.SENDING)
+
     def test_file_shrinks(self) -> None:
         """The file turns out to be shorter than it was."""
         client = self.admit("alice")
@@ -656,7 +666,7 @@ class ClosingTests(DemuxTestCase):
         clients = [self.admit("alice"), self.admit("bob").open(), self.admit("carol").open()]
         clients[2].say(wish=Wish.PAUSE)
         self.serve()
-        self.demux.abort_all(End.SERVER_STOPPING, self.now)
+        self.demux.abort(End.SERVER_STOPPING, self.now)
         self.serve()
         self.assertEqual(
             sorted(self.ended()),
@@ -671,7 +681,7 @@ class ClosingTests(DemuxTestCase):
         """Each transfer reports that it began, if it did, and that it ended, in this order."""
         alice, _ = self.admit("alice").open(), self.admit("bob")
         alice.say(wish=Wish.END)
-        self.demux.abort_all(End.SERVER_STOPPING, self.now)
+        self.demux.abort(End.SERVER_STOPPING, self.now)
         self.serve()
         self.assertEqual(
             sorted(((user, type(event)) for user, event in self.happened), key=lambda one: one[0]),

@@ -200,6 +200,33 @@ class ErrandTests(SynchronousTestCase):
         self.assertRegex(no_name, r"^chatbox: \.\./b: .*name")
         self.assertIn("c", changed)
 
+    def test_what_the_server_withdraws(self) -> None:
+        """Who is not to have it asks why, and takes the server's last words; or goes on."""
+        running = self.get("a", "b")
+        self.accept()
+        self.break_off(self.offer("a"), End.REFUSED)
+        (ping,) = self.requests()
+        self.answer(ping.sequence, "ping_response")
+        self.break_off(self.offer("b"), End.REFUSED)
+        self.requests()
+        self.answer(None, "error", text="You are banned: shouting", error="banned")
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertIs(self.successResultOf(running), Exit.REFUSED)
+        self.assertEqual(self.err.getvalue().splitlines()[-1], "chatbox: You are banned: shouting")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_withdrawn_after_the_last_words(self) -> None:
+        """It is the same if those come first, and the connection is gone by then."""
+        running = self.get("a", "b")
+        self.accept()
+        transfer = self.offer("a")
+        self.answer(None, "error", text="You are banned: shouting", error="banned")
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.break_off(transfer, End.REFUSED)
+        self.assertIs(self.successResultOf(running), Exit.REFUSED)
+        told = self.err.getvalue().splitlines()
+        self.assertEqual(told[-2:], ["chatbox: You are banned: shouting", "chatbox: not tried: b"])
+
     def test_nothing_that_can_be_saved(self) -> None:
         """Nobody is bothered then."""
         self.assertIs(self.successResultOf(self.get("../a", "../b")), Exit.NOT_THERE)

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import random
+import socket
 import stat
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal, Visito
 from chatbox.chat.moderation import (
     CHECK_SECONDS,
     MAX_REASON_CHARACTERS,
+    IsMeant,
     ModeratedGate,
     Moderation,
     Operators,
@@ -39,6 +41,7 @@ from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_targ
 from chatbox.chat.wire import Message
 from chatbox.client import words
 from chatbox.client.events import BanList, Banned, Cut, Failed, Kind, Lost, Moderated, Succeeded
+from chatbox.client.exits import Exit
 from chatbox.client.session import State as ClientState
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Entry, Record
@@ -47,7 +50,9 @@ from chatbox.tap import Options
 from tests import test_session
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, Turns, tokens
 from tests.helpers.client import Server
-from tests.helpers.processes import PATIENCE, environment
+from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.server import free_port
+from tests.helpers.talk import Talker
 
 HERE = Origin("127.0.0.1")
 FAR = Origin("192.0.2.7")
@@ -462,6 +467,29 @@ class ModerationTests(RoomTestCase):
         self.assertEqual(self.refusal("erin", Origin("192.0.2.1", True)).count, None)
         self.client("erin", other)
 
+    def test_who_is_meant_is_told(self) -> None:
+        """Whoever sends things to people hears whom a ban means; other orders are no such news."""
+        bans: list[IsMeant] = []
+        self.moderation.on_ban = bans.append
+        alice, _ = self.client("alice"), self.client("bob", FAR)
+        alice.send("<t:kick><r:bob>")
+        alice.send("<t:mute><r:bob>")
+        self.settle()
+        self.assertEqual(bans, [])
+        alice.send("<t:ban><r:bob+x>")
+        alice.send("<t:ban><r:192.0.2.0/24>")
+        self.settle()
+        by_name, by_network = bans
+        for account, host, meant in (
+            ("bob", "", (True, False)),
+            ("bob", "192.0.2.7", (True, True)),
+            ("carol", "192.0.2.8", (False, True)),
+            ("olga", "192.0.2.8", (False, True)),  # who is no operator there
+            ("carol", "127.0.0.1", (False, False)),
+        ):
+            found = by_name(account, host), by_network(account, host)
+            self.assertEqual(found, meant, (account, host))
+
     def test_odd_names_are_in_nobodys_way(self) -> None:
         """A name that is all but a plus is one like others: it talks, and shields nobody."""
         alice = self.client("alice")
@@ -796,3 +824,44 @@ class ClientTests(SynchronousTestCase):
             self.assertTrue(line.startswith(f"--:-- * {text}"), line)
         for seconds, text in ((1, "1 s"), (60, "1 minute"), (7199, "2 hours"), (172_800, "2 days")):
             self.assertEqual(words.long_text(seconds), text)
+
+
+def test_banned_while_downloading(tmp_path: Path) -> None:
+    """A ban ends the download that is under way, and who waits for it is told why; a kick does not.
+
+    Even of somebody who is not connected any more, as after the kick.
+    """
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "film.bin").write_bytes(bytes(5_000_000))
+    (tmp_path / "operators").write_text("alice\n")
+    port, udp = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    command = [
+        *script("twistd"),
+        *("-n", "--pidfile=", "chatbox", "--files", "shelf", "--log", "memory:"),
+        *("--state-dir", "state", "--no-announce", "--operators", "operators"),
+        *("--listen", f"tcp:{port}:interface=127.0.0.1", "--udp-ports", str(udp)),
+        *("--max-rate", "100KB", "--grace", "0"),
+    ]
+
+    def get(name: str) -> Running:
+        words = ["get", f"127.0.0.1:{port}", "film.bin", "-o", f"{name}.bin", "--name", name]
+        client = [sys.executable, "-m", "chatbox.client.main", *words]
+        return Running(client, cwd=tmp_path, env=environment(HOME=str(tmp_path)))
+
+    with Running(command, cwd=tmp_path) as server:
+        server.read_until(f"starting on {port}")
+        with Talker(port, "alice") as alice, get("bob+tv") as bob, get("carol") as carol:
+            for _ in range(2):
+                server.read_until("a download of .* has begun")
+            alice.send("<t:kick><r:carol>")
+            alice.read_until("kick_response", "True")
+            alice.send("<t:ban><r:bob><m:that is enough>")
+            alice.read_until("ban_response", "True")
+            server.read_until("a download of bob has ended: REFUSED")
+            assert bob.wait() == Exit.REFUSED
+            assert "banned from this server: that is enough" in "".join(bob.said)
+            alice.send("<t:ban><r:carol>")
+            alice.read_until("ban_response", "True")
+            server.read_until("a download of carol has ended: REFUSED")
+            assert carol.wait() == Exit.REFUSED
+            assert "no longer sends" in "".join(carol.said)

@@ -536,7 +536,7 @@ class EndTests(SynchronousTestCase):
         transfer = Transfer(DATA, down=LINK)
 
         def stop(now: float) -> None:
-            transfer.demux.abort_all(End.SERVER_STOPPING, now)
+            transfer.demux.abort(End.SERVER_STOPPING, now)
             transfer._serve_server()
 
         transfer.network.at(1000.1, stop)

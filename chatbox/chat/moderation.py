@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_LISTED",
     "MAX_REASON_CHARACTERS",
+    "IsMeant",
     "ModeratedGate",
     "Moderation",
     "Operators",
@@ -74,6 +75,10 @@ _KINDS: Final = {
     Action.MUTE: SanctionKind.MUTE,
     Action.UNMUTE: SanctionKind.MUTE,
 }
+
+
+IsMeant = Callable[[str, str], bool]
+"""Whether somebody is meant, by the key of their account and the address that they come from."""
 
 
 class Operators:
@@ -135,6 +140,8 @@ class Moderation:
         self._audit_path = os.path.join(state_dir, "audit.jsonl")
         self._now = now
         self._accounts = accounts
+        self.on_ban: Callable[[IsMeant], None] = lambda is_meant: None
+        """Hears whom a ban means that has just taken effect."""
 
     def start(self) -> None:
         """Read the files. Raises OSError or LocalError."""
@@ -143,7 +150,10 @@ class Moderation:
 
     def is_operator(self, name: Name, origin: Origin) -> bool:
         """Whether somebody who was let in under this name is an operator."""
-        return self.has_proof(origin) and account_of(name).key in self.operators
+        return self._is_operator(account_of(name).key, origin)
+
+    def _is_operator(self, account: str, origin: Origin) -> bool:
+        return self.has_proof(origin) and account in self.operators
 
     def has_proof(self, origin: Origin) -> bool:
         """Whether a name proves who somebody is who comes from there."""
@@ -267,12 +277,15 @@ class Moderation:
         elif order.action is Action.BAN:
             target = parse_target(order.target)
 
-            def is_meant(name: Name, origin: Origin) -> bool:
-                return target.means(account_of(name).key, origin.host) and not self.is_operator(
-                    name, origin
-                )
+            def is_meant(account: str, host: str) -> bool:
+                return target.means(account, host) and not self._is_operator(account, Origin(host))
 
-            room.put_out(is_meant, Code.BANNED, order.reason)
+            room.put_out(
+                lambda name, origin: is_meant(account_of(name).key, origin.host),
+                Code.BANNED,
+                order.reason,
+            )
+            self.on_ban(is_meant)
 
     def audit(self, message: Message, by: str, peer: str, outcome: str) -> None:
         """Write down what an operator has asked for, and what came of it."""

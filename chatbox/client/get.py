@@ -179,6 +179,8 @@ class _Errand:
                 print(f"{download.ended.digest.hex()}  {path}", flush=True)
         elif self._quiet:
             self._screen.line(self._last_line)
+        if download.status is Exit.REFUSED:
+            await visitor.check()  # it may say why
 
     async def _may_return(self, problem: Stop) -> bool:
         """If the server may be back soon, wait before the next attempt, else say so."""

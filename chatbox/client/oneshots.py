@@ -37,6 +37,7 @@ from chatbox.client.events import (
     Left,
     Lost,
     Offer,
+    Problem,
     Said,
     Succeeded,
     UserList,
@@ -70,6 +71,7 @@ class Visit:
         """An answer that came before it was waited for, and to which request."""
         self._waiting: Deferred[Event] | None = None
         self._lost = False
+        self._last_words: Problem | None = None
         self.gaps = 0
         """How often the server has said that messages are missing."""
         connection.listen(self._hear)
@@ -79,12 +81,14 @@ class Visit:
         self._number = number
         event = await self._next_event(ANSWER_TIMEOUT)
         if isinstance(event, Failed):
-            code = event.problem.code
-            kind_of_stop = Stopping if code in STOPPING else Stop
-            raise kind_of_stop(exit_for_refusal(code), words.explain(event.problem))
+            raise _stop_for(event.problem)
         if not isinstance(event, kind):
-            raise Stop(Exit.LOST, "The connection to the server was lost before it answered.")
+            raise self._why_lost("The connection to the server was lost before it answered.")
         return event
+
+    async def check(self) -> None:
+        """See whether we are still welcome. Raises Stop if not, with the server's last words."""
+        await self.ask(Succeeded, 0 if self._lost else self.session.ping())
 
     async def leave(self) -> None:
         """Say goodbye, and wait a moment for the server to take it."""
@@ -99,7 +103,7 @@ class Visit:
         if early is not None and early[0] == self._number:
             return early[1]
         if self._lost:
-            raise Stop(Exit.LOST, "The connection to the server is lost.")
+            raise self._why_lost("The connection to the server is lost.")
         self._waiting = Deferred()
         try:
             waiting = self._waiting.addTimeout(timeout, self._reactor)
@@ -110,6 +114,11 @@ class Visit:
         finally:
             self._waiting = None
 
+    def _why_lost(self, sentence: str) -> Stop:
+        return (
+            Stop(Exit.LOST, sentence) if self._last_words is None else _stop_for(self._last_words)
+        )
+
     def _hear(self, event: Event) -> None:
         """Pass on what ends the wait; what others say meanwhile is of no interest."""
         request = getattr(event, "request", None)
@@ -118,12 +127,19 @@ class Visit:
             self._lost = True
         elif isinstance(event, Gap):
             self.gaps += 1
+        elif isinstance(event, Failed) and request is None:
+            self._last_words = event.problem
         if is_answer or isinstance(event, Lost | Left):
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
                 waiting.callback(event)
             elif is_answer:
                 self._early = self._number, event
+
+
+def _stop_for(problem: Problem) -> Stop:
+    kind = Stopping if problem.code in STOPPING else Stop
+    return kind(exit_for_refusal(problem.code), words.explain(problem))
 
 
 @asynccontextmanager

@@ -262,11 +262,14 @@ class Demux:
         transfer.sender.digest_ready(now)
         self._touch(transfer)
 
-    def abort_all(self, end: End, now: float) -> None:
-        """End every transfer."""
+    def abort(
+        self, end: End, now: float, is_meant: Callable[[Taker], bool] = lambda _: True
+    ) -> None:
+        """End every transfer, or those of the takers who are meant."""
         for transfer in self._transfers.values():
-            transfer.sender.abort(end, now)
-            self._touch(transfer)
+            if is_meant(transfer.taker):
+                transfer.sender.abort(end, now)
+                self._touch(transfer)
 
     def silent(self, taker: Taker, now: float) -> list[Transfer]:
         """

@@ -32,7 +32,7 @@ _SENTENCES = {
     End.NONE: "The transfer goes on.",
     End.DONE: "The whole file has arrived and its digest is right.",
     End.CANCELLED: "The download was cancelled.",
-    End.REFUSED: "The server no longer knows this download; ask for the file again.",
+    End.REFUSED: "The server no longer sends this download to you.",
     End.PEER_SILENT: "The other side has not answered for too long.",
     End.FILE_CHANGED: "The file on the server changed while it was being sent; ask for it again.",
     End.FILE_UNREADABLE: "The server could not read the file.",

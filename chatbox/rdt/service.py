@@ -154,6 +154,12 @@ class TransferService(Service):
         """From now on begin no transfer; say why. Those under way go on."""
         self._refusal = RemoteError(code, sentence)
 
+    def withdraw(self, is_meant: Callable[[Taker], bool]) -> None:
+        """End the transfers of those who may have nothing any more."""
+        for port in self._ports:
+            port.demux.abort(End.REFUSED, port.pump.now(), is_meant)
+            port.pump.pump()
+
     def stopService(self) -> Deferred[list[None]]:
         """Tell every client that this is the end, and close the ports when all have heard it.
 
@@ -163,7 +169,7 @@ class TransferService(Service):
         self.refuse("unavailable", "The server does not send files at the moment.")
         self._closing = Deferred()
         for port in self._ports:
-            port.demux.abort_all(End.SERVER_STOPPING, port.pump.now())
+            port.demux.abort(End.SERVER_STOPPING, port.pump.now())
             port.pump.pump()
         too_late = self._reactor.callLater(CLOSE_SECONDS, self.cut)
         self._check_closed()
