@@ -10,7 +10,16 @@ Every failure in chatbox has one of three causes, and its type says which:
 
 from __future__ import annotations
 
-__all__ = ["ChatboxError", "LocalError", "RemoteError"]
+__all__ = ["CannotStart", "ChatboxError", "LocalError", "RemoteError"]
+
+
+class CannotStart(SystemExit, Exception):
+    """The server cannot start, for a reason that its operator can see to: a whole sentence.
+
+    Python ends with the sentence and status 1, and without a traceback, as with any `SystemExit`.
+    And ``twistd`` in the background, which looks out for an `Exception` only, passes it on to the
+    one who waits at the terminal, for ever else, and takes its pid file away.
+    """
 
 
 class ChatboxError(Exception):

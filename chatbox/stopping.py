@@ -26,18 +26,20 @@ from __future__ import annotations
 import gc
 import math
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chatbox.chat.codes import Code
 from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.errors import CannotStart
 from chatbox.rdt.service import TransferService
 
 __all__ = ["DEFAULT_GRACE", "Server"]
@@ -85,9 +87,15 @@ class Server(MultiService):
         transfers.setServiceParent(self)
         chat.setServiceParent(self)
 
+    def privilegedStartService(self) -> None:
+        """Take the ports, perhaps as root. Ends the program, in words, if one cannot be had."""
+        with _ports_or_the_end():
+            super().privilegedStartService()
+
     def startService(self) -> None:
         """Start all, and take over the signals once the reactor has installed its handlers."""
-        super().startService()
+        with _ports_or_the_end():
+            super().startService()
         # What is here now stays. To look through it for garbage took 30 ms, while everybody waited.
         gc.freeze()
         self._reactor.callWhenRunning(self._take_signals)
@@ -156,3 +164,11 @@ class Server(MultiService):
             if signal.getsignal(number) is not signal.SIG_DFL:
                 signal.signal(number, handler)
         self._handlers.clear()
+
+
+@contextmanager
+def _ports_or_the_end() -> Iterator[None]:
+    try:
+        yield
+    except CannotListenError as error:
+        raise CannotStart(f"chatbox: {error}") from error

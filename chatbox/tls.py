@@ -56,7 +56,7 @@ from zope.interface import implementer
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
 from chatbox.chat.transport import DirectFactory
 from chatbox.descriptions import PROXIED, SELF_SIGNED, read_description
-from chatbox.errors import LocalError
+from chatbox.errors import CannotStart, LocalError
 from chatbox.proxied import ProxiedFactory
 
 __all__ = [
@@ -160,7 +160,7 @@ class Certificate:
 
 
 class ListeningService(StreamServerEndpointService):
-    """Listens where `description` says, with `factory`; a failure to bind ends the program.
+    """Listens where `description` says, with `factory`; raises CannotListenError at once.
 
     `state_dir` is where a certificate of our own is.
     """
@@ -182,7 +182,7 @@ class ListeningService(StreamServerEndpointService):
             try:
                 self._certificate.load()
             except LocalError as error:
-                raise SystemExit(f"chatbox: {error}.") from error
+                raise CannotStart(f"chatbox: {error}.") from error
         super().startService()
 
 

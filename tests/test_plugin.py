@@ -129,16 +129,27 @@ def test_wrong_option_is_told_in_a_sentence(place: Path) -> None:
         assert "Traceback" not in said
 
 
-def test_taken_port_is_fatal(place: Path) -> None:
-    """A server that cannot listen says so and ends, in the background as in the foreground."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        options = ["chatbox", "--udp-ports", "0", "--listen", f"tcp:{port}:interface=127.0.0.1"]
-        for command in ([*script("twistd"), "-n"], script("twistd"), script("twist")):
-            with Running([*command, *options], cwd=place) as server:
-                assert server.wait() not in (0, None)
-                assert "Couldn't listen on 127.0.0.1" in "".join(server.said)
-        assert not (place / "twistd.pid").exists()
+@pytest.mark.parametrize("command", ["twistd -n", "twistd", "twist"])
+def test_a_server_that_cannot_start(place: Path, command: str) -> None:
+    """It says why in one sentence and ends, in the background as in the foreground."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket(type=socket.SOCK_DGRAM) as taken_udp,
+    ):
+        taken_udp.bind(("127.0.0.1", 0))
+        tcp, udp = taken.getsockname()[1], taken_udp.getsockname()[1]
+        for options, words in {
+            ("--listen", f"tcp:{tcp}:interface=127.0.0.1"): f"listen on 127.0.0.1:{tcp}: ",
+            ("--udp-ports", str(udp)): f"listen on 127.0.0.1:{udp}: ",
+            ("--log", f"sqlite:{place / 'files'}"): "chatbox cannot keep messages: ",
+        }.items():
+            name, *rest = command.split()
+            with Running([*script(name), *rest, *OPTIONS, *options], cwd=place) as server:
+                assert server.wait() == 1
+                said = "".join(server.said)
+            assert words in said
+            assert "Traceback" not in said
+            assert not (place / "twistd.pid").exists()
 
 
 def test_netcat_talks(place: Path) -> None:

@@ -42,7 +42,7 @@ from chatbox.chat.server import (
 )
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
-from chatbox.errors import LocalError
+from chatbox.errors import CannotStart, LocalError
 from chatbox.log import MessageLog, open_log
 from chatbox.sparing import SPAN_SECONDS
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, tokens
@@ -644,7 +644,7 @@ class ChatServiceTests(SynchronousTestCase):
 
         log = Locked()
         service = ChatService(make_factory(Clock(), log), log)
-        end = self.assertRaises(SystemExit, service.startService)
+        end = self.assertRaises(CannotStart, service.startService)
         self.assertEqual(
             str(end),
             "chatbox cannot keep messages: Another server writes to it. See --log.",

@@ -51,7 +51,7 @@ from chatbox.chat.states import State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
 from chatbox.chat.wire import MAX_REQUEST_BYTES
-from chatbox.errors import LocalError, RemoteError
+from chatbox.errors import CannotStart, LocalError, RemoteError
 from chatbox.log import MessageLog
 from chatbox.sparing import SparingLog
 from chatbox.text import printable
@@ -238,11 +238,11 @@ class ChatService(Service):
         try:
             self._factory.gate.start()
         except (LocalError, OSError) as error:
-            raise SystemExit(f"chatbox cannot let people in: {error}.") from error
+            raise CannotStart(f"chatbox cannot let people in: {error}.") from error
         try:
             self._log.start()
         except (LocalError, OSError) as error:
-            raise SystemExit(f"chatbox cannot keep messages: {error}. See --log.") from error
+            raise CannotStart(f"chatbox cannot keep messages: {error}. See --log.") from error
         claims = self._register.recall() if self._register is not None else []
         if claims:
             room = self._factory.room
