@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import threading
 
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.sharing import Probe
 from chatbox.errors import RemoteError
-from chatbox.rdt.demux import UNUSED_TIMEOUT, File
+from chatbox.rdt.demux import MAX_TRANSFERS, UNUSED_TIMEOUT, Admissions, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
-from chatbox.rdt.service import TransferService
+from chatbox.rdt.service import MAX_LOGGED, TransferService
+from chatbox.shelf import Shelf
+from chatbox.sparing import SPAN_SECONDS
 from chatbox.tap import ShelfDownloads
 from tests.helpers.processes import PATIENCE
 from tests.test_tap import HOST, Reactor, TapTestCase
@@ -50,8 +53,6 @@ class OfferTests(TapTestCase):
 
     def test_ports(self) -> None:
         """Each port can be asked for by its place; what is offered is bounded."""
-        from chatbox.shelf import Shelf
-
         transfers = TransferService(Reactor(), "127.0.0.1", [0, 0, 0])
         downloads = ShelfDownloads(Shelf(self.folder), transfers)
         refused = self.assertRaises(RemoteError, downloads.probe, "alice", HOST, 1, None)
@@ -67,11 +68,27 @@ class OfferTests(TapTestCase):
             refused = self.assertRaises(RemoteError, downloads.probe, "bob", HOST, 1, which)
             self.assertEqual(refused.code, "bad-field")
 
+    def test_logged_up_to_a_rate(self) -> None:
+        """Many that begin or end leave so many lines in the server's log, and how many more."""
+        reactor = Reactor()
+        many = Admissions(most_per_user=MAX_TRANSFERS)
+        transfers = TransferService(reactor, "127.0.0.1", [0], admissions=many)
+        transfers.startService()
+        self.addCleanup(transfers.stopService)
+        downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        with capturedLogs() as events:
+            for count in (MAX_LOGGED + 7, 1):
+                for _ in range(count):
+                    downloads.probe("alice", "", 1, 1)
+                downloads.withdraw(lambda account, host: account == "alice" and not host)
+                reactor.advance(SPAN_SECONDS)
+        lines = [one for one in events if one["log_namespace"] == "chatbox.rdt.service"]
+        self.assertEqual(len(lines), MAX_LOGGED + 2)
+        self.assertEqual(lines[-2]["count"], 7)
+        self.assertEqual(lines[-1]["end"], "REFUSED")
+
     def test_admission(self) -> None:
         """A probe counts as a download."""
-        from chatbox.rdt.demux import Admissions
-        from chatbox.shelf import Shelf
-
         reactor = Reactor()
         transfers = TransferService(
             reactor, "127.0.0.1", [0], admissions=Admissions(most_per_user=2)

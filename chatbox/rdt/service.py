@@ -24,10 +24,14 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.sender import Opened, State
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
+from chatbox.sparing import SparingLog
 
 CLOSE_SECONDS = 1.0
 """How long the clients may take to hear that the server stops: a few round trips. One that does not
 hear it finds out by the silence."""
+
+MAX_LOGGED = 50
+"""Lines in ten seconds about downloads that begin and end: a client may begin as many in one."""
 
 _log = Logger()
 
@@ -47,22 +51,25 @@ _UNDER_WAY = frozenset({State.WAITING, State.SENDING, State.SENT})
 class _ServedPort:
     """One UDP port of a server and its transfers."""
 
-    def __init__(self, reactor: Any, demux: Demux, on_events: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Any, demux: Demux, log: SparingLog, on_events: Callable[[], None]
+    ) -> None:
         self.demux = demux
         self.pump = Pump(reactor, demux, self._deliver)
         self.number = 0
         self._reactor = reactor
+        self._log = log
         self._on_events = on_events
 
     def _deliver(self) -> None:
         while (happened := self.demux.next_event()) is not None:
             transfer, event = happened
             if isinstance(event, Opened):
-                _log.info("a download of {user} has begun", user=transfer.taker.user)
+                self._log("a download of {user} has begun", user=transfer.taker.user)
                 if not transfer.sender.ended:
                     transfer.file.start_hashing(partial(self._wake, transfer))
             else:
-                _log.info(
+                self._log(
                     "a download of {user} has ended: {end}, {sent} bytes sent",
                     user=transfer.taker.user,
                     end=event.end.name,
@@ -105,6 +112,9 @@ class TransferService(Service):
         self._admissions = admissions if admissions is not None else Admissions()
         self._gso = gso
         self._allowance = Allowance(max_rate)
+        self._log_download = SparingLog(
+            _log.info, reactor.seconds, MAX_LOGGED, "{count} more downloads have begun or ended"
+        )
         self._ports: list[_ServedPort] = []
         self._refusal: RemoteError | None = None
         self._closing: Deferred[None] | None = None
@@ -139,7 +149,7 @@ class TransferService(Service):
                 self._allowance,
                 self._reactor.seconds(),
             )
-            port = _ServedPort(self._reactor, demux, self._check_closed)
+            port = _ServedPort(self._reactor, demux, self._log_download, self._check_closed)
             try:
                 port.number = port.pump.listen(wanted, self._interface, gso=self._gso)
             except CannotListenError as error:
