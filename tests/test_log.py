@@ -49,6 +49,11 @@ class LogConformance(_Base):
     def settle(self) -> None:
         """Let the log commit what it was given and answer what it was asked."""
 
+    def settle_stop(self, stopped: list[bool]) -> None:
+        """Let the log end."""
+        self.settle()
+        self.assertEqual(stopped, [True])
+
     def let_pass(self, seconds: float) -> None:
         """Let time pass for the log."""
         self.passed += seconds
@@ -334,12 +339,64 @@ class LogConformance(_Base):
         stopped: list[bool] = []
         self.log.append([say("before")])
         self.log.stop(lambda: stopped.append(True))
-        self.settle()
-        self.assertEqual(stopped, [True])
+        self.settle_stop(stopped)
         self.assertEqual(texts(self.records), ["before"])
         self.append(say("after"))
         self.assertEqual(texts(self.records), ["before"])
         self.assertEqual([entry.text for entry in self.failed], ["after"])
+        self.assertIn(self.history(None, 9), (None, ["before"]))
+
+
+class FailingLogConformance(LogConformance):
+    """And what those do that can fail. Their tests can break the log, and mend it."""
+
+    def break_log(self) -> None:
+        """From now on nothing can be kept."""
+        raise NotImplementedError
+
+    def mend_log(self) -> None:
+        """From now on it can be."""
+        raise NotImplementedError
+
+    def test_it_recovers(self) -> None:
+        """While nothing can be kept everybody hears so, once; afterwards all is as before."""
+        self.append(say("before"))
+        self.break_log()
+        lost = [say("a", origin=object()), presence("joined"), say("letter", "ann"), say("b")]
+        self.append(*lost[:3])
+        self.append(lost[3])
+        self.assertEqual(self.failed, lost)
+        self.mend_log()
+        self.append(say("after"))
+        self.assertEqual((texts(self.records), self.failed), (["before", "after"], lost))
+        self.assertGreater(self.records[1].id, self.records[0].id)
+        self.assertEqual(self.history(0, 9, "ann"), ["before", "after"])
+        self.assertEqual(self.history(self.records[0].id, 9, "ann"), ["after"])
+
+    def test_what_failed_is_said_again(self) -> None:
+        """It is no attempt that anybody would know; what was said before that still is."""
+        said, lost = (Attempt("alice", mark, "one") for mark in (b"said", b"lost"))
+        self.append(say("said", attempt=said))
+        self.break_log()
+        self.append(say("lost", attempt=lost))
+        self.mend_log()
+        again = [attempt._replace(via="other") for attempt in (said, lost)]
+        self.append(say("said", attempt=again[0]), say("lost", attempt=again[1]))
+        self.append(say("lost", attempt=again[1]._replace(via="another")))
+        found = [(r.text, r.repeated) for r in self.records]
+        self.assertCountEqual(
+            found, [("said", False), ("said", True), ("lost", False), ("lost", True)]
+        )
+        self.assertEqual(self.history(0, 9), ["said", "lost"])
+
+    def test_stop_while_it_fails(self) -> None:
+        """What cannot be kept does not hold up the end."""
+        self.break_log()
+        stopped: list[bool] = []
+        self.append(say("a"))
+        self.log.stop(lambda: stopped.append(True))
+        self.settle_stop(stopped)
+        self.assertEqual([entry.text for entry in self.failed], ["a"])
 
 
 class MemoryConformanceTests(LogConformance, SynchronousTestCase):
@@ -350,7 +407,7 @@ class MemoryConformanceTests(LogConformance, SynchronousTestCase):
         return open_log("memory:", now=self.now, keep=keep)
 
 
-class DelayedConformanceTests(LogConformance, SynchronousTestCase):
+class DelayedConformanceTests(FailingLogConformance, SynchronousTestCase):
     """The log that other tests use is a log."""
 
     def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
@@ -360,7 +417,17 @@ class DelayedConformanceTests(LogConformance, SynchronousTestCase):
 
     def settle(self) -> None:
         """Let it catch up."""
+        while self.delayed.appended and not self.delayed.reachable:
+            self.delayed.fail()
         self.delayed.settle()
+
+    def break_log(self) -> None:
+        """Let it fail whatever comes."""
+        self.delayed.reachable = False
+
+    def mend_log(self) -> None:
+        """Let it commit again."""
+        self.delayed.reachable = True
 
 
 class MemoryLogTests(SynchronousTestCase):

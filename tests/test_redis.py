@@ -30,7 +30,7 @@ from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
 from tests.helpers.redis import MISSING, RedisServer, open_redis, own_reactor, run_until
-from tests.test_log import LogConformance
+from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
 
@@ -125,14 +125,14 @@ class RedisTestCase(SynchronousTestCase):
         self.reactor._poller.close()
 
 
-class RedisConformanceTests(RedisTestCase, LogConformance):
+class RedisConformanceTests(RedisTestCase, FailingLogConformance):
     """The log in Redis is a log."""
 
     def setUp(self) -> None:
         """Start a log that nothing has been said in."""
         RedisTestCase.setUp(self)
         self.patch(redis, "MAIL_LENGTH", 200)
-        LogConformance.setUp(self)
+        FailingLogConformance.setUp(self)
         self.settle()
 
     def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
@@ -145,6 +145,19 @@ class RedisConformanceTests(RedisTestCase, LogConformance):
         """Do now what is done every few seconds."""
         self.settle()
         self.logs[-1]._forget()
+
+    def break_log(self) -> None:
+        """Let Redis have no memory left."""
+        self.addCleanup(self.mend_log)
+        self.server.ask(b"CONFIG SET maxmemory 1\r\n")
+
+    def mend_log(self) -> None:
+        """Let it have some."""
+        self.server.ask(b"CONFIG SET maxmemory 0\r\n")
+
+    def settle_stop(self, stopped: list[bool]) -> None:
+        """Let it say goodbye."""
+        self.run_until(lambda: stopped)
 
     def place(self, record: Record) -> int:
         """As it is after `let_pass`."""
@@ -161,17 +174,6 @@ class RedisConformanceTests(RedisTestCase, LogConformance):
             if log._services and log._stopping is None:
                 self.run_until(lambda one=log: one.connected)
             self.run_until(lambda one=log: not one.busy)
-
-    def test_stop(self) -> None:
-        """Once stopped, what was appended before is settled, and what comes later fails."""
-        stopped: list[bool] = []
-        self.log.append([say("before")])
-        self.log.stop(lambda: stopped.append(True))
-        self.run_until(lambda: stopped)
-        self.assertEqual(texts(self.records), ["before"])
-        self.append(say("after"))
-        self.assertEqual(texts(self.records), ["before"])
-        self.assertEqual([entry.text for entry in self.failed], ["after"])
 
 
 class NodesTests(RedisTestCase):

@@ -27,12 +27,17 @@ from chatbox.log.store import FORGET_STEP, Reader, Writer, checkpoint
 from tests.helpers.chat import NOON
 from tests.helpers.log import Calls, Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE
-from tests.test_log import LogConformance
+from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
 
 
-class SqliteConformanceTests(LogConformance, SynchronousTestCase):
+def full(*_: object) -> None:
+    """Fail as a full disk does."""
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+class SqliteConformanceTests(FailingLogConformance, SynchronousTestCase):
     """The log in a file is a log."""
 
     def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
@@ -62,23 +67,23 @@ class SqliteConformanceTests(LogConformance, SynchronousTestCase):
         while writer.forgetting:
             writer.forget(int(self.now() * 1000))
 
+    def break_log(self) -> None:
+        """Let the disk be full."""
+        self.full_disk = self.patch(store, "_run", full)
+
+    def mend_log(self) -> None:
+        """Let there be room."""
+        self.full_disk.restore()
+
+    def settle_stop(self, stopped: list[bool]) -> None:
+        """Let its threads end."""
+        self.calls.run_until(lambda: bool(stopped))
+
     def end(self, log: SqliteLog, calls: Calls) -> None:
         """Stop its threads."""
         stopped: list[bool] = []
         log.stop(lambda: stopped.append(True))
         calls.run_until(lambda: bool(stopped))
-
-    def test_stop(self) -> None:
-        """Once stopped, what was appended before is settled, and what comes later fails."""
-        stopped: list[bool] = []
-        self.log.append([say("before")])
-        self.log.stop(lambda: stopped.append(True))
-        self.calls.run_until(lambda: bool(stopped))
-        self.assertEqual(texts(self.records), ["before"])
-        self.append(say("after"))
-        self.assertEqual(texts(self.records), ["before"])
-        self.assertEqual([entry.text for entry in self.failed], ["after"])
-        self.assertEqual(self.history(None, 9), None)
 
 
 class SqliteTestCase(SynchronousTestCase):
@@ -630,26 +635,6 @@ class SqliteLogTests(SqliteTestCase):
         calls.run_until(lambda: not log.busy)
         self.assertEqual(texts(answers[-1]), ["a", "b", "c"])
         self.assertEqual(texts(heard.records), ["a", "c"])
-
-    def test_it_recovers(self) -> None:
-        """While the file cannot be written everybody hears so; afterwards all is as before."""
-        log, calls, heard = self.start()
-        log.append([say("before")])
-        calls.run_until(lambda: not log.busy)
-        log._writer.commit = self.refuse  # type: ignore[method-assign]
-        log.append([say("a"), presence("joined")])
-        log.append([say("b")])
-        calls.run_until(lambda: not log.busy)
-        self.assertEqual([entry.text for entry in heard.failed], ["a", "joined", "b"])
-        del log._writer.commit
-        log.append([say("after")])
-        calls.run_until(lambda: not log.busy)
-        self.assertEqual(texts(heard.records), ["before", "after"])
-        self.assertEqual(self.kept(), ["before", "after"])
-
-    def refuse(self, *_: object, **__: object) -> list[Record]:
-        """Fail as a full disk does."""
-        raise sqlite3.OperationalError("database or disk is full")
 
     def test_a_locked_file(self) -> None:
         """If another program holds the file for too long, the batch fails; then it works again."""
