@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from chatbox.log import Attempt, Kind, connect, redis
 from chatbox.log import lease as lease_module
-from chatbox.log.keep import Keep
+from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.faults import Proxy
 from tests.helpers.log import Heard, say, texts
@@ -240,26 +240,6 @@ class LeaseTests(ImpatientTestCase):
 class ForgetTests(RedisTestCase):
     """What is too old or too much goes."""
 
-    def test_by_age_and_size(self) -> None:
-        """The oldest messages go when the lease is renewed; private ones with their box."""
-        for keep in (Keep(age=1), Keep(size=60_000)):
-            self.server.ask(b"FLUSHALL\r\n")
-            log, heard = self.node(keep)
-            log.append([say(f"{n} " + "x" * 100) for n in range(1000)])
-            log.append([say("private", "ann", "bob")])
-            self.run_until(lambda one=log: not one.busy)
-            first = heard.records[0].id
-            if keep.age:
-                self.wait(1.2)
-            log._forget()
-            self.run_until(lambda: self.length() < 500)
-            self.assertEqual(self.ask(log, first)[0].text, "")
-            expiring = self.server.ask(b"TTL chatbox:mail:ann\r\n") != b":-1\r\n"
-            self.assertEqual(expiring, keep.age is not None)
-            self.end()
-            self.logs.clear()
-            self.setUp()
-
     def test_letters_stay(self) -> None:
         """Letters that outlive what everybody could read come before its mark, and none is lost."""
         log, heard = self.node(Keep(count=10))
@@ -272,14 +252,19 @@ class ForgetTests(RedisTestCase):
         left = range(int(found[3].text), 500)
         self.assertEqual(texts(found[3:]), [str(n) for n in left][: 100 - 3])
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        until = time.monotonic() + seconds
-        self.run_until(lambda: time.monotonic() > until)
+    def test_a_limit_that_is_lifted(self) -> None:
+        """A mailbox that was to go with its age stays, when nothing is to go any more."""
+        for keep, ends in ((Keep(age=60), True), (EVERYTHING, False)):
+            log, _ = self.node(keep)
+            log.append([say("private", "ann")])
+            self.run_until(partial(self.idle, log))
+            for key in (b"mail", b"ends"):
+                left = self.server.ask(b"TTL chatbox:%s:ann\r\n" % key)
+                self.assertEqual(left != b":-1\r\n", ends)
 
-    def length(self) -> int:
-        """How many messages there are."""
-        return int(self.server.ask(b"XLEN chatbox:kept\r\n")[1:])
+    def idle(self, log: RedisLog) -> bool:
+        """Whether a log has no more to do."""
+        return not log.busy
 
 
 class SentinelTests(RedisTestCase):

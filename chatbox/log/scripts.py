@@ -64,6 +64,9 @@ local function post(reader, id, data)
         end
         redis.call('EXPIRE', mail, mail_seconds)
         redis.call('EXPIRE', ends, 2 * mail_seconds)
+    else
+        redis.call('PERSIST', mail)
+        redis.call('PERSIST', ends)
     end
     if gone then redis.call('HSET', ends, 'gone', gone) end
 end
