@@ -24,7 +24,7 @@ except ImportError:  # not on Windows, which has no such limit
 __all__ = ["OTHER_FILES", "OpenFiles", "allow_open_files"]
 
 OTHER_FILES: Final = 64
-"""What the log, the shelf, the reactor and the interpreter have open."""
+"""What the log, the shelf, the reactor and the interpreter have open, and clients turned away."""
 
 MANY_FILES: Final = 1 << 20
 """As good as no limit: what the kernel gives to one process by default (``fs.nr_open``)."""

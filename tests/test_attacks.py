@@ -44,8 +44,9 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
@@ -60,11 +61,11 @@ from chatbox.chat.accounts import (
     AccountGate,
 )
 from chatbox.chat.gate import Gate
-from chatbox.chat.limits import ANSWER_BYTES, Limits
+from chatbox.chat.limits import ANSWER_BYTES, MAX_TURNED_AWAY, Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
-from chatbox.chat.server import MAX_SKIPPED_BYTES, MAX_VISITS, ChatFactory
+from chatbox.chat.server import LINGER_SECONDS, MAX_SKIPPED_BYTES, MAX_VISITS, ChatFactory
 from chatbox.chat.sharing import Downloads, Files
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
@@ -362,8 +363,10 @@ class TlsAttacks(AttackTestCase):
         """One address takes its own places only, and none for longer than the time to log in."""
         for _ in range(120):
             self.knock("192.0.2.66")
-        self.assertEqual(self.left(), self.limits.connections_per_address)
+        self.assertEqual(self.left(), self.limits.connections_per_address + MAX_TURNED_AWAY)
         self.is_undisturbed()
+        self.turn(LINGER_SECONDS)
+        self.assertEqual(self.left(), self.limits.connections_per_address)
         self.guest("newcomer")
         self.turn(self.limits.login_timeout)
         self.assertEqual(self.left(), 0)
@@ -372,13 +375,39 @@ class TlsAttacks(AttackTestCase):
         self.assertEqual(self.left(), 1)
 
     def test_no_handshake_and_no_room(self) -> None:
-        """Who comes when there is no room leaves at once, and makes room for nobody's absence."""
+        """Who comes when there is no room leaves at once or soon, and counts for nothing."""
         for number in range(120):
             self.knock(f"192.0.2.{number}")
-        self.assertEqual(self.left(), self.limits.connections - 1)  # and the bystander
+        most = self.limits.connections - 1  # and the bystander
+        self.assertEqual(self.left(), most + MAX_TURNED_AWAY)
+        self.turn(LINGER_SECONDS)
+        self.assertEqual(self.left(), most)
         self.turn(self.limits.login_timeout)
         self.assertEqual(self.left(), 0)
         self.guest("newcomer")
+
+    def test_refused_in_words(self) -> None:
+        """Who shakes hands hears why there is no room, as long as that are not too many at once."""
+        for _ in range(self.limits.connections_per_address):
+            self.knock("192.0.2.66")
+        for _ in range(2 * MAX_TURNED_AWAY):
+            self.knock("192.0.2.66")
+            protocol, transport = self.silent[-1]
+            client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+            client.set_connect_state()
+            for _ in range(4):
+                with contextlib.suppress(SSL.WantReadError):
+                    client.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    protocol.dataReceived(client.bio_read(READ_BYTES))
+                if transport.value():
+                    client.bio_write(transport.value())
+                    transport.clear()
+            self.assertIn(b"<e:too-many-from-address>", client.recv(READ_BYTES))
+            client.shutdown()
+            protocol.dataReceived(client.bio_read(READ_BYTES))
+            protocol.connectionLost(Failure(ConnectionDone()))
+            self.silent.pop()
 
 
 class JoinAttacks(AttackTestCase):

@@ -16,7 +16,15 @@ from chatbox.chat.names import MAX_NAME_CHARACTERS
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.wire import MAX_REQUEST_BYTES, MAX_TEXT_BYTES
 
-__all__ = ["ANSWER_BYTES", "LONGEST_WAIT", "NO_LIMITS", "Bucket", "ConnectionCount", "Limits"]
+__all__ = [
+    "ANSWER_BYTES",
+    "LONGEST_WAIT",
+    "MAX_TURNED_AWAY",
+    "NO_LIMITS",
+    "Bucket",
+    "ConnectionCount",
+    "Limits",
+]
 
 ANSWER_BYTES: Final = MAX_TEXT_BYTES
 """So much of an answer counts as one request more, as if the client had said it. What costs a
@@ -24,6 +32,10 @@ server time is what it has to find and to write: a page of history, a list of pe
 
 LONGEST_WAIT: Final = 10.0
 """Seconds that one answer makes its client wait at most: a client gives a server up after 30."""
+
+MAX_TURNED_AWAY: Final = 20
+"""Refused connections that may stay until they have heard why, which takes a handshake in TLS. They
+are no more than the open files that a server has to spare (see `chatbox.openfiles`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,7 @@ class ConnectionCount:
         self._limits = limits
         self._total = 0
         self._by_network: Counter[str] = Counter()
+        self._turned_away = 0
 
     def limit(self, connections: int) -> None:
         """Have no more connections in all than this, if that is less than the limit."""
@@ -99,6 +112,16 @@ class ConnectionCount:
             self._by_network[network] -= 1
             if not self._by_network[network]:
                 del self._by_network[network]
+
+    def turn_away(self) -> bool:
+        """Let a refused connection stay until it has heard why, if not too many do already."""
+        may_stay = self._turned_away < MAX_TURNED_AWAY
+        self._turned_away += may_stay
+        return may_stay
+
+    def see_off(self) -> None:
+        """One that was turned away is gone."""
+        self._turned_away -= 1
 
 
 class Bucket:

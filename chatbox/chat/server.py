@@ -11,7 +11,8 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 - *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
   is no idle timer: whoever listens quietly may stay for ever.
 - *Hanging up* lets the client read what is on its way, for a limited time. Nothing is on its way to
-  who has not shaken hands in TLS yet: that connection is cut at once.
+  who has not shaken hands in TLS yet: that connection is cut at once. Only of those for whom there
+  is no room a few may shake hands and hear why.
 - A client that has ended its side (netcat does when its input ends) still gets its answers.
 """
 
@@ -279,7 +280,10 @@ class ChatProtocol(Protocol):
         self._reading = True
         self._input_ended = False
         self._hung_up = False
-        self._counted = False
+        self._uncount: Callable[[], None] = lambda: None
+        """What to do when the connection is gone."""
+        self._stays = False
+        """Whether a refused client may shake hands first, so that it hears why."""
         self._cut: IDelayedCall | None = None
         self._pause: IDelayedCall | None = None
         """There while the client has to wait because it asked too much."""
@@ -325,8 +329,13 @@ class ChatProtocol(Protocol):
         way_out.start(self._outbox)
         self._factory.connected(self)
         self._factory.log_connection("{peer} connected", peer=self._peer)
-        refusal = self._factory.connections.enter(self._network)
-        self._counted = refusal is None
+        connections = self._factory.connections
+        refusal = connections.enter(self._network)
+        if refusal is None:
+            self._uncount = partial(connections.leave, self._network)
+        elif not self._audible and connections.turn_away():
+            self._stays = True
+            self._uncount = connections.see_off
         if refusal is not None:
             self._complain(RemoteError(refusal))
             self.session.dismiss(refusal)
@@ -363,8 +372,7 @@ class ChatProtocol(Protocol):
         self._hung_up = True
         self._outbox.discard()
         self.session.connection_lost()
-        if self._counted:
-            self._factory.connections.leave(self._network)
+        self._uncount()
         self._factory.disconnected(self)
         self._factory.log_connection(
             "{peer} disconnected: {reason}", peer=self._peer, reason=reason.value
@@ -441,7 +449,7 @@ class ChatProtocol(Protocol):
         if self._hung_up:
             return
         self._hung_up = True
-        if not self._audible:
+        if not self._audible and not self._stays:
             self._outbox.discard()
             self.abort()
             return
