@@ -102,12 +102,12 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(os.path.getsize(self.path), 0)
 
     def test_wrong_digest(self) -> None:
-        """A file whose digest is wrong does not get its name."""
+        """A file whose digest is wrong does not get its name, and is of no use."""
         part = self.started()
         self.fill(part)
         verdict = self.finished(part, bytes(32))
         self.assertEqual(verdict and verdict.end, End.HASH_MISMATCH)
-        self.assertEqual(self.files(), ["a.bin.part"])
+        self.assertEqual(self.files(), [])
 
     def test_room_is_made_first(self) -> None:
         """The whole file has its blocks before the first byte comes."""
@@ -189,7 +189,8 @@ class PartFileTests(DownloadTestCase):
         with open(victim, "wb") as file:
             file.write(b"precious")
         os.symlink(victim, self.path + ".part")
-        part = PartFile(self.path)
+        self.assertRaises(FileExistsError, PartFile, self.path)
+        part = PartFile(self.path, overwrite=True)
         self.assertRaises(OSError, part.start, 10, self.woken.set)
         with open(victim, "rb") as file:
             self.assertEqual(file.read(), b"precious")
@@ -239,7 +240,16 @@ class PartFileTests(DownloadTestCase):
             self.assertTrue(self.woken.wait(PATIENCE))
         self.assertEqual(part.verdict(), Verdict(End.DISK_ERROR, "Input/output error"))
         part.close(End.DISK_ERROR)
-        self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+        self.assertEqual(self.files(), [])
+
+    def test_a_disk_that_fails_last(self) -> None:
+        """Nor is it when that shows only after the end."""
+        part = self.started()
+        with mock.patch("os.fdatasync", side_effect=OSError(errno.EIO, "Input/output error")):
+            part.write(0, memoryview(DATA)[:1000])
+            part.close(End.PEER_SILENT)
+            threads_gone()
+        self.assertEqual(self.files(), [])
 
     def test_a_verdict_that_nobody_heard(self) -> None:
         """A verdict that came early is told again when all has come."""
@@ -353,8 +363,14 @@ class ResumeTests(DownloadTestCase):
         self.assertIs(part.beginning, Beginning.RESUMED)
         self.assertFalse(part.recognise(MTIME_MS * 1_000_000 + 1_000_000))
         part.close(End.FILE_CHANGED)
-        self.assertEqual(self.files(), ["a.bin.part"])
-        self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+        self.assertEqual(self.files(), [])
+
+    def test_claimed_as_soon_as_it_can_be(self) -> None:
+        """A part is known as ours from the first bytes on, also if the server tells late."""
+        part = self.started(mtime_ms=None)
+        part.recognise(MTIME_MS * 1_000_000)
+        part.write(0, memoryview(DATA)[:1000])
+        self.assertEqual(self.claimed(), ())
 
     def test_nothing_came(self) -> None:
         """An attempt that got nothing leaves nothing to speak of."""
@@ -362,45 +378,89 @@ class ResumeTests(DownloadTestCase):
         self.assertIs(self.started().beginning, Beginning.NEW)
 
     def test_ends_that_leave_nothing_of_use(self) -> None:
-        """What had the wrong digest is not taken for right the next time; what was cancelled is
-        gone.
-        """
-        for end, beginning in (
-            (End.HASH_MISMATCH, Beginning.UNUSABLE),
-            (End.FILE_CHANGED, Beginning.UNUSABLE),
-            (End.CANCELLED, Beginning.NEW),
-        ):
+        """What cannot be resumed takes no room on the disk."""
+        for end in (End.HASH_MISMATCH, End.FILE_CHANGED, End.CANCELLED):
             self.leave((0, 1000), end=end)
-            part = self.started()
-            self.assertIs(part.beginning, beginning)
-            part.close(End.CANCELLED)
-        self.assertEqual(self.files(), [])
+            self.assertEqual(self.files(), [], end)
+
+    def refused(self) -> None:
+        """Whatever stands in the way is refused, and left as it is."""
+        before = {name: self.contents(name) for name in self.files()}
+        error = self.assertRaises(FileExistsError, PartFile, self.path)
+        self.assertEqual(error.filename, self.path + ".part")
+        self.assertIn("move it away", error.strerror)
+        self.assertEqual({name: self.contents(name) for name in self.files()}, before)
+
+    def contents(self, name: str) -> bytes:
+        """What a file in the folder holds."""
+        with open(os.path.join(self.folder, name), "rb") as file:
+            return file.read()
 
     def test_damaged_journal(self) -> None:
-        """A journal that was cut, overwritten or put there by somebody else claims nothing."""
+        """A journal that was cut, overwritten or put there by somebody else names no part."""
         for damage in (b"", b"x" * 100, bytes(3 * 4096)):
             self.leave((0, 1000))
             threads_gone()
             with open(self.path + ".part.journal", "wb") as file:
                 file.write(damage)
-            part = self.started()
-            self.assertEqual((part.beginning, tuple(part.have)), (Beginning.UNUSABLE, ()))
-            part.close(End.CANCELLED)
+            self.refused()
+            os.unlink(self.path + ".part")
 
     def test_anothers_part(self) -> None:
-        """A journal says nothing about a part that took the place of its own, or was cut."""
+        """What another program calls by such a name is left alone, empty or not; so is a part that
+        took the place of ours, whatever the journal says.
+        """
+        for data in (b"precious", b""):
+            with open(self.path + ".part", "wb") as file:
+                file.write(data)
+            self.refused()
+            os.unlink(self.path + ".part")
         self.leave((0, 1000))
         threads_gone()
         with open(self.path + ".other", "wb") as file:
             file.write(bytes(len(DATA)))
         os.replace(self.path + ".other", self.path + ".part")
-        part = self.started()
-        self.assertIs(part.beginning, Beginning.UNUSABLE)
-        part.close(End.CANCELLED)
+        self.refused()
+
+    def test_anothers_part_meanwhile(self) -> None:
+        """It is left alone, too, if it has appeared while the server was asked."""
+        part = PartFile(self.path)
+        with open(self.path + ".part", "wb") as file:
+            file.write(b"precious")
+        error = self.assertRaises(FileExistsError, part.start, 10, self.woken.set)
+        self.assertIn("move it away", error.strerror)
+        self.assertEqual(self.files(), ["a.bin.part"])
+        self.assertEqual(self.contents("a.bin.part"), b"precious")
+
+    def test_anothers_part_is_to_be_replaced(self) -> None:
+        """Whoever wants files replaced wants that of this one, which is no attempt of ours."""
+        with open(self.path + ".part", "wb") as file:
+            file.write(b"precious" + DATA)
+        part = self.started(overwrite=True)
+        self.assertIs(part.beginning, Beginning.NEW)
+        self.complete(part)
+
+    def test_a_part_that_was_cut(self) -> None:
+        """What is claimed of a part that has become shorter is not believed."""
         self.leave((0, 1000))
         threads_gone()
-        os.truncate(self.path + ".part", 5000)
+        os.truncate(self.path + ".part", 500)
         self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+
+    def test_another_boot(self) -> None:
+        """A part of which nothing had come to the disk when the machine stopped is still ours."""
+        with mock.patch("chatbox.client.download.PartFile._sync"):
+            self.leave((0, 1000))
+            threads_gone()
+        with mock.patch("chatbox.client.journal.this_boot", lambda: b"x" * 16):
+            self.assertIs(self.started().beginning, Beginning.UNUSABLE)
+
+    def test_killed_before_anything_was_claimed(self) -> None:
+        """An empty part with a journal is one whose attempt was killed at its beginning."""
+        for name in self.path + ".part", self.path + ".part.journal":
+            with open(name, "wb"):
+                pass
+        self.assertIs(self.started().beginning, Beginning.NEW)
 
     def test_killed_before_the_part_lost_its_name(self) -> None:
         """A part that is a finished file too is let go, not written to."""

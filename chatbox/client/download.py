@@ -12,6 +12,8 @@ An attempt that breaks off leaves the part and its journal (`chatbox.client.jour
 has at once what the journal claims, if the server's file is still the same, and its thread takes
 the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES` when
 the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine stops.
+A part that no journal names is somebody else's, for other programs have files of that name, too: it
+is left alone, as a file that is there already is.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
@@ -31,7 +33,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final
 
-from chatbox.client.journal import Claim, Journal, Subject
+from chatbox.client.journal import Claim, Journal, Subject, is_of
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
@@ -72,14 +74,15 @@ class Beginning(Enum):
     NEW = "new"  # nothing
     RESUMED = "resumed"  # some of this file
     CHANGED = "changed"  # some of what the server's file was before it changed
-    UNUSABLE = "unusable"  # a part of which nothing is known
+    UNUSABLE = "unusable"  # a part of ours of which nothing is certain
 
 
 class PartFile:
     """
     One download's file: where `chatbox.rdt.receiver.Receiver` writes to (its `Sink`).
 
-    :raises FileExistsError: if `path` is there already and `overwrite` is not given.
+    :raises FileExistsError: if `path` is there already, or a part of it that no download of ours
+        has left, and `overwrite` is not given.
     :raises OSError: if it cannot become a file for another reason; its `strerror` is for people.
     """
 
@@ -122,6 +125,8 @@ class PartFile:
             raise IsADirectoryError(errno.EISDIR, "That is a folder, not a file name", self.path)
         if os.path.lexists(self.path) and not overwrite:
             raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
+        with suppress(FileNotFoundError):
+            self._refuse_anothers(os.lstat(self._part_path))
 
     @property
     def have(self) -> Sequence[tuple[int, int]]:
@@ -140,14 +145,19 @@ class PartFile:
         Take up what an earlier attempt has left, or make the file and room for all of it; `wake` is
         called from a thread when there is a verdict.
 
+        :raises FileExistsError: as when this was made.
         :raises OSError: if the disk has not enough room, or the file cannot be made.
         """
         self._fd = self._open_part()
         try:
+            found = os.fstat(self._fd)
+            if found.st_size:
+                self._refuse_anothers(found)
+            self._size, self._inode = size, found.st_ino
+            is_ours = is_of(self._journal_path, self._inode)
             self._journal = Journal(self._journal_path)
-            self._size, self._inode = size, os.fstat(self._fd).st_ino
             claim = self._journal.read()
-            self.beginning = self._compare(claim)
+            self.beginning = self._compare(claim, found.st_size) if is_ours else Beginning.NEW
             if self.beginning is Beginning.RESUMED and claim is not None:
                 self._take_up(claim)
             else:
@@ -169,6 +179,7 @@ class PartFile:
         mtime_ms = mtime_ns // 1_000_000
         if self._mtime_ms is None:
             self._mtime_ms = mtime_ms
+            self._claim()
         return self._mtime_ms == mtime_ms
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -208,13 +219,11 @@ class PartFile:
         return self._verdict
 
     def close(self, end: End) -> None:
-        """Nothing more will be written. A cancelled download leaves nothing behind."""
+        """Nothing more will be written. What is of no use to another attempt is removed."""
         if self._thread is None or self._end is not None:
             return
-        if end is End.CANCELLED:
+        if end in _WORTHLESS or self._forgotten:
             self._remove(self._part_path, self._journal_path)
-        elif end in _WORTHLESS or self._forgotten:
-            self._remove(self._journal_path)
         elif end is not End.DONE:
             with suppress(OSError):  # it does not matter now why the disk takes no more
                 self._claim()
@@ -259,11 +268,23 @@ class PartFile:
                 # one away.
                 os.unlink(self._part_path)
 
-    def _compare(self, claim: Claim | None) -> Beginning:
-        """What is there, and may it be used?"""
-        found = os.fstat(self._fd).st_size
+    def _refuse_anothers(self, found: os.stat_result) -> None:
+        """Raise FileExistsError if what is there is not known to be a part of ours."""
+        is_ours = is_of(self._journal_path, found.st_ino)
+        # Of nothing there may be no claim yet.
+        is_ours |= not found.st_size and os.path.lexists(self._journal_path)
+        if not is_ours and not self._overwrite:
+            raise FileExistsError(
+                errno.EEXIST,
+                "There is such a file already, not known to be an unfinished download;"
+                " move it away",
+                self._part_path,
+            )
+
+    def _compare(self, claim: Claim | None, found: int) -> Beginning:
+        """What is there, `found` bytes, and may it be used?"""
         if claim is None:
-            return Beginning.UNUSABLE if found else Beginning.NEW
+            return Beginning.UNUSABLE
         subject = claim.subject
         if (subject.inode, subject.size) != (self._inode, found):
             return Beginning.UNUSABLE
@@ -378,6 +399,8 @@ class PartFile:
         if self._end is not End.DONE and self._end not in _WORTHLESS and not self._forgotten:
             with suppress(OSError):
                 self._sync()
+            if self._forgotten:
+                self._remove(self._part_path, self._journal_path)
         self._release()
         if _leaving.get(self._part_path) is threading.current_thread():
             del _leaving[self._part_path]

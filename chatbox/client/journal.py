@@ -41,7 +41,17 @@ from typing import Final
 
 from chatbox.rdt.packet import MAX_HAVE_RANGES, MAX_SIZE
 
-__all__ = ["MAX_RANGES", "PAGE_BYTES", "Claim", "Journal", "Subject", "most_of", "pack", "unpack"]
+__all__ = [
+    "MAX_RANGES",
+    "PAGE_BYTES",
+    "Claim",
+    "Journal",
+    "Subject",
+    "is_of",
+    "most_of",
+    "pack",
+    "unpack",
+]
 
 PAGE_BYTES: Final = 4096
 """One claim: no less than the page of a memory and the sector of a disk, which are written whole.
@@ -144,6 +154,25 @@ def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(heapq.nlargest(MAX_RANGES, all_of_them, key=lambda one: one[1] - one[0])))
 
 
+def is_of(path: str, inode: int) -> bool:
+    """Whether there is a journal of the part with this inode, though all it claims may be void."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        claims = _read_pages(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return any(claim is not None and claim.subject.inode == inode for claim in claims)
+
+
+def _read_pages(fd: int) -> list[Claim | None]:
+    return [unpack(os.pread(fd, PAGE_BYTES, at * PAGE_BYTES)) for at in range(_PAGES)]
+
+
 def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
@@ -174,8 +203,7 @@ class Journal:
 
     def read(self) -> Claim | None:
         """The newest claim that holds, None if there is none."""
-        pages = [os.pread(self._fd, PAGE_BYTES, at * PAGE_BYTES) for at in range(_PAGES)]
-        claims = [unpack(page) for page in pages]
+        claims = _read_pages(self._fd)
         whole = [claim for claim in claims if claim is not None]
         self._serial = max((claim.serial for claim in whole), default=0)
         # The older of the two pages for what is on the disk is the one to be written next.
