@@ -28,8 +28,8 @@ from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.states import State
-from chatbox.client.access import Access
-from chatbox.client.connection import ChatConnection, _ask_to_join
+from chatbox.client.access import Access, Advice
+from chatbox.client.connection import ChatConnection, _advice, _ask_to_join
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.session import ClientSession
 from chatbox.passwords import editing, hash_password
@@ -164,6 +164,14 @@ class ClientTests(SynchronousTestCase):
             self.assertNoResult(waiting)
             waiting.cancel()
             self.failureResultOf(waiting)
+
+    def test_another_name_helps_seldom(self) -> None:
+        """It is advised where the name is the trouble, and not to who is banned."""
+        for code, helps in (
+            *((Code.NAME_TAKEN, True), (Code.NAME_RESERVED, True), (Code.NAME_INVALID, True)),
+            *((Code.BANNED, False), (Code.TOO_MANY_CONNECTIONS, False), ("tomorrow's", False)),
+        ):
+            self.assertEqual(_advice(code, Advice()), Advice().rename if helps else "", code)
 
     def test_password_files(self) -> None:
         """The first line counts, whatever its end; an empty or missing file is refused."""

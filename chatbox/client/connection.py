@@ -253,7 +253,7 @@ async def _ask_to_join(
 
 
 def _advice(code: str, advice: Advice) -> str:
-    """What to do about a refusal; where nothing else helps, take another name."""
+    """What to do about a refusal, if anything can be done."""
     match code:
         case Code.TLS_NEEDED:
             return advice.use_tls
@@ -261,12 +261,12 @@ def _advice(code: str, advice: Advice) -> str:
             return advice.give_password
         case Code.WRONG_PASSWORD:
             return advice.check_account
-        case Code.TRY_LATER | Code.BUSY | Code.TOO_MANY_JOINS:
-            return ""
-        case Code.ACCOUNTS_UNAVAILABLE | Code.LOG_UNAVAILABLE:
-            return ""
-        case _:
+        case Code.NAME_EMPTY | Code.NAME_TOO_LONG | Code.NAME_INVALID:
             return advice.rename
+        case Code.NAME_RESERVED | Code.NAME_TAKEN | Code.BAD_TOKEN:
+            return advice.rename
+        case _:
+            return ""
 
 
 def _reason(why_lost: Failure | None) -> str:
