@@ -446,6 +446,18 @@ class ReturningTests(ConversationTestCase):
         self.assertEqual(self.end(self.fetch.begun[-1], End.PEER_SILENT), [])
         self.assertIn("blocks UDP", self.read()[-1])
 
+    def test_cut(self) -> None:
+        """Whoever may have lost the server looks at once whether it still sends."""
+        for cut in (self.server.close, self.server.restart):
+            transfer = self.download()
+            self.assertEqual(transfer.asked, [])
+            cut()
+            self.assertEqual(transfer.asked, ["doubt"])
+            self.assertEqual(self.end(transfer, End.PEER_SILENT), [])
+            (request,) = self.server.come_back()
+            self.offer_again(request)
+            self.end(self.fetch.begun[-1], End.DONE)
+
     def test_refused_since_the_server_restarts(self) -> None:
         """Who asks a moment too late gets the file a moment later."""
         (request,) = self.enter(f'/download b.iso "{self.folder}/"')
@@ -622,7 +634,7 @@ class LeavingTests(ConversationTestCase):
         self.assertIsNone(self.conversation.status)
         self.assertIn("No download of other", " ".join(self.read()))
         self.enter("/pause")
-        self.assertEqual(transfer.asked, ["pause"])
+        self.assertEqual(transfer.asked, ["doubt", "pause"])
         transfer.listener(Ended(End.DONE, "", "p", bytes(32)))
         self.assertEqual(self.conversation.status, Exit.LOST)
 

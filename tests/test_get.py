@@ -282,6 +282,41 @@ class ErrandTests(SynchronousTestCase):
         self.assertEqual(self.err.getvalue().splitlines()[-1], "chatbox: not tried: b, c")
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
+    def test_server_that_is_killed(self) -> None:
+        """When the chat is cut the transfer looks at once whether the server is there, and the file
+        is asked for again if not; even if no byte has come since the last time.
+        """
+        running = self.get("a")
+        self.accept()
+        transfer = self.offer("a")
+        self.assertEqual(transfer.asked, [])
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(transfer.asked, ["doubt"])
+        self.break_off(transfer, End.PEER_SILENT)
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        request = self.asked_for()
+        self.answer(request.sequence, "download_response", text="55000", key="ticket", size=10)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.break_off(self.fetcher.begun[-1], End.PEER_SILENT)
+        self.reactor.advance(RETURN_DELAY)
+        self.accept()
+        self.finish(self.offer("a"))
+        self.left(running, Exit.OK)
+
+    def test_chat_that_is_cut(self) -> None:
+        """A server that still sends is left to it; nobody asks about a file that has come."""
+        running = self.get("a", "b")
+        self.accept()
+        first = self.offer("a")
+        self.finish(first)
+        transfer = self.offer("b")
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((first.asked, transfer.asked), ([], ["doubt"]))
+        self.finish(transfer)
+        self.assertIs(self.successResultOf(running), Exit.OK)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def refuse_connection(self) -> None:
         """Nobody listens."""
         (_, _, factory, _, _) = self.reactor.tcpClients.pop()

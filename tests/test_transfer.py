@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt import receiver, sender
+from chatbox.rdt import asking, receiver, sender
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
@@ -421,6 +421,66 @@ class EndTests(SynchronousTestCase):
         transfer.check(End.PEER_SILENT)
         self.assertGreater(transfer.duration, 30)
         self.assertLess(transfer.duration, 60)
+
+    def doubted(
+        self,
+        *,
+        blackouts: tuple[tuple[float, float], ...],
+        after: float,
+        sink: MemorySink | None = None,
+    ) -> Transfer:
+        """The transfer of a client whose chat connection ends so many seconds after it began."""
+        weather = replace(LINK, rate=5e5, blackouts=blackouts)
+        transfer = Transfer(DATA, down=weather, sink=sink)
+        transfer.at(after, lambda r, now: r.doubt(now))
+        return transfer
+
+    def test_server_gone_with_the_chat(self) -> None:
+        """It is given up in seconds, whatever was still on its way; before the first answer, too,
+        and while it is paused.
+        """
+        for gone, after in ((1000.4, 0.39), (1000.4, 0.42), (1000.0, 0.01), (1000.8, 1.0)):
+            transfer = self.doubted(blackouts=((gone, 9999.0),), after=after)
+            if gone == 1000.8:
+                transfer.at(0.4, lambda r, now: r.pause(now))
+            transfer.run()
+            self.assertIs(transfer.end, End.PEER_SILENT)
+            self.assertGreater(transfer.duration, after + asking.DOUBT_TIMEOUT - 0.1)
+            self.assertLess(transfer.duration, after + asking.DOUBT_TIMEOUT + 1)
+
+    def test_chat_gone_and_server_there(self) -> None:
+        """Who answers is trusted again: what is lost later costs nobody the transfer."""
+        transfer = self.doubted(blackouts=((1002.1, 1012.0),), after=0.2)
+        transfer.auto_proceed = False
+        transfer.at(0.25, lambda r, now: r.pause(now))
+        transfer.at(2.0, lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
+
+    def test_chat_gone_on_a_far_path(self) -> None:
+        """There every question gets its time."""
+        transfer = Transfer(DATA, down=replace(LINK, delay=0.6), rtt=1.2)
+        transfer.at(2.0, lambda r, now: r.doubt(now))
+        transfer.run()
+        transfer.check()
+
+    def test_chat_gone_when_all_is_here(self) -> None:
+        """Then a server that is gone costs nothing, however slow the disk."""
+
+        class Slow(MemorySink):
+            judges = False
+
+            def verdict(self) -> receiver.Verdict | None:
+                return super().verdict() if self.judges else None
+
+        sink = Slow(len(DATA))
+        transfer = self.doubted(blackouts=((1001.0, 1099.0),), after=0.4, sink=sink)
+        transfer.run(until=20)
+        self.assertIs(transfer.receiver.state, receiver.State.VERIFYING)
+        sink.judges = True
+        transfer.call(lambda r, now: r.sink_ready(now))
+        transfer.run()
+        transfer.check()
 
     def test_client_gone(self) -> None:
         """A client that vanishes leaves nothing behind at the server."""

@@ -45,6 +45,7 @@ from chatbox.client.commands import (
 from chatbox.client.events import (
     EVERYONE,
     Back,
+    Cut,
     Event,
     Failed,
     HistoryPage,
@@ -259,6 +260,8 @@ class Conversation:
                 self._histories.pop(request.number, None)
             case Lost():
                 self._lose(event)
+            case Cut():
+                self._doubt_downloads()
             case Back():
                 self.come_back()
             case Said(sender=sender, recipient=recipient) if recipient != EVERYONE:
@@ -409,6 +412,12 @@ class Conversation:
         self._due.clear()
         if self.downloads:
             self._tell(self._hints.lost)
+            self._doubt_downloads()
+
+    def _doubt_downloads(self) -> None:
+        """The connection is gone, perhaps because the server is: see whether that still sends."""
+        for download in list(self.downloads):
+            download.doubt()
 
     def _leave_if_done(self) -> None:
         """Be done if nothing is left to wait for, and no input or no server is left either."""

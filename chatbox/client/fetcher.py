@@ -42,12 +42,13 @@ class Fetcher:
     ) -> Transfer:
         """Begin one. Raises RemoteError or OSError."""
         # The transfer's code, and the cryptography with it, is loaded when it is needed.
+        from chatbox.rdt.ends import End
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.receiver import Ended
         from chatbox.rdt.ticket import Ticket
 
         def hear(event: object) -> None:
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and event.end is not End.PEER_SILENT:
                 self._ending.append(transfer.closed)
             listener(event)
 

@@ -162,6 +162,7 @@ class _Errand:
         self._away_since = None
         self._done = Deferred()
         download.begin(offer, fetcher, visitor.peer)
+        visitor.when_lost(download.doubt)
         try:
             if download.stage is not Stage.ENDED:
                 await self._done

@@ -74,6 +74,7 @@ class Visit:
         self._last_words: Problem | None = None
         self.gaps = 0
         """How often the server has said that messages are missing."""
+        self._tell_lost: Callable[[], None] = lambda: None
         connection.listen(self._hear)
 
     async def ask(self, kind: type[Answer], number: int) -> Answer:
@@ -85,6 +86,12 @@ class Visit:
         if not isinstance(event, kind):
             raise self._why_lost("The connection to the server was lost before it answered.")
         return event
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, and nothing that was given before, when the connection is gone."""
+        self._tell_lost = tell
+        if self._lost:
+            tell()
 
     async def check(self) -> None:
         """See whether we are still welcome. Raises Stop if not, with the server's last words."""
@@ -125,6 +132,7 @@ class Visit:
         is_answer = request is not None and request.number == self._number
         if isinstance(event, Lost):
             self._lost = True
+            self._tell_lost()
         elif isinstance(event, Gap):
             self.gaps += 1
         elif isinstance(event, Failed) and request is None:

@@ -44,6 +44,9 @@ class Transfer(Protocol):
     def cancel(self) -> None:
         """Give it up."""
 
+    def doubt(self) -> None:
+        """The chat connection has ended: find out at once whether the server is there."""
+
     def interrupt(self) -> None:
         """End it, but keep what has arrived."""
 
@@ -145,6 +148,8 @@ class Download:
         self._hint = hint
         self._ask_again = ask_again
         self._returns = 0
+        self._doubted = False
+        """The chat connection has ended since it began."""
         self._transfer: Transfer | None = None
         self._server = ""
         self._asked_at = clock()
@@ -162,6 +167,7 @@ class Download:
         waited = self._clock() - self._asked_at
         if not self._returns:
             self._started_at = self._clock()
+        self._doubted = False
         self._target.expect(offer.mtime_ms, offer.digest)
         try:
             self._transfer = fetch(
@@ -212,6 +218,12 @@ class Download:
             self._transfer.pause()
         else:
             self._transfer.proceed()
+
+    def doubt(self) -> None:
+        """The chat connection has ended, so the server may be gone."""
+        if self._transfer is not None and self.stage is not Stage.ENDED:
+            self._doubted = True
+            self._transfer.doubt()
 
     def limit(self, rate: int | None) -> None:
         """Take at most `rate` bytes per second from now on; None for as many as there come."""
@@ -319,7 +331,8 @@ class Download:
 
     def _may_return(self, ended: Ended) -> bool:
         """See whether the server went away, and can be asked again; if so, be ready for that."""
-        silent = ended.end.name == "PEER_SILENT" and self.stage is not Stage.OPENING
+        was_there = self.stage is not Stage.OPENING or self._doubted
+        silent = ended.end.name == "PEER_SILENT" and was_there
         if self._ask_again is None or not (silent or ended.end.name == "SERVER_STOPPING"):
             return False
         if self._returns >= MAX_RETURNS:

@@ -34,6 +34,17 @@ SILENCE_TIMEOUT = 30.0
 SILENCE_QUESTIONS = 10
 """... but only if it was asked so often: a laptop that slept for an hour has not asked anything."""
 
+DOUBT_TIMEOUT = 2.5
+"""The same as SILENCE_TIMEOUT, for a server that has closed the chat connection..."""
+
+DOUBT_QUESTIONS = 4
+"""... and how often it was asked: on a far path that takes longer."""
+
+DOUBT_AFTERMATH = 1.0
+"""
+Seconds after that in which what comes may still be from before: it says nothing about the server.
+"""
+
 END_TRIES = 5
 """How often the end is told to a server that does not answer."""
 
@@ -57,6 +68,7 @@ class Asking:
 
     __slots__ = (
         "_asked_at",
+        "_doubted_at",
         "_first_retry",
         "_heard_at",
         "_questions",
@@ -71,11 +83,14 @@ class Asking:
         self._asked_at = now
         self._heard_at = now
         self._questions = 0
+        self._doubted_at: float | None = None
 
     def heard(self, now: float) -> None:
         """Something genuine came."""
         self._heard_at = now
         self._questions = 0
+        if self._doubted_at is not None and now - self._doubted_at > DOUBT_AFTERMATH:
+            self._doubted_at = None
 
     def silent_for(self, now: float) -> float:
         """Seconds since something came."""
@@ -88,9 +103,19 @@ class Asking:
         self._retry_delay = self._first_retry
         self._retry_at = now + self._retry_delay
 
+    def doubt(self, now: float) -> None:
+        """There is reason to think that nobody is there, and that has just been asked."""
+        self.begin(now)
+        self._doubted_at = now
+
+    def trust(self) -> None:
+        """It no longer matters."""
+        self._doubted_at = None
+
     def due_at(self, expecting: Expecting, *, unconfirmed: bool) -> float:
         """When to ask (again). What is `unconfirmed` is repeated though other things are heard."""
-        if unconfirmed or expecting in (Expecting.FIRST_ANSWER, Expecting.GOODBYE):
+        urgent = unconfirmed or self._doubted_at is not None
+        if urgent or expecting in (Expecting.FIRST_ANSWER, Expecting.GOODBYE):
             return self._retry_at
         wait = KEEP_ALIVE if expecting is Expecting.NOTHING else POLL_AFTER
         return max(self._heard_at + wait, self._retry_at)
@@ -100,6 +125,8 @@ class Asking:
         asking_for = now - self._asked_at
         if expecting is Expecting.GOODBYE:
             hopeless = self._questions >= END_TRIES
+        elif self._doubted_at is not None:
+            hopeless = self._questions >= DOUBT_QUESTIONS and asking_for >= DOUBT_TIMEOUT
         elif expecting is Expecting.FIRST_ANSWER:
             hopeless = asking_for >= OPEN_TIMEOUT
         else:
@@ -109,7 +136,7 @@ class Asking:
         if not self._questions and expecting in (Expecting.DATA, Expecting.NOTHING):
             self._asked_at = now
             self._retry_delay = self._first_retry
-        else:
+        elif self._doubted_at is None or expecting is Expecting.GOODBYE:
             self._retry_delay = min(self._retry_delay * 2, MAX_RETRY)
         self._questions += 1
         self._retry_at = now + self._retry_delay

@@ -85,6 +85,11 @@ class Fetch:
         self._receiver.proceed(self._pump.now())
         self._pump.pump()
 
+    def doubt(self) -> None:
+        """The server has closed the chat connection: find out at once whether it is there."""
+        self._receiver.doubt(self._pump.now())
+        self._pump.pump()
+
     def cancel(self) -> None:
         """Give the file up."""
         self._receiver.cancel(self._pump.now())

@@ -282,6 +282,12 @@ class Receiver:
         if self.state in (State.RECEIVING, State.PAUSED):
             self._control_due = True
 
+    def doubt(self, now: float) -> None:
+        """The server has closed the chat connection: ask at once whether it is still there."""
+        if self.state in (State.OPENING, State.RECEIVING, State.PAUSED):
+            self._asking.doubt(now)
+            self._control_due = True
+
     def cancel(self, now: float) -> None:
         """Give the file up."""
         self._finish(Verdict(End.CANCELLED), now)
@@ -432,6 +438,7 @@ class Receiver:
         digest = self._status.digest if self._status is not None else None
         if digest is not None and self.state in (State.RECEIVING, State.PAUSED):
             self._become(State.VERIFYING)
+            self._asking.trust()
             self._sink.finish(digest)
 
     def _finish(self, verdict: Verdict, now: float) -> None:

@@ -96,6 +96,10 @@ class FakeTransfer:
         """Note it."""
         self.asked.append("cancel")
 
+    def doubt(self) -> None:
+        """Note it."""
+        self.asked.append("doubt")
+
     def interrupt(self) -> None:
         """Note it, and end."""
         self.asked.append("interrupt")
