@@ -23,7 +23,7 @@ from chatbox.chat.wire import Message, format_line
 from chatbox.client.connection import LEAVE_TIMEOUT
 from chatbox.client.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, Console
 from chatbox.client.exits import Exit
-from chatbox.client.progress_line import REDRAW_EVERY
+from chatbox.client.progress_line import REDRAW_EVERY, STANDS_AFTER
 from chatbox.client.session import MAX_PENDING
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
@@ -192,6 +192,54 @@ class PipeTests(ConsoleTestCase):
         transfer.listener(Resumed())
         self.clock.advance(REDRAW_EVERY)
         self.assertEqual(self.printed(), "b.iso goes on.\n")
+
+    def pass_time(self, seconds: float) -> str:
+        """Let the screen look at the downloads for so long; what it has printed."""
+        self.clock.pump([REDRAW_EVERY] * round(seconds / REDRAW_EVERY))
+        return self.printed()
+
+    def test_why_nothing_moves(self) -> None:
+        """Nobody sees a line that is redrawn, so a reason that stays is told, and its end."""
+        transfer = self.download()
+        transfer.reason = "no packet"
+        self.assertEqual(self.pass_time(STANDS_AFTER - 1), "")
+        self.assertEqual(self.pass_time(2), "b.iso 0 % of 1.00 kB, no packet\n")
+        transfer.reason = "no data"
+        self.assertEqual(self.pass_time(100), "")
+        transfer.confirmed, transfer.reason = 100, ""
+        self.assertEqual(self.pass_time(100), "b.iso moves again, at 10 %.\n")
+
+    def test_on_and_off(self) -> None:
+        """What stands again and again is told a few times a minute, what stops at once never."""
+        transfer = self.download()
+        told = ""
+        for _ in range(10):
+            transfer.reason = "no packet"
+            told += self.pass_time(STANDS_AFTER + 1)
+            transfer.reason = ""
+            told += self.pass_time(1)
+        twice = ["b.iso 0 % of 1.00 kB, no packet", "b.iso moves again, at 0 %."] * 2
+        self.assertEqual(told.splitlines(), twice)  # in 70 s
+        for _ in range(100):
+            transfer.reason = "no packet"
+            self.assertEqual(self.pass_time(STANDS_AFTER - 1), "")
+            transfer.reason = ""
+            self.assertEqual(self.pass_time(1), "")
+
+    def test_stands_and_then_otherwise(self) -> None:
+        """What is said of a pause, or of the end, need not be said twice."""
+        transfer = self.download()
+        transfer.reason = "paused"
+        transfer.listener(Paused(half_way=True))
+        self.printed()
+        self.assertEqual(self.pass_time(100), "")
+        transfer.listener(Resumed())
+        transfer.reason = "no packet"
+        self.assertIn("no packet", self.pass_time(STANDS_AFTER + 1))
+        transfer.listener(Paused(half_way=False))
+        self.assertNotIn("moves", self.printed())
+        transfer.reason = ""
+        self.assertEqual(self.pass_time(100), "")
 
     def test_no_timer_without_a_download(self) -> None:
         """The timer runs while there is a download, and not after it."""

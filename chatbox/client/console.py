@@ -116,7 +116,9 @@ class Console(Protocol):
         self._reactor = reactor
         self._connection = connection
         self._session = connection.session
-        self._screen = Screen(self._write, terminal=terminal, columns=columns)
+        self._screen = Screen(
+            self._write, terminal=terminal, columns=columns, clock=reactor.seconds
+        )
         self._view: View = view or PlainView(self._screen, reactor.seconds)
         self._conversation = Conversation(
             self._session,

@@ -80,7 +80,12 @@ class _Errand:
         self._asked: Download | None = None
         """The one of which somebody is asked whether it may go on."""
         self._last_line = ""
-        self._screen = Screen(_write_error, terminal=is_terminal(2), columns=lambda: columns_of(2))
+        self._screen = Screen(
+            _write_error,
+            terminal=is_terminal(2),
+            columns=lambda: columns_of(2),
+            clock=reactor.seconds,
+        )
         self._ticker = Ticker(reactor, self._screen.show, self._running)
         self._was_there = False
         """The server has been there, so it may come back."""

@@ -2,14 +2,16 @@
 
 That line is redrawn in place; another one takes it away, prints itself, and puts it back. Where
 there is no terminal nothing is redrawn and no terminal code is written: a download says so when it
-has reached a quarter, a half, three quarters.
+has reached a quarter, a half, three quarters, and if nothing moves, why, and when it moves again.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -17,14 +19,32 @@ from chatbox.client import words
 from chatbox.client.terminal.width import clip
 from chatbox.client.transfers import Download, Stage
 
-__all__ = ["REDRAW_EVERY", "Screen", "Ticker", "columns_of", "is_terminal"]
+if TYPE_CHECKING:
+    from chatbox.rdt.progress import Progress
+
+__all__ = [
+    "REDRAW_EVERY",
+    "STANDS_AFTER",
+    "Screen",
+    "Ticker",
+    "columns_of",
+    "is_terminal",
+]
 
 REDRAW_EVERY: Final = 0.25
 """Seconds between two looks at the downloads: four a second is what an eye can read."""
 
+STANDS_AFTER: Final = 5.0
+"""Seconds without a byte after which a log tells why, which for an eye would be long."""
+
+STANDS_EVERY: Final = 30.0
+"""Seconds between two such lines about one download: what moves a little each time is not news."""
+
 USUAL_COLUMNS: Final = 80
 _CLEAR_LINE: Final = "\r\x1b[K"
 _MILESTONES: Final = (75, 50, 25)  # per cent
+# Other stages are told as they begin.
+_MOVING: Final = (Stage.OPENING, Stage.RUNNING)
 
 
 def is_terminal(fd: int) -> bool:
@@ -40,17 +60,36 @@ def columns_of(fd: int) -> int:
         return USUAL_COLUMNS
 
 
+@dataclass(slots=True)
+class _Told:
+    """What a log has been told of one download."""
+
+    milestone: int = 0
+    stands: bool = False
+    """That it stands, and not yet that it moves again."""
+    since: float | None = None
+    """When it came to stand; None while it moves."""
+    quiet_until: float = -math.inf
+    """When it may be told again that it stands."""
+
+
 class Screen:
     """Lines for a person and, below them on a terminal, one line about the downloads."""
 
     def __init__(
-        self, write: Callable[[str], None], *, terminal: bool, columns: Callable[[], int]
+        self,
+        write: Callable[[str], None],
+        *,
+        terminal: bool,
+        columns: Callable[[], int],
+        clock: Callable[[], float],
     ) -> None:
         self._write = write
         self._terminal = terminal
         self._columns = columns
         self._status = ""
-        self._told: dict[int, int] = {}  # download's identity -> last milestone told
+        self._clock = clock
+        self._told: dict[int, _Told] = {}  # by a download's identity
 
     def line(self, text: str) -> None:
         """Print a line."""
@@ -85,16 +124,32 @@ class Screen:
             self._status = status
 
     def _tell_milestones(self, downloads: Sequence[Download]) -> None:
-        self._told = {id(one): self._told.get(id(one), 0) for one in downloads}
+        self._told = {id(one): self._told.get(id(one)) or _Told() for one in downloads}
         for download in downloads:
+            told = self._told[id(download)]
             progress = download.progress()
             if progress is None:
+                told.stands, told.since = False, None
                 continue
             reached = next((one for one in _MILESTONES if words.percent(progress) >= one), 0)
-            if reached > self._told[id(download)]:
-                self._told[id(download)] = reached
+            if reached > told.milestone:
+                told.milestone = reached
                 if download.stage is Stage.RUNNING:  # else it has been said where it stands
                     self.line(words.progress_text(download.name, progress))
+            self._tell_stall(download, progress, told)
+
+    def _tell_stall(self, download: Download, progress: Progress, told: _Told) -> None:
+        """Say why nothing moves if that has been so for a while, and that it moves again."""
+        now = self._clock()
+        if download.stage not in _MOVING or not progress.reason:
+            if told.stands and download.stage is Stage.RUNNING:
+                self.line(words.moving_text(download.name, progress))
+            told.stands, told.since = False, None
+        elif told.since is None:
+            told.since = now
+        elif not told.stands and now >= max(told.since + STANDS_AFTER, told.quiet_until):
+            told.stands, told.quiet_until = True, now + STANDS_EVERY
+            self.line(words.progress_text(download.name, progress))
 
 
 class Ticker:

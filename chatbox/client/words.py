@@ -57,6 +57,7 @@ __all__ = [
     "ended_text",
     "explain",
     "long_text",
+    "moving_text",
     "os_error_text",
     "percent",
     "progress_text",
@@ -215,6 +216,11 @@ def progress_text(name: str, progress: Progress) -> str:
         if progress.time_left is not None:
             parts.append(f"{duration_text(progress.time_left)} left")
     return ", ".join(parts)
+
+
+def moving_text(name: str, progress: Progress) -> str:
+    """One line about a download that stood still and no longer does."""
+    return f"{printable(name)} moves again, at {percent(progress)} %."
 
 
 def percent(progress: Progress) -> int:
