@@ -195,9 +195,10 @@ class MemorySink:
             return Verdict(End.HASH_MISMATCH)
         return Verdict(End.DONE, path="memory", digest=digest)
 
-    def close(self, end: End) -> None:
+    def close(self, end: End) -> Verdict | None:
         """Remember."""
         self.ended = end
+        return None
 
 
 class Network:

@@ -566,6 +566,15 @@ class LeavingTests(ConversationTestCase):
         self.assertEqual(transfer.asked, ["interrupt"])
         self.assertEqual(self.read(), ["b.iso stops at 31 %; the beginning is kept."])
 
+    def test_quit_at_the_end(self) -> None:
+        """Of a download that has come to its end just then that is said."""
+        transfer = self.download()
+        done = Ended(End.DONE, "", "p", bytes(32))
+        with mock.patch.object(transfer, "interrupt", lambda: transfer.listener(done)):
+            self.enter("/quit")
+        (line,) = self.read()
+        self.assertIn("b.iso is complete", line)
+
     def test_quit_before_the_offer(self) -> None:
         """A download that was only asked for does not begin after all."""
         (request,) = self.enter(f"/get b.iso {self.folder}/")

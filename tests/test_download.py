@@ -142,6 +142,65 @@ class PartFileTests(DownloadTestCase):
         part.close(End.PEER_SILENT)
         self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
 
+    def test_given_up_too_late(self) -> None:
+        """A file that is being given its name has arrived, whatever else its end would be."""
+        real, naming = os.link, threading.Event()
+        given_up = threading.Event()
+
+        def slow(source: str, target: str) -> None:
+            naming.set()
+            given_up.wait(PATIENCE)
+            real(source, target)
+
+        for end in (End.CANCELLED, End.FILE_CHANGED, End.INTERRUPTED):
+            part = self.started()
+            self.fill(part)
+            with mock.patch("os.link", slow):
+                part.finish(DIGEST)
+                self.assertTrue(naming.wait(PATIENCE))
+                threading.Timer(0.02, given_up.set).start()
+                self.assertEqual(part.close(end), Verdict(End.DONE, "", self.path, DIGEST))
+            self.assertEqual(self.files(), ["a.bin"])
+            os.unlink(self.path)
+            naming.clear()
+            given_up.clear()
+
+    def test_given_up_in_time(self) -> None:
+        """A file that is given up before it is given its name does not get it."""
+        real, syncing = os.fdatasync, threading.Event()
+        given_up = threading.Event()
+
+        def slow(fd: int) -> None:
+            syncing.set()
+            given_up.wait(PATIENCE)
+            real(fd)
+
+        for end, left in (
+            (End.CANCELLED, []),
+            (End.INTERRUPTED, ["a.bin.part", "a.bin.part.journal"]),
+        ):
+            part = self.started()
+            self.fill(part)
+            with mock.patch("os.fdatasync", slow):
+                part.finish(DIGEST)
+                self.assertTrue(syncing.wait(PATIENCE))
+                self.assertIsNone(part.close(end))
+                given_up.set()
+                threads_gone()
+            self.assertEqual(self.files(), left)
+            syncing.clear()
+            given_up.clear()
+
+    def test_named_with_trouble(self) -> None:
+        """What fails when the file has its name does not make it one that has not arrived."""
+        part = self.started()
+        self.fill(part)
+        broken = OSError(errno.EIO, "Input/output error")
+        with mock.patch.object(part, "_sync_folder", side_effect=broken):
+            part._folder_synced = True
+            verdict = self.finished(part)
+        self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))
+
     def test_name_taken(self) -> None:
         """A file that is there already is not touched, except when that is what is wanted."""
         with open(self.path, "wb") as file:

@@ -17,7 +17,7 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import HEADER, NO_LIMIT, Kind, Train
-from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
+from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed, Verdict
 
 from .link import MemorySink, MemorySource, Transfer, Weather, seeds
 
@@ -47,6 +47,24 @@ CONTROLLERS: dict[str, ControllerFactory] = {
     "cubic": Cubic,
     "bbr": lambda datagram, now: Bbr(datagram, now, random.Random(1)),
 }
+
+
+class SlowSink(MemorySink):
+    """A disk that takes its time with the file that is whole."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.is_ready = False
+
+    def verdict(self) -> Verdict | None:
+        """When the test says so."""
+        return super().verdict() if self.is_ready else None
+
+    def close(self, end: End) -> Verdict | None:
+        """The verdict, if there is one."""
+        verdict = self.verdict()
+        self.ended = verdict.end if verdict else end
+        return verdict
 
 
 class WeatherTests(SynchronousTestCase):
@@ -404,6 +422,36 @@ class EndTests(SynchronousTestCase):
             self.assertLess(transfer.network.now - transfer.started_at, after + 0.3)
             ended = transfer.server_events[-1]
             self.assertIs(ended.end, End.INTERRUPTED)  # type: ignore[attr-defined]
+
+    def test_all_is_here(self) -> None:
+        """Once the whole file is here its digest decides, whatever the server says of its own, and
+        also if it says nothing any more.
+        """
+        for end in (End.FILE_CHANGED, End.SERVER_STOPPING, None):
+            transfer = Transfer(DATA, down=LINK, sink=(sink := SlowSink(len(DATA))))
+            transfer.run(until=20.0)
+            self.assertIs(transfer.receiver.state, receiver.State.VERIFYING)
+            if end is None:
+                transfer.down.weather = replace(LINK, loss=1.0)
+            else:
+                transfer.demux.abort(end, transfer.network.now)
+            transfer.run(until=400.0)
+            self.assertIsNone(transfer.receiver.next_timer())
+            self.assertIs(transfer.receiver.state, receiver.State.VERIFYING)
+            sink.is_ready = True
+            transfer.call(lambda r, now: r.sink_ready(now))
+            transfer.check()
+            self.assertIs(transfer.receiver.state, receiver.State.CLOSED)
+
+    def test_given_up_too_late(self) -> None:
+        """Who gives up a file that has just got its name hears that it has arrived."""
+        transfer = Transfer(DATA, down=LINK, sink=(sink := SlowSink(len(DATA))))
+        transfer.run(until=20.0)
+        sink.is_ready = True
+        transfer.call(lambda r, now: r.cancel(now))
+        transfer.run()
+        transfer.check()
+        self.assertIs(transfer.server_events[-1].end, End.DONE)  # type: ignore[attr-defined]
 
     def test_udp_blocked(self) -> None:
         """If nothing at all comes back, the client gives up after fifteen seconds and calls it

@@ -17,8 +17,11 @@ is left alone, as a file that is there already is.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
-the disk while they hold it. The second thread outlives `close` by a moment, to bring to the disk
-what came last; the lock on the part lasts as long, and a new attempt in this process waits for it.
+the disk while they hold it. A file may be given up just when it is given its name: then the one who
+came first has won. The thread says that it is `_naming` only if there is no end yet, and `close`
+waits for a moment until that is done, so that nobody is told of a file that lies there that it did
+not arrive. The second thread outlives `close` by a moment, to bring to the disk what came last; the
+lock on the part lasts as long, and a new attempt in this process waits for it.
 """
 
 from __future__ import annotations
@@ -112,6 +115,7 @@ class PartFile:
         self._forgotten = False
         self._reached = 0
         self._wanted: bytes | None = None
+        self._naming = False
         self._end: End | None = None
         self._verdict: Verdict | None = None
         # The thread's own.
@@ -218,19 +222,26 @@ class PartFile:
         """What became of it, None until that is known."""
         return self._verdict
 
-    def close(self, end: End) -> None:
-        """Nothing more will be written. What is of no use to another attempt is removed."""
+    def close(self, end: End) -> Verdict | None:
+        """
+        Nothing more will be written. What is of no use to another attempt is removed, unless the
+        file has its name already: then that is returned.
+        """
         if self._thread is None or self._end is not None:
-            return
-        if end in _WORTHLESS or self._forgotten:
-            self._remove(self._part_path, self._journal_path)
-        elif end is not End.DONE:
-            with suppress(OSError):  # it does not matter now why the disk takes no more
-                self._claim()
-        _leaving[self._part_path] = self._thread
+            return None
         with self._changed:
-            self._end = end
-            self._changed.notify()
+            self._changed.wait_for(lambda: not self._naming)
+            verdict = self._verdict
+            is_done = verdict is not None and verdict.end is End.DONE
+            if not is_done and (end in _WORTHLESS or self._forgotten):
+                self._remove(self._part_path, self._journal_path)
+            elif not is_done:
+                with suppress(OSError):  # it does not matter now why the disk takes no more
+                    self._claim()
+            _leaving[self._part_path] = self._thread
+            self._end = End.DONE if is_done else end
+            self._changed.notify_all()
+        return verdict if is_done else None
 
     def again(self) -> PartFile:
         """
@@ -381,13 +392,17 @@ class PartFile:
 
     def _run(self) -> None:
         try:
-            self._verdict = self._judge()
+            verdict = self._judge()
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             end = End.DISK_FULL if full else End.DISK_ERROR
-            self._verdict = Verdict(end, error.strerror or str(error))
+            verdict = Verdict(end, error.strerror or str(error))
+        with self._changed:
+            self._verdict = verdict
+            self._naming = False
+            self._changed.notify_all()
         try:
-            if self._verdict is not None:
+            if verdict is not None:
                 self._wake()
         finally:
             self._leave()
@@ -433,6 +448,13 @@ class PartFile:
         digest = sha256.digest()
         if digest != wanted:
             return Verdict(End.HASH_MISMATCH)
+        self._folder_synced = True  # it will be when the file has its name
+        self._to_disk()
+        with self._changed:
+            if self._end is not None:
+                self._folder_synced = False
+                return None
+            self._naming = True
         self._name_it()
         return Verdict(End.DONE, path=self.path, digest=digest)
 
@@ -446,14 +468,13 @@ class PartFile:
         )
 
     def _name_it(self) -> None:
-        self._folder_synced = True  # it will be, below
-        self._to_disk()
         if self._overwrite:
             os.replace(self._part_path, self.path)
         else:
             self._name_without_replacing()
-        self._remove(self._journal_path)
-        self._sync_folder()
+        with suppress(OSError):  # whatever fails from here on, the file is there
+            self._remove(self._journal_path)
+            self._sync_folder()
 
     def _name_without_replacing(self) -> None:
         """Unlike a rename, a link never takes the place of a file that has appeared meanwhile."""
@@ -469,4 +490,5 @@ class PartFile:
                 raise taken from None
             os.rename(self._part_path, self.path)
         else:
-            os.unlink(self._part_path)
+            with suppress(OSError):  # the next attempt takes it away
+                os.unlink(self._part_path)

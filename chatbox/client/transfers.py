@@ -264,8 +264,11 @@ class Download:
         """This program ends, and the transfer with it: tell the server, and say where it stands."""
         progress = self.progress()
         if self._transfer is not None and progress is not None:
-            self._say(f"{self._shown} stops at {words.percent(progress)} %; the beginning is kept.")
             self._transfer.interrupt()
+            # It may just have come to its end.
+            if self.ended is None or self.ended.end.name == "INTERRUPTED":
+                at = words.percent(progress)
+                self._say(f"{self._shown} stops at {at} %; the beginning is kept.")
 
     @property
     def _shown(self) -> str:

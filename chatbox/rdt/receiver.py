@@ -27,11 +27,14 @@ State changes go through `_become`, and only along `TRANSITIONS`::
                (from anywhere) ---+------------+--> ENDING --confirmed, or tried enough--> CLOSED
 
 `Ended` is reported once, when the outcome is certain for *this* side. ENDING only tells the server.
+In VERIFYING the digest alone decides: whatever the server's file has become since, whether the
+server ends the transfer or is gone, all of it is here.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -136,8 +139,10 @@ class Sink(Protocol):
     def verdict(self) -> Verdict | None:
         """The result of `finish`, None until there is one; before `finish`, why it will fail."""
 
-    def close(self, end: End) -> None:
-        """Nothing more will be written; `end` tells why."""
+    def close(self, end: End) -> Verdict | None:
+        """Nothing more will be written; `end` tells why. If the file has its name already, that is
+        the verdict, else None.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +230,7 @@ class Receiver:
         self._control_due = True
         self._wished_number = 0
         self._server_knows = False
-        """The server knows of the end: we say one last time that we know that it knows."""
+        """The server knows of an end, its own or ours: we say one last time that we know that."""
 
     # ---- what others may look at
 
@@ -336,7 +341,8 @@ class Receiver:
         if self.state is State.CLOSED:
             return None
         ask_at, ack_at = self._ask_at(), self._acks.due_at
-        return ask_at if ack_at is None else min(ask_at, ack_at)
+        due_at = ask_at if ack_at is None else min(ask_at, ack_at)
+        return due_at if due_at < math.inf else None
 
     # ---- what leaves
 
@@ -391,7 +397,7 @@ class Receiver:
         self._status, self._status_number = status, packet.number
         self._acks.on_heard(status.heard)
         self._acks.set_frequency(status.ack_delay, status.ack_bytes)
-        if self.state is State.ENDING:
+        if self.state in (State.VERIFYING, State.ENDING):
             if status.phase is Phase.ENDED:
                 self._server_knows = True
         elif status.size != self.size:
@@ -445,8 +451,8 @@ class Receiver:
         if self.state in (State.ENDING, State.CLOSED):
             return
         self._become(State.ENDING)
+        verdict = self._sink.close(verdict.end) or verdict
         self._end = verdict.end
-        self._sink.close(verdict.end)
         self._wish_for(Wish.END, now)
         self._events.append(
             Ended(verdict.end, verdict.detail or verdict.end.sentence, verdict.path, verdict.digest)
@@ -464,6 +470,8 @@ class Receiver:
         return Expecting.NOTHING if idle else Expecting.DATA
 
     def _ask_at(self) -> float:
+        if self.state is State.VERIFYING and self._server_knows:
+            return math.inf
         return self._asking.due_at(self._expecting(), unconfirmed=self._wish_pending())
 
     def _ask(self, now: float) -> None:
@@ -471,6 +479,8 @@ class Receiver:
             self._control_due = True
         elif self.state is State.ENDING:
             self._become(State.CLOSED)
+        elif self.state is State.VERIFYING:
+            self._server_knows = True  # or will never know
         else:
             self._finish(Verdict(End.PEER_SILENT), now)
 
@@ -486,7 +496,7 @@ class Receiver:
             kind, body = Kind.CONTROL, pack_control(control)
         data = seal_packet(self._keys, kind, self.connection_id, self._next_number, body)
         self._next_number += 1
-        if self._server_knows:
+        if self._server_knows and self.state is State.ENDING:
             self._become(State.CLOSED)
         return Train(memoryview(data), len(data))
 
