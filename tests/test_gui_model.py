@@ -247,6 +247,126 @@ class TalkingTests(RoomTestCase):
         self.assertEqual(self.room.entries[0].text, "10")
 
 
+class CommandTests(RoomTestCase):
+    """What begins with a slash is a command, as in the console."""
+
+    def notices(self) -> str:
+        """What is said by nobody since this was last called."""
+        return "\n".join(one.text for one in self.entries() if one.look is Look.NOTICE)
+
+    def test_message(self) -> None:
+        """It goes to one person, whoever stands in "Send to"; else nobody reads it."""
+        self.assertTrue(self.room.send('/msg "Ann Lee" a  secret', "carol"))
+        [request] = self.server.requests()
+        self.assertEqual((request.recipient, request.text), ("Ann Lee", "a  secret"))
+        self.assertEqual(self.room.pending, [Pending("a  secret", "Ann Lee")])
+        self.assertTrue(self.room.send("/msg all hello", "carol"))
+        self.assertEqual([one.recipient for one in self.server.requests()], ["all"])
+
+    def test_reply(self) -> None:
+        """It goes to who has written privately last."""
+        self.room.send("/reply hi")
+        self.assertEqual(self.server.requests(), [])
+        self.assertIn("Nobody has written to you", self.notices())
+        self.hear("bob", "psst", "alice")
+        self.hear("alice", "note", "alice")
+        self.hear("carol", "hello")
+        self.assertTrue(self.room.send("/reply hi"))
+        self.assertEqual([one.recipient for one in self.server.requests()], ["bob"])
+
+    def test_two_slashes(self) -> None:
+        """They say one, to whom it is for; and what failed can be sent again as it is."""
+        self.assertTrue(self.room.send("//msg is a command", "bob"))
+        [request] = self.server.requests()
+        self.assertEqual((request.recipient, request.text), ("bob", "/msg is a command"))
+        self.server.answer(request.sequence, "message_response", text="False", error="no-such-user")
+        [failed] = self.entries()
+        self.assertEqual(failed.text, "/msg is a command")
+        self.assertEqual(failed.draft, Draft("//msg is a command", "bob"))
+
+    def test_mistakes(self) -> None:
+        """What is no command is not said to anybody; it stays where it was written."""
+        for typed, advice in (("/mgs bob secret", "Did you mean /msg?"), ("/msg bob", "/msg NAME")):
+            self.assertFalse(self.room.send(typed))
+            self.assertEqual(self.server.requests(), [])
+            self.assertIn(advice, self.notices())
+
+    def test_operators(self) -> None:
+        """They put people out, and are told what came of it."""
+        for typed in ("/kick bob", "/ban bob 2h spam", "/mute bob", "/bans"):
+            self.assertTrue(self.room.send(typed))
+        kick, ban, mute, bans = self.server.requests()
+        asked = [one.request for one in (kick, ban, mute, bans)]
+        self.assertEqual(asked, ["kick", "ban", "mute", "get_ban_list"])
+        self.assertEqual((ban.recipient, ban.count, ban.text), ("bob", 7200, "spam"))
+        self.server.answer(kick.sequence, "kick_response", text="False", error="not-allowed")
+        self.assertIn("Only operators may do that.", self.notices())
+
+    def test_lists(self) -> None:
+        """The lists have a place, and are updated there."""
+        self.room.send("/who")
+        self.room.send("/files")
+        asked = [one.request for one in self.server.requests()]
+        self.assertEqual(asked, ["get_user_list", "get_file"])
+        self.room.send("/history 5")
+        self.assertEqual(self.server.requests(), [])
+        self.assertIn("scroll back", self.notices())
+
+    def test_help(self) -> None:
+        """It has no columns, since letters have different widths."""
+        self.room.send("/help")
+        self.assertIn("\n/online, /who: who is here\n", self.notices())
+        self.room.send("/help operators")
+        self.assertIn("\n/kick NAME [REASON]: put somebody out\n", self.notices())
+
+    def test_downloads(self) -> None:
+        """A file goes where files go, and is steered by name."""
+        self.room.send("/get b.iso other")
+        [request] = self.server.requests()
+        self.server.offer(request.sequence, 1000)
+        [transfer] = self.fetch.begun
+        self.assertEqual(transfer.target.path, os.path.join(self.folder, "other"))
+        self.assertFalse(transfer.pause_half_way)
+        transfer.listener(Opened(1000))
+        self.room.send("/limit 2MB")
+        self.assertEqual(transfer.rate_limit, 2_000_000)
+        self.assertIn("b.iso: at most 2.00 MB/s from now on.", self.notices())
+        self.room.send("/pause b.iso")
+        self.assertEqual(transfer.asked, ["pause"])
+        self.room.send("/cancel b.iso")
+        transfer.listener(Ended(End.CANCELLED, "", None, None))
+        self.room.send("/proceed")
+        self.assertIn("No download is running.", self.notices())
+
+    def test_open(self) -> None:
+        """Where it is, or else the program for it."""
+        opened: list[str] = []
+        self.room = Room(
+            self.server.connection.session,
+            host="example.org",
+            fetch=self.fetch,
+            flush=self.server.connection.flush,
+            clock=lambda: 43200.0,
+            rows=self.rows,
+            folder=self.folder,
+            open_file=opened.append,
+        )
+        self.server.connection.listen(self.room.handle)
+        self.room.send("/download b.iso")
+        [request] = self.server.requests()
+        self.server.offer(request.sequence, 1000)
+        [transfer] = self.fetch.begun
+        transfer.listener(Opened(1000))
+        transfer.listener(Ended(End.DONE, "", transfer.target.path, bytes(32)))
+        self.room.send("/open")
+        self.assertEqual(opened, [transfer.target.path])
+
+    def test_quit(self) -> None:
+        """It is what Logout does."""
+        self.room.send("/quit")
+        self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
+
+
 class PeopleTests(RoomTestCase):
     """Who is here."""
 

@@ -124,6 +124,8 @@ class Conversation:
         """Names and paths of those that have ended well."""
         self.status: Exit | None = None
         """How it ended: OK if we left, LOST if not; None while it goes on."""
+        self.correspondent = ""
+        """Who has last written to us privately."""
         self._lost: Lost | None = None
         self._input_has_ended = False
         self._asked: dict[int, Download] = {}
@@ -149,7 +151,6 @@ class Conversation:
         self._open_file = open_file
         self._tell_progress = tell_progress or tell
         self._show = show or self._describe
-        self._correspondent = ""  # who has last written to us privately
 
     # What the person does
 
@@ -189,10 +190,10 @@ class Conversation:
                 self._tell("Too much is waiting for the server; try again in a moment.")
             case Say(text=text, recipient=recipient):
                 self.session.say(text, recipient)
-            case Reply() if not self._correspondent:
+            case Reply() if not self.correspondent:
                 self._tell("Nobody has written to you privately yet.")
             case Reply(text=text):
-                self.session.say(text, self._correspondent)
+                self.session.say(text, self.correspondent)
             case ShowOnline():
                 self.session.ask_users()
             case ShowFiles():
@@ -266,7 +267,7 @@ class Conversation:
                 self.come_back()
             case Said(sender=sender, recipient=recipient) if recipient != EVERYONE:
                 if sender != self.session.name:
-                    self._correspondent = sender
+                    self.correspondent = sender
             case _:
                 pass  # nothing to remember
         self._ask_for_due()

@@ -356,6 +356,7 @@ class App:
             rows=self.rows,
             folder=self._downloads,
             rate_limit=self._rate_limit,
+            open_file=self.open_file,
         )
         self.window.show_room(room, place)
         room.handle(Joined(connection.session.name, connection.session.key))

@@ -16,6 +16,7 @@ the reason and its text, so that it can be sent again.
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,7 +26,21 @@ from typing import Final
 
 from chatbox.chat.wire import check_text
 from chatbox.client import words
-from chatbox.client.commands import FetchFile, Say, ShowFiles, ShowOnline
+from chatbox.client.commands import (
+    Action,
+    BadCommand,
+    FetchFile,
+    Help,
+    Limit,
+    Quit,
+    Reply,
+    Say,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+    help_lines,
+    parse,
+)
 from chatbox.client.conversation import Conversation, Hints
 from chatbox.client.events import (
     EVERYONE,
@@ -98,6 +113,7 @@ class Draft:
     """What a person wanted to say."""
 
     text: str
+    """As it is typed."""
     to: str = ""
     """Blank for everyone."""
 
@@ -164,6 +180,7 @@ class Room:
         folder: str = "",
         rate_limit: int | None = None,
         zone: tzinfo | None = None,
+        open_file: Callable[[str], None] | None = None,
     ) -> None:
         self.changed = Part.NOTHING
         """What has changed since the window last looked; it sets this back."""
@@ -204,6 +221,7 @@ class Room:
             zone=zone,
             hints=HINTS,
             rate_limit=rate_limit,
+            open_file=open_file,
             tell_progress=lambda _: None,  # the rows say it
         )
 
@@ -229,19 +247,26 @@ class Room:
     # What the person does
 
     def send(self, text: str, to: str = "") -> bool:
-        """Say `text` to everyone, or to `to` if that is not blank. False if it was not taken."""
+        """Say `text` to everyone, or to `to` if that is not blank; or do what it commands.
+
+        A command begins with one slash, as in the console. False if it was not taken.
+        """
         text, to = _sendable(text).strip("\n"), _sendable(to).strip()
-        if not text.strip():
-            return False
         try:
-            check_text(text)
-        except RemoteError as error:
-            self._add_failed(text, to, words.explain(Problem(error.code, error.detail)))
-            return True
-        before = len(self._session.pending)
-        self._conversation.act(Say(text, to or EVERYONE))
-        self._note(Part.PENDING)
-        return len(self._session.pending) > before
+            action = parse(text)
+        except BadCommand as error:
+            self.notice(str(error))
+            return False
+        match action:
+            case None:
+                return False
+            case Say(text=message, recipient=whom):
+                is_command = text.startswith("/") and not text.startswith("//")
+                return self._say(message, whom if is_command else to)
+            case Reply(text=message) if self._conversation.correspondent:
+                return self._say(message, self._conversation.correspondent)
+        self._do(action)
+        return True
 
     def show_online(self) -> None:
         """Ask who is here."""
@@ -266,13 +291,14 @@ class Room:
             path = os.path.join(self._folder, f"{stem} ({count}){ending}")
         return path
 
-    def download(self, name: str, save_as: str = "") -> None:
+    def download(self, name: str, save_as: str = "", *, pause_half_way: bool = True) -> None:
         """Fetch the file called `name`, and save it as `save_as` if that is not blank."""
         name, save_as = _sendable(name), save_as.strip()
         if not name.strip():
             self.notice("Which file? Choose one in the list, or type its name.")
             return
-        self._conversation.act(FetchFile(name, save_as or self.suggest_path(name)))
+        path = save_as or self.suggest_path(name)
+        self._conversation.act(FetchFile(name, path, pause_half_way))
         self._follow_downloads()
 
     def logout(self) -> None:
@@ -349,6 +375,40 @@ class Room:
 
     # How it works
 
+    def _say(self, text: str, to: str) -> bool:
+        try:
+            check_text(text)
+        except RemoteError as error:
+            self._add_failed(text, to, words.explain(Problem(error.code, error.detail)))
+            return True
+        before = len(self._session.pending)
+        self._conversation.act(Say(text, to or EVERYONE))
+        self._note(Part.PENDING)
+        return len(self._session.pending) > before
+
+    def _do(self, action: Action) -> None:
+        """Do what a command asks for that says nothing to anybody."""
+        match action:
+            case FetchFile(name=name, save_as=save_as, pause_half_way=pause_half_way):
+                path = os.path.join(self._folder, os.path.expanduser(save_as)) if save_as else ""
+                self.download(name, path, pause_half_way=pause_half_way)
+            case ShowHistory():
+                self.notice("The window shows what was said before by itself: scroll back.")
+            case Help(operators=operators):
+                lines = help_lines(operators=operators)
+                # Letters of different widths make no columns.
+                self.notice("\n".join(re.sub(" {2,}", ": ", line.strip()) for line in lines))
+            case Quit():
+                self.logout()
+            case Limit(name=name):
+                self._conversation.act(action)
+                for one in self._conversation.downloads:
+                    if name in (None, one.name):
+                        self.notice(one.last_words)
+            case _:
+                self._conversation.act(action)
+                self._follow_downloads()
+
     def _note(self, part: Part) -> None:
         was_clean = not self.changed
         self.changed |= part
@@ -374,6 +434,8 @@ class Room:
         elif not self.watched:
             self.unread += 1
             self._note(Part.LINK)
+        if said.recipient != EVERYONE and said.sender != self.me:
+            self._conversation.correspondent = said.sender
         self._add_said(said)
 
     def _add_said(self, said: Said) -> None:
@@ -406,7 +468,8 @@ class Room:
         to = "" if recipient == EVERYONE else recipient
         heading = f"Not sent to {_shown_recipient(to) or 'everyone'}: {why}"
         shown = printable(text, keep_newlines=True)
-        self._add(Entry(Look.FAILED, shown, self.me, heading, draft=Draft(text, to)))
+        typed = f"/{text}" if text.startswith("/") else text  # else it would be a command
+        self._add(Entry(Look.FAILED, shown, self.me, heading, draft=Draft(typed, to)))
 
     def _come_or_go(self, presence: Presence) -> None:
         name = presence.name
