@@ -15,9 +15,9 @@ from typing import Final
 from twisted.python import usage
 
 from chatbox.chat.moderation import Operators
-from chatbox.descriptions import read_description
+from chatbox.descriptions import PROXIED, Description, read_description
 from chatbox.errors import LocalError
-from chatbox.inherited import datagram_sockets, stream_endpoints, which
+from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints, which
 from chatbox.shelf import Shelf
 from chatbox.tls import check_endpoint
 
@@ -49,16 +49,32 @@ def common_interface(descriptions: Sequence[str]) -> str:
 
     A client sends its UDP to the address where it reached the chat. So if the chat is bound to one
     address the downloads need no other; else it is "" for any address of IPv4, or "::" for any of
-    both kinds if one of them is IPv6.
+    both kinds if one of them is IPv6. Who comes over a ``unix:`` socket has no address.
     """
     addresses = {
-        # The endpoint tls: is for both kinds of addresses by itself.
-        one.interface or "::" * (one.kind == "tls")
-        for one in map(read_description, descriptions)
+        _interface(one)
+        for one in map(_without_proxy, map(read_description, descriptions))
+        if not _says(one, "unix", "UNIX")
     }
     if len(addresses) == 1:
         return addresses.pop()
     return "::" if any(":" in address for address in addresses) else ""
+
+
+def _without_proxy(said: Description) -> Description:
+    return read_description(said.inner.removeprefix(PROXIED)) if said.is_proxied else said
+
+
+def _says(said: Description, kind: str, domain: str) -> bool:
+    """Whether it is of a kind, or a socket of systemd's of this kind of addresses."""
+    domains = (*said.values[:1], said.options.get("domain"))
+    return said.kind == kind or (said.kind == INHERITED and domain in domains)
+
+
+def _interface(said: Description) -> str:
+    """The address; these kinds are for both kinds of addresses by themselves."""
+    both = said.kind == "tls" or _says(said, "tcp6", "INET6")
+    return said.interface or "::" * both
 
 
 def read_endpoint(description: str) -> str:

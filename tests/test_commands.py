@@ -382,6 +382,9 @@ class ProgressTests(SynchronousTestCase):
         text = words.ended_text("b.iso", "b.iso", silent, 20, "UDP port 55003 of 192.0.2.1")
         self.assertIn("UDP port 55003 of 192.0.2.1", text)
         self.assertIn("firewall", text)
+        self.assertNotIn("IPv6", text)
+        text = words.ended_text("b.iso", "b.iso", silent, 20, "UDP port 55003 of 2001:db8::1")
+        self.assertIn("no UDP over IPv6", text)
         self.assertIn(
             End.PEER_SILENT.sentence, words.ended_text("b.iso", "b.iso", silent, 20, None)
         )

@@ -148,6 +148,9 @@ class UdpTests(FindingTestCase):
             "firewall-cmd --add-port=55000-55019/udp",
         )
         self.assertEqual(found.status, Exit.NO_UDP)
+        self.assertNotIn("IPv6", found.advice)
+        over_ipv6 = judge_ports([PortProbe(55000, False)], 1, "", ipv6=True)
+        self.assertIn("no UDP over IPv6", over_ipv6.advice)
 
     def test_one_blocked(self) -> None:
         """The one port that is blocked is named."""

@@ -429,6 +429,17 @@ def test_get_over_ipv6(tmp_path: Path) -> None:
     assert (tmp_path / "film.bin").read_bytes() == served.film.read_bytes()
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_get_over_both(tmp_path: Path) -> None:
+    """A server on any address of both kinds sends files to who comes over either."""
+    with serving(tmp_path, kind="tcp6") as served:
+        for address in ("[::1]", "127.0.0.1"):
+            path = tmp_path / address
+            done = errand("get", f"{address}:{served.tcp_port}", "film.bin", "-o", str(path))
+            assert done.returncode == Exit.OK, done.stderr
+            assert path.read_bytes() == served.film.read_bytes()
+
+
 def test_get(server: Served, tmp_path: Path) -> None:
     """The file arrives; standard output is what sha256sum --check reads."""
     done = errand("get", server.host, "film.bin", cwd=tmp_path)

@@ -267,6 +267,32 @@ class InterfaceTests(TapTestCase):
         self.assertEqual(common_interface(["tcp:1", r"tcp:1:interface=\:\:"]), "::")
         self.assertEqual(common_interface([r"unix:/tmp/a\:interface=b"]), "")
 
+    def test_both_kinds(self) -> None:
+        """What takes addresses of IPv6 takes those of IPv4, too, and so do the downloads."""
+        for listen in (
+            ["tcp6:1"],
+            ["tcp:1", "tcp6:2"],
+            ["haproxy:tcp6:1"],
+            ["tls-self-signed:tcp6:1"],
+            ["tls-from:/pem:haproxy:tcp6:1"],
+            ["systemd:domain=INET6:index=0"],
+            ["systemd:INET6:index=0"],
+            ["tcp6:1", "unix:/run/chat"],
+        ):
+            self.assertEqual(common_interface(listen), "::", listen)
+        self.assertEqual(common_interface([r"tcp6:1:interface=\:\:1"]), "::1")
+        self.assertEqual(common_interface(["haproxy:tcp:1:interface=10.0.0.1"]), "10.0.0.1")
+        self.assertEqual(common_interface(["systemd:domain=INET:index=0"]), "")
+        twin = self.options("--listen", "tcp6:1", "--tls-self-signed")["listen"][1]
+        self.assertEqual(twin, r"tls-self-signed:tcp:50001:interface=\:\:")
+
+    def test_unix(self) -> None:
+        """Nobody comes from another machine over a socket in the file system."""
+        here = "tcp:1:interface=127.0.0.1"
+        for socket in ("unix:/run/chat", "haproxy:unix:/run/chat", "systemd:domain=UNIX:index=0"):
+            self.assertEqual(common_interface([socket, here]), "127.0.0.1")
+            self.assertEqual(common_interface([socket]), "")
+
     def test_given_interface_wins(self) -> None:
         """--udp-interface is taken as it is."""
         listen = "tcp:1:interface=127.0.0.1"

@@ -223,9 +223,11 @@ class PortProbe:
     answered: bool
 
 
-def judge_ports(probes: Sequence[PortProbe], total: int, refused: str) -> Finding:
+def judge_ports(
+    probes: Sequence[PortProbe], total: int, refused: str, *, ipv6: bool = False
+) -> Finding:
     """Which of the server's `total` UDP ports can be reached; `refused` says why not all were
-    tried.
+    tried, `ipv6` whether it was over IPv6.
     """
     closed = [probe.port for probe in probes if not probe.answered]
     tried = f" {total - len(probes)} more were not tried: {refused}" if refused else ""
@@ -246,7 +248,9 @@ def judge_ports(probes: Sequence[PortProbe], total: int, refused: str) -> Findin
             f" server's machine or its router, or on this network: open UDP {ports} there"
             f" (ufw allow {ports.replace('-', ':')}/udp, or firewall-cmd"
             f" {' '.join(f'--add-port={run}/udp' for run in ports.split(','))}),"
-            " and forward it on a home router.",
+            " and forward it on a home router."
+            + " Or the server has no UDP over IPv6: try its IPv4 address."
+            * ipv6,
         )
     if closed:
         return _problem(

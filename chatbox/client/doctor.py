@@ -236,7 +236,7 @@ class _Examination:
                     break
             await gatherResults([Deferred.fromCoroutine(one.run(0.0)) for one in begun])
             probes += [PortProbe(one.port, one.answered) for one in begun]
-        self.tell(judge_ports(probes, first.ports, refused))
+        self.tell(judge_ports(probes, first.ports, refused, ipv6=":" in patient.peer))
         if first.answered:
             result = first.result()
             self.tell(judge_rate(result), judge_packets(result))

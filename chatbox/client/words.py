@@ -67,6 +67,7 @@ __all__ = [
     "time_text",
 ]
 
+_MAYBE_NO_IPV6: Final = " Or the server has no UDP over IPv6: try its IPv4 address."
 MAYBE_MORE: Final = "The server does not say whether there are older messages."
 
 # Lines after the first of one message begin with this, so that nobody can fake another's line.
@@ -187,6 +188,7 @@ def ended_text(
         return (
             f"{name} did not arrive: nothing comes from {silent_server}. Something on the way, most"
             " likely a firewall, blocks UDP: open this port in it, for packets in both directions."
+            f"{_MAYBE_NO_IPV6 * (':' in silent_server)}"
             " If the server was started again just now, ask for the file again."
         )
     text = f"{name} did not arrive: {ended.end.sentence}"

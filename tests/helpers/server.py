@@ -49,18 +49,22 @@ def free_port(kind: socket.SocketKind) -> int:
 
 
 @contextmanager
-def serving(folder: Path, address: str = "127.0.0.1") -> Iterator[Served]:
-    """Run a server at an address of this machine whose shelf is a new folder in `folder`."""
+def serving(folder: Path, address: str = "127.0.0.1", kind: str = "tcp") -> Iterator[Served]:
+    """Run a server at an address of this machine whose shelf is a new folder in `folder`.
+
+    Of the `kind` tcp6 it is at all addresses.
+    """
     shelf = folder / "shelf"
     shelf.mkdir()
     film = shelf / "film.bin"
     film.write_bytes(random.Random(1).randbytes(300_000))
     (shelf / "a note.txt").write_text("hello\n")
     tcp_port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
+    interface = f":interface={address.replace(':', chr(92) + ':')}" if kind == "tcp" else ""
     command = [
         *script("twistd"),
         *("-n", "--pidfile=", "chatbox", "--files", str(shelf)),
-        *("--listen", f"tcp:{tcp_port}:interface={address.replace(':', chr(92) + ':')}"),
+        *("--listen", f"{kind}:{tcp_port}{interface}"),
         *("--udp-ports", str(udp_port), "--state-dir", str(folder / "state")),
     ]
 
