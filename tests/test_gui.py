@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -593,6 +594,55 @@ async def test_looks(sit: Sit, served: Served) -> None:
         assert view.send_button.winfo_rootx() + view.send_button.winfo_width() <= 700
     assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
     assert "700x560" in guest.app.settings.geometry
+
+
+def underlined(widget: Any) -> set[str]:
+    """The letters that are underlined in a widget and all that is in it."""
+    found: set[str] = set().union(*map(underlined, widget.winfo_children()))
+    if widget.winfo_class() in ("TButton", "TLabel") and int(str(widget.cget("underline"))) >= 0:
+        found.add(str(widget.cget("text"))[int(str(widget.cget("underline")))].lower())
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_letters(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alt with a letter does what the letter is underlined for, and nothing where it is not."""
+    async with sit("alice", served.host) as guest:
+        window = guest.window
+        root, theme = window.root, window.theme
+        mistakes: list[tuple[object, ...]] = []
+        monkeypatch.setattr(root, "report_callback_exception", lambda *error: mistakes.append(error))
+
+        async def press_the_others(*here: str) -> None:
+            assert underlined(root) == set(here)
+            for letter in ascii_lowercase:
+                assert bool(root.bind(f"<Alt-{letter}>")) == (letter in (*here, "p")), letter
+            view, palette = window._view, theme.palette
+            others = sorted(set(ascii_lowercase) - set(here))
+            await guest.keys(*(f"alt+{letter}" for letter in others), "F5", "ctrl+t")
+            await guest.until(lambda: theme.palette is not palette, "the last of these keys")
+            assert (mistakes, window._view) == ([], view)
+
+        await press_the_others(*"nalh")
+        await guest.host()
+        await press_the_others(*"nhcltsb")
+        await guest.keys("Escape")
+        await guest.until(lambda: window.login_card, "the card")
+        await press_the_others(*"nalh")
+        window.ask("?", "", yes="Trust it", secret=False, answer=lambda _: guest.app.show_login())
+        await press_the_others(*"tc")
+        await guest.keys("alt+c")
+        await guest.until(lambda: window.login_card, "the card")
+        await guest.keys("alt+l")
+        await guest.is_in()
+        await press_the_others(*"ulotmsfnabd")
+        await guest.keys("alt+l")
+        await guest.until(lambda: window.login_card, "the card")
+        await press_the_others(*"nalh")
+        card = window.login_card
+        assert card is not None
+        card.set_busy(True)
+        await press_the_others(*"nalh")
 
 
 @pytest_twisted.ensureDeferred

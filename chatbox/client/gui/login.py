@@ -80,7 +80,7 @@ class _Card(ttk.Frame):
         row, place = self._room(2, beside)
         label.grid(row=row, sticky="w", pady=(px(14), px(4)), **place)
         entry.grid(row=row + 1, sticky="ew", **place)
-        add_mnemonic(self.winfo_toplevel(), label, entry)
+        add_mnemonic(label, entry)
         entry.bind("<FocusIn>", lambda _: select_all(entry), add=True)
         self._fields.append(entry)
         return entry
@@ -127,7 +127,7 @@ class _Card(ttk.Frame):
         row, place = self._room(1, beside)
         gap = self._theme.px(gap) if gap else 0
         button.grid(row=row, sticky="ew", pady=(gap, 0), **place)
-        add_mnemonic(self.winfo_toplevel(), button, None)
+        add_mnemonic(button, None)
         return button
 
 
@@ -179,7 +179,8 @@ class LoginCard(_Card):
         """While it is being tried, the button gives it up."""
         super().set_busy(busy)
         self.is_busy = busy
-        self.login_button.configure(text="Cancel" if busy else "Login", underline=0)
+        # The key is L for both.
+        self.login_button.configure(text="Cancel" if busy else "Login", underline=5 if busy else 0)
         if busy:
             self.login_button.focus_set()
 

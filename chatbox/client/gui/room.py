@@ -12,7 +12,7 @@ from chatbox.client.gui.messages import Messages
 from chatbox.client.gui.model import Draft, Link, Part, Room
 from chatbox.client.gui.palette import colour_of
 from chatbox.client.gui.theme import Theme
-from chatbox.client.gui.widgets import Field, Rows, add_mnemonic, select_all
+from chatbox.client.gui.widgets import Field, Rows, add_mnemonic, bind_while, select_all
 from chatbox.client.words import size_text
 from chatbox.text import printable
 
@@ -45,7 +45,6 @@ class RoomView(ttk.Frame):
         self._place = place
         self._log_in_again = log_in_again
         self._choose_path = choose_path
-        self._top = self.winfo_toplevel()
         self._make_header()
         panes = ttk.Panedwindow(self, orient="horizontal")
         panes.grid(row=1, column=0, sticky="nsew", pady=(theme.px(10), 0))
@@ -89,7 +88,7 @@ class RoomView(ttk.Frame):
         self.update_button.grid(row=0, column=3, padx=px(4))
         self.logout_button = self._button(header, "Logout", 0, self._logout)
         self.logout_button.grid(row=0, column=4)
-        self._top.bind("<F5>", lambda _: self.room.refresh())
+        bind_while(self, "<F5>", lambda _: self.room.refresh())
 
     def _make_talk(self, parent: tk.Misc) -> ttk.Frame:
         px = self._theme.px
@@ -182,12 +181,12 @@ class RoomView(ttk.Frame):
     ) -> ttk.Button:
         button = ttk.Button(parent, text=text, underline=underline, command=command, style=style)
         button.bind("<Return>", lambda _: button.invoke())
-        add_mnemonic(self._top, button, None)
+        add_mnemonic(button, None)
         return button
 
     def _label(self, parent: tk.Misc, text: str, underline: int, target: tk.Misc) -> ttk.Label:
         label = ttk.Label(parent, text=text, underline=underline, style="Small.TLabel")
-        add_mnemonic(self._top, label, target)
+        add_mnemonic(label, target)
         return label
 
     # What it shows

@@ -10,13 +10,13 @@ from typing import Any, Final, TypeVar
 from chatbox.client.gui.edits import edits
 from chatbox.client.gui.theme import Theme
 
-__all__ = ["Field", "Rows", "add_mnemonic", "select_all"]
+__all__ = ["Field", "Rows", "add_mnemonic", "bind_while", "select_all"]
 
 MODIFIERS: Final = 0x4 | 0x8
 """Control and Alt in the state of a key event."""
 
 
-def add_mnemonic(top: tk.Misc, widget: ttk.Button | ttk.Label, target: tk.Misc | None) -> None:
+def add_mnemonic(widget: ttk.Button | ttk.Label, target: tk.Misc | None) -> None:
     """Let Alt with the underlined letter of `widget` press it, or go to `target`."""
     at = int(str(widget.cget("underline")))
     letter = str(widget.cget("text"))[at].lower()
@@ -28,7 +28,23 @@ def add_mnemonic(top: tk.Misc, widget: ttk.Button | ttk.Label, target: tk.Misc |
             widget.invoke()
         return "break"
 
-    top.bind(f"<Alt-{letter}>", act)
+    bind_while(widget, f"<Alt-{letter}>", act)
+
+
+def bind_while(widget: tk.Misc, sequence: str, act: Callable[[object], object]) -> None:
+    """Let a key do something in the whole window, as long as `widget` is there."""
+    top = widget.winfo_toplevel()
+    bound = top.bind(sequence, act)
+
+    def unbind(event: tk.Event[tk.Misc]) -> None:
+        if event.widget is not widget:
+            return
+        if bound in top.bind(sequence):
+            top.unbind(sequence, bound)
+        else:  # it is another's already
+            top.deletecommand(bound)
+
+    widget.bind("<Destroy>", unbind, add=True)
 
 
 def select_all(entry: ttk.Entry) -> None:
