@@ -611,7 +611,9 @@ async def test_letters(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch
         window = guest.window
         root, theme = window.root, window.theme
         mistakes: list[tuple[object, ...]] = []
-        monkeypatch.setattr(root, "report_callback_exception", lambda *error: mistakes.append(error))
+        monkeypatch.setattr(
+            root, "report_callback_exception", lambda *error: mistakes.append(error)
+        )
 
         async def press_the_others(*here: str) -> None:
             assert underlined(root) == set(here)
