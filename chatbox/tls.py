@@ -303,6 +303,6 @@ def _words(error: Exception) -> str:
     if isinstance(reasons, list):
         words = ", ".join(str(reason[-1]) for reason in reasons)
         if words == "no suitable signature algorithm":
-            return "no certificate there has its key"
+            return "no certificate there has its key and names of hosts (subjectAltName)"
         return words or "the files cannot be used"
     return str(error) or type(error).__name__

@@ -80,10 +80,13 @@ class HostTests(SynchronousTestCase):
             "",
             "tls:",
             "a:b",
+            "tls:example.org",
+            "unix:a:b:c:d:e",
         ):
             stop = self.assertRaises(Stop, endpoint_for, MemoryReactorClock(), text)
             self.assertEqual(stop.status, Exit.USAGE, text)
             self.assertTrue(stop.sentence)
+            self.assertNotIn("()", stop.sentence)
 
 
 class ArgumentTests(SynchronousTestCase):

@@ -83,8 +83,10 @@ def endpoint_for(
         endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
     except (ValueError, TypeError, OSError) as problem:
+        # What is missing, or too much, Python says in words of the code.
+        why = "" if isinstance(problem, TypeError) else f" ({problem})"
         raise Stop(
             Exit.USAGE,
-            f"{printable(text)} is not a server's address ({problem}). Give a host, host:port,"
+            f"{printable(text)} is not a server's address{why}. Give a host, host:port,"
             " [IPv6]:port, or an endpoint such as tls:host:port.",
         ) from None
