@@ -182,6 +182,9 @@ class UdpTests(FindingTestCase):
         six = Transfer(1, 1.0, 1, 1, 1452, ipv6=True)
         self.check(judge_packets(six), Verdict.OK, "at least 1500")
         self.check(judge_packets(self.probe(largest=1200)), Verdict.WARNING, "1200", "VPN")
+        none = judge_packets(Transfer(0, 3.0, 4, 20, 86))
+        self.check(none, Verdict.PROBLEM, "no packets of 1200 bytes", "at least 1228")
+        self.assertIs(none.status, Exit.NO_UDP)
 
 
 class MachineTests(FindingTestCase):

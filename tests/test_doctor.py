@@ -118,7 +118,10 @@ def test_all_is_well(server: tuple[str, int]) -> None:
 
 
 async def examine_here(
-    host: str, via: tuple[str, int] | None = None, patience: float = PATIENCE
+    host: str,
+    via: tuple[str, int] | None = None,
+    patience: float = PATIENCE,
+    seconds: float = PATIENCE,
 ) -> Exit:
     """The same in this process, so that the test can be the network, and say what is waited for."""
     from twisted.internet import reactor
@@ -128,7 +131,7 @@ async def examine_here(
     options.udp_via = via
     with (
         mock.patch.object(doctor_module, "ANSWER_TIMEOUT", patience),
-        mock.patch.object(doctor_module, "PROBE_SECONDS", PATIENCE),
+        mock.patch.object(doctor_module, "PROBE_SECONDS", seconds),
     ):
         return await doctor_module.doctor(reactor, options)
 
@@ -155,16 +158,24 @@ async def test_too_many_ports(server: tuple[str, int], capsys: pytest.CaptureFix
     with mock.patch.object(doctor_module, "MAX_PORTS", 2):
         assert await examine_here(host) is Exit.OK
     found = read(capsys.readouterr().out)
-    expected = f"data comes from UDP ports {udp}-{udp + 1}. 1 more were not tried: 2 say enough."
+    expected = f"answers come from UDP ports {udp}-{udp + 1}. 1 more were not tried: 2 say enough."
     assert found["UDP"] == ("OK", expected)
 
 
 class BadWire(BadLink):
     """A bad link of the usual MTU."""
 
+    longest = 1472
+
     def _carry(self, side: Any, data: bytes, address: tuple[str, int]) -> None:
-        if len(data) <= 1472:
+        if len(data) <= self.longest:
             super()._carry(side, data, address)
+
+
+class NarrowWire(BadWire):
+    """One of an MTU that is too small for anybody's packets."""
+
+    longest = 1199
 
 
 @pytest_twisted.ensureDeferred
@@ -185,6 +196,25 @@ async def test_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The kernel may drop some more on the way through this process.
     assert LOSS / 2 < float(re.findall(r"([\d.]+)% of", found["rate"][1])[0]) / 100 < 0.5
     assert "up to 1472 bytes" in found["packets"][1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_narrow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where words come through and data does not, that is said, and not how fast it was."""
+    from twisted.internet import reactor
+
+    with serving(tmp_path, ports=1) as (host, udp):
+        link = NarrowWire(reactor, 1, ("127.0.0.1", udp))
+        try:
+            status = await examine_here(host, ("127.0.0.1", link.port), seconds=1.0)
+        finally:
+            link.close()
+    found = read(capsys.readouterr().out)
+    assert status is Exit.NO_UDP
+    assert found["UDP"][0] == "OK"
+    assert "rate" not in found
+    assert found["packets"][0] == "PROBLEM"
+    assert "carries no packets of 1200 bytes" in found["packets"][1]
 
 
 def test_nobody_listens() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,10 +17,11 @@ from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.ends import End
-from chatbox.rdt.packet import HEADER, NO_LIMIT, Kind, Train
+from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, NO_LIMIT, Kind, Train
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed, Verdict
 
-from .link import MemorySink, MemorySource, Transfer, Weather, seeds
+from .helpers.crowd import Crowd
+from .link import Link, MemorySink, MemorySource, Transfer, Weather, seeds
 
 LINK = Weather(rate=2.5e6, delay=0.02, queue=100_000)
 """20 Mbit/s, 40 ms there and back, a queue of one round trip."""
@@ -462,6 +464,44 @@ class EndTests(SynchronousTestCase):
         transfer.check(End.PEER_SILENT)
         self.assertLess(transfer.duration, 25)
 
+    def test_path_too_narrow(self) -> None:
+        """If words come through and the file never does, packets are too long for the path."""
+        data = DATA[:9_000]  # so that the last packet is short, and comes
+        for whole in (data, DATA):
+            for controller in CONTROLLERS.values():
+                for delay in (0.02, 0.3):
+                    narrow = replace(LINK, mtu=BASE_DATAGRAM - 1, delay=delay)
+                    transfer = Transfer(whole, down=narrow, make_controller=controller)
+                    transfer.run()
+                    transfer.check(End.TOO_NARROW)
+                    self.assertLess(transfer.duration, receiver.NARROW_TIMEOUT + 10)
+        transfer = Transfer(DATA, down=replace(LINK, mtu=BASE_DATAGRAM))
+        transfer.run()
+        transfer.check()
+
+    def test_path_that_was_wide(self) -> None:
+        """A path that has carried the file, or carries next to nothing, is not called narrow."""
+        for after, weather in (
+            (0.2, replace(LINK, mtu=BASE_DATAGRAM - 1)),
+            (0.0, replace(LINK, loss=0.98)),
+        ):
+            transfer = Transfer(DATA, down=replace(LINK, rate=5e5), up=LINK, seed=40)
+            transfer.at(after, partial(self.become, transfer.down, weather))
+            transfer.at(90, partial(self.become, transfer.down, LINK))
+            transfer.run()
+            self.assertIsNot(transfer.end, End.TOO_NARROW)
+
+    def become(self, link: Link, weather: Weather, *_: object) -> None:
+        """Give a link another weather."""
+        link.weather = weather
+
+    def test_server_that_hardly_sends(self) -> None:
+        """It is not the path's fault if a server has next to nothing for each of many."""
+        crowd = Crowd(DATA, (4, 4), Cubic, link=LINK, max_rate=100)
+        crowd.run(90)
+        for member in crowd.members:
+            self.assertNotIn(member.receiver.state, (receiver.State.ENDING, receiver.State.CLOSED))
+
     def test_server_gone(self) -> None:
         """A server that falls silent in mid-file is given up after half a minute."""
         transfer = Transfer(DATA, down=replace(LINK, blackouts=((1000.1, 9999.0),)))
@@ -518,7 +558,7 @@ class EndTests(SynchronousTestCase):
         class Slow(MemorySink):
             judges = False
 
-            def verdict(self) -> receiver.Verdict | None:
+            def verdict(self) -> Verdict | None:
                 return super().verdict() if self.judges else None
 
         sink = Slow(len(DATA))

@@ -262,7 +262,7 @@ def judge_ports(
             " use only the others (--udp-ports).",
         )
     ports = _ports([probe.port for probe in probes])
-    return _ok("UDP", f"data comes from UDP port{_s(probes)} {ports}.{tried}")
+    return _ok("UDP", f"answers come from UDP port{_s(probes)} {ports}.{tried}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +307,18 @@ def judge_rate(probe: Transfer) -> Finding:
 
 def judge_packets(probe: Transfer) -> Finding:
     """How long packets may be."""
-    mtu = probe.largest + (48 if probe.ipv6 else 28)
+    headers = 48 if probe.ipv6 else 28
+    mtu = probe.largest + headers
     if probe.largest > USUAL_DATAGRAM:
         return _ok("packets", f"up to {probe.largest} bytes arrive, so the MTU is at least {mtu}.")
+    if not probe.received:
+        return _problem(
+            "packets",
+            Exit.NO_UDP,
+            f"the path carries no packets of {USUAL_DATAGRAM} bytes: words arrive, files do not.",
+            "Downloads cannot work. A tunnel or a VPN on the way has too small an MTU: it must be"
+            f" at least {USUAL_DATAGRAM + headers}, and 1280 will do (ip link set DEV mtu 1280).",
+        )
     return _warning(
         "packets",
         f"none longer than {probe.largest} bytes arrived.",

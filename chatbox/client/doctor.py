@@ -239,7 +239,9 @@ class _Examination:
         self.tell(judge_ports(probes, first.ports, refused, ipv6=":" in patient.peer))
         if first.answered:
             result = first.result()
-            self.tell(judge_rate(result), judge_packets(result))
+            if result.received:  # else there is nothing to take a rate of
+                self.tell(judge_rate(result))
+            self.tell(judge_packets(result))
 
 
 class _Patient(Visit):

@@ -66,6 +66,7 @@ _FOR_END: Final[Mapping[str, Exit]] = {
     "INTERRUPTED": Exit.CANCELLED,
     "REFUSED": Exit.REFUSED,
     "PEER_SILENT": Exit.NO_UDP,
+    "TOO_NARROW": Exit.NO_UDP,
     "FILE_CHANGED": Exit.FILE_TROUBLE,
     "FILE_UNREADABLE": Exit.FILE_TROUBLE,
     "DISK_FULL": Exit.DISK_FULL,

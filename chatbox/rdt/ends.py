@@ -21,6 +21,7 @@ class End(IntEnum):
     SERVER_STOPPING = 10
     PROTOCOL_ERROR = 11
     INTERRUPTED = 12
+    TOO_NARROW = 13
 
     @property
     def sentence(self) -> str:
@@ -42,4 +43,6 @@ _SENTENCES = {
     End.SERVER_STOPPING: "The server is shutting down; ask for the file again when it is back.",
     End.PROTOCOL_ERROR: "The other side does not follow the protocol.",
     End.INTERRUPTED: "The download was interrupted; what has arrived is kept.",
+    End.TOO_NARROW: "The path carries no packets of 1200 bytes, most likely for a tunnel or a VPN"
+    " whose MTU is too small: 1280 will do.",
 }

@@ -46,6 +46,8 @@ from chatbox.rdt.acks import Acknowledger
 from chatbox.rdt.asking import POLL_AFTER, Asking, Expecting
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import (
+    BASE_DATAGRAM,
+    DATA_OVERHEAD,
     MAX_DATAGRAM,
     MAX_HAVE_RANGES,
     NO_LIMIT,
@@ -70,6 +72,16 @@ WINDOW_BYTES = 64 << 20
 
 BLOCKED_AFTER = 3.0
 """Seconds without the first answer after which a person should hear what may be wrong."""
+
+NARROW_TIMEOUT = 30.0
+"""Seconds in which words come and the file never does, after which the path is too narrow for it...
+"""
+
+NARROW_STATUSES = 10
+"""... if so many words came..."""
+
+NARROW_LOST = 20
+"""... and so many packets did not: neither bad luck, nor a server that hardly sends."""
 
 SLOW_RATE = 1 << 17
 """Bytes per second: with a limit below, the longest packets come less often than twice a second."""
@@ -216,6 +228,13 @@ class Receiver:
         self._events: deque[Event] = deque()
         self._status: Status | None = None
         self._status_number = -1
+        self._carried = False
+        """Data in a packet as long as any path should carry has come."""
+        self._arrived = 0
+        """Packets that have come, copies too."""
+        self._words = 0
+        """STATUS packets of a server that sends."""
+        self._words_since = now
         # What we say.
         self._next_number = 0
         self._wish = Wish.RUN
@@ -363,6 +382,8 @@ class Receiver:
             self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
             return
         self._acks.on_received(number, count, len(data), now - waited)
+        self._arrived += count
+        self._carried |= count > 1 or len(data) >= BASE_DATAGRAM - DATA_OVERHEAD
         if self.state not in (State.RECEIVING, State.PAUSED) or not self._file.add(offset, stop):
             return
         try:
@@ -384,6 +405,7 @@ class Receiver:
             self._finish(Verdict(End.PROTOCOL_ERROR, "packet numbers jump"), now)
             return
         self._acks.on_received(packet.number, 1, 0, now - waited)
+        self._arrived += 1
         if packet.kind != Kind.STATUS:
             return
         self._control_due = True
@@ -408,9 +430,23 @@ class Receiver:
             end = status.end if status.end not in (End.NONE, End.DONE) else End.PROTOCOL_ERROR
             self._finish(Verdict(end), now)
             self._server_knows = True
+        elif status.phase is Phase.SENDING and self._is_narrow(packet.number, now):
+            self._finish(Verdict(End.TOO_NARROW), now)
         elif not self._wish_pending() and self.state in (State.RECEIVING, State.PAUSED):
             # A status from before our latest wish says nothing about what became of that wish.
             self._follow(status.phase)
+
+    def _is_narrow(self, number: int, now: float) -> bool:
+        """Whether the path carries words only, after one more of them, with this number."""
+        if not self._words:
+            self._words_since = now
+        self._words += 1
+        return (
+            not self._carried
+            and self._words >= NARROW_STATUSES
+            and now - self._words_since >= NARROW_TIMEOUT
+            and number - self._arrived >= NARROW_LOST
+        )
 
     def _follow(self, phase: Phase) -> None:
         """Pause and go on as the server does."""
