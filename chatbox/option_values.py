@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from chatbox.chat.moderation import Operators
@@ -22,6 +23,7 @@ from chatbox.shelf import Shelf
 from chatbox.tls import check_endpoint
 
 __all__ = [
+    "DEFAULT_FOLDER",
     "MAX_GRACE",
     "MAX_UDP_PORTS",
     "common_interface",
@@ -36,12 +38,17 @@ __all__ = [
     "read_quantity",
 ]
 
+DEFAULT_FOLDER: Final = "files"
+"""What is shared, where the command is given, unless something else is said."""
+
 MAX_UDP_PORTS: Final = 1000
 """Each port is a socket for as long as the server runs. One carries many downloads, so a few are
 plenty; the usual limit of open files is 1024."""
 
 MAX_GRACE: Final = 86_400.0
 """Seconds: whoever wants to wait for longer than a day need not restart at all."""
+
+_log = Logger()
 
 
 def common_interface(descriptions: Sequence[str]) -> str:
@@ -115,16 +122,25 @@ def read_quantity(name: str, text: object) -> float:
     return number
 
 
-def read_folder(path: str) -> str:
-    """Return the absolute path of a folder that can be shared.
+def read_folder(path: str | None) -> str:
+    """Return the absolute path of a folder that can be shared; None is the usual one, made if need
+    be.
 
     Absolute, because `twistd` may change its working folder before it starts.
     """
+    folder = DEFAULT_FOLDER if path is None else path
     try:
-        return Shelf(path).folder
+        if path is None and not os.path.lexists(folder):
+            os.mkdir(folder)
+            _log.info(
+                "there was no folder {folder}: it is made, and shared",
+                folder=os.path.abspath(folder),
+            )
+        return Shelf(folder).folder
     except OSError as error:
         raise usage.UsageError(
-            f"--files {path}: {error.strerror}. Name an existing folder; its files will be shared."
+            f"--files {folder}: {error.strerror}. Name an existing folder; its files will be"
+            " shared."
         ) from error
 
 

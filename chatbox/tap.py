@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -48,6 +49,7 @@ from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
 from chatbox.openfiles import OpenFiles
 from chatbox.option_values import (
+    DEFAULT_FOLDER,
     common_interface,
     expand_endpoint,
     read_address,
@@ -83,7 +85,12 @@ class Options(usage.Options, AuthOptionMixin):
         "of files that they download over UDP."
     )
     optParameters: list[list[object]] = [
-        ["files", None, "files", "The folder whose files are shared."],
+        [
+            "files",
+            None,
+            None,
+            f"The folder whose files are shared [default: {DEFAULT_FOLDER}, made if need be].",
+        ],
         [
             "udp-ports",
             None,
@@ -187,6 +194,22 @@ class Options(usage.Options, AuthOptionMixin):
         super().__init__()
         self["listen"] = []
         self["credCheckers"] = []
+        self._refused = False
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Remember whether something is wrong."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError:
+            self._refused = True
+            raise
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The options; if one is wrong, where they are: the words about it come behind this."""
+        if not self._refused:
+            return super().getUsage(width)
+        program = os.path.basename(sys.argv[0])
+        return f"See {'twist' if program == '__main__.py' else program} chatbox --help.\n"
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen for chat here; may be given several times. A port such as tcp:50000 or
@@ -227,7 +250,6 @@ class Options(usage.Options, AuthOptionMixin):
             self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
         if self["operators"] is not None:
             self["operators"] = read_operators(self["operators"])
-        self["files"] = read_folder(self["files"])
         self["udp-ports"] = read_ports(self["udp-ports"])
         self["grace"] = read_grace(self["grace"])
         if self["udp-interface"] is None:
@@ -245,6 +267,8 @@ class Options(usage.Options, AuthOptionMixin):
             open_log(self["log"], state_dir=self["state-dir"])
         except ValueError as error:
             raise usage.UsageError(f"--log {self['log']}: {error}") from error
+        # The last one, since it may make a folder.
+        self["files"] = read_folder(self["files"])
 
     def _check_downloads(self) -> None:
         """Check and convert what is said about downloads."""

@@ -127,6 +127,20 @@ def test_wrong_option_is_told_in_a_sentence(place: Path) -> None:
             said = "".join(server.said)
         assert "the last port comes before the first" in said
         assert "Traceback" not in said
+        assert f"See {name} chatbox --help." in said
+        assert "--max-rate" not in said
+
+
+def test_in_an_empty_folder(tmp_path: Path) -> None:
+    """It shares a folder that it makes, and says so."""
+    for name in ("twistd -n", "twist --log-format=text"):
+        program, *rest = name.split()
+        place = tmp_path / program
+        place.mkdir()
+        with Running([*script(program), *rest, *OPTIONS], cwd=place) as server:
+            server.read_until(STARTED)
+            server.stop()
+            assert "".join(server.said).count(f"no folder {place / 'files'}: it is made") == 1
 
 
 @pytest.mark.parametrize("command", ["twistd -n", "twistd", "twist"])

@@ -133,15 +133,21 @@ class OptionsTests(TapTestCase):
         self.assertIn("Name an existing folder", self.complaint("--files", file))
 
     def test_default_folder_is_files(self) -> None:
-        """Without --files the folder called files is shared, if there is one."""
+        """Without --files the folder called files is shared, which is made if nothing is wrong."""
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)
+        self.assertRaises(UsageError, Options().parseOptions, ["--cc", "reno"])
+        self.assertRaises(UsageError, Options().parseOptions, ["--files", "files"])
+        self.assertFalse(os.path.exists("files"))
+        for _ in range(2):
+            options = Options()
+            options.parseOptions([])
+            self.assertEqual(options["files"], os.path.join(self.folder, "files"))
+            self.assertTrue(os.path.isdir("files"))
+        os.rmdir("files")
+        os.symlink("nowhere", "files")
         error = self.assertRaises(UsageError, Options().parseOptions, [])
-        self.assertIn("--files files", str(error))
-        os.mkdir("files")
-        options = Options()
-        options.parseOptions([])
-        self.assertEqual(options["files"], os.path.join(self.folder, "files"))
+        self.assertIn("--files files: ", str(error))
 
     def test_udp_ports(self) -> None:
         """One port, a range, and 0 for any."""
@@ -222,7 +228,7 @@ class OptionsTests(TapTestCase):
             "--listen=",
             "[default: tcp:50000]",
             "--files=",
-            "[default: files]",
+            "[default: files, made if need be]",
             "--udp-ports=",
             "[default: 55000-55019]",
             "--udp-interface=",
