@@ -573,6 +573,42 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
 
 
 @pytest_twisted.ensureDeferred
+async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
+    """Whoever reads the end still does in other letters or colours; and so does one far up."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        view, theme = guest.window.room_view, guest.window.theme
+        assert view is not None
+        text = view.messages.text
+        for number in range(200):
+            view.room.notice(f"number {number} {'of many ' * 20}")
+        await guest.reads_that("number 199")
+        await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
+
+        async def press(key: str) -> None:
+            before = (theme.palette, theme.zoom)
+            await guest.keys(key)
+            await guest.until(lambda: (theme.palette, theme.zoom) != before, "other looks")
+            guest.window.root.update_idletasks()
+
+        changes = ("ctrl+plus",) * 4 + ("ctrl+t", "ctrl+0", "ctrl+minus", "ctrl+t")
+        for key in changes:
+            await press(key)
+            assert text.yview()[1] == 1.0, key
+            assert not view.messages.more.winfo_viewable()
+        view.room.notice("more")
+        await guest.reads_that("more")
+        await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
+        text.focus_set()
+        await guest.keys("Prior", "Prior")
+        await guest.until(lambda: text.yview()[1] < 1.0, "an earlier part")
+        for key in changes:
+            await press(key)
+            assert text.bbox("end-1c") is None, key
+
+
+@pytest_twisted.ensureDeferred
 async def test_looks(sit: Sit, served: Served) -> None:
     """Dark and light, larger and smaller: by keys, and remembered."""
     async with sit("alice", served.host) as guest:

@@ -164,6 +164,12 @@ class Messages(ttk.Frame):
             self.text.see("end")
 
     def _restyle(self) -> None:
+        self._set_tags()
+        if self._follows_end:
+            # Tk says what it shows, with the lines as high as they were, before it asks how high.
+            self.text.see("end")
+
+    def _set_tags(self) -> None:
         text, theme, p = self.text, self._theme, self._theme.palette
         px = theme.px
         text.configure(
