@@ -622,6 +622,11 @@ async def test_looks(sit: Sit, served: Served) -> None:
         await guest.keys("ctrl+t")
         await guest.until(lambda: theme.palette.name == "dark", "the dark theme")
         assert text.cget("background") == theme.palette.surface
+        await guest.type("ab")
+        await guest.keys("ctrl+t", "ctrl+t")
+        await guest.type("c")
+        await guest.until(lambda: view.field.content.endswith("c"), "what is typed")
+        assert view.field.content == "abc"
         await guest.keys("ctrl+plus", "ctrl+plus", "ctrl+plus")
         await guest.until(lambda: theme.zoom == 3, "larger letters")
         assert theme.text.metrics("linespace") > usual

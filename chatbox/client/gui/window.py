@@ -241,6 +241,8 @@ class Window:
         # Tk for X has Emacs's keys, where Ctrl+A is the beginning of the line.
         root.event_delete("<<LineStart>>", "<Control-a>")
         root.event_add("<<SelectAll>>", "<Control-a>")
+        # Here Ctrl+T changes the colours; in Tk's texts it would change two letters about as well.
+        root.unbind_class("Text", "<Control-t>")
         for key in ("plus", "equal", "KP_Add"):
             root.bind(f"<Control-{key}>", lambda _: self._zoom(1))
         for key in ("minus", "KP_Subtract"):
