@@ -265,7 +265,7 @@ class Transfer:
         self.demux = Demux(
             make_controller, Admissions(), self.random.randbytes, Allowance(max_rate), now
         )
-        self.ticket: Ticket = self.demux.admit(Taker("alice"), self.source, now)
+        self.ticket: Ticket = self.demux.admit(Taker("alice", host="client"), self.source, now)
         self.served = self.demux._transfers[self.ticket.connection_id]
         self.sender = self.served.sender
         self.receiver = Receiver(

@@ -48,8 +48,8 @@ from chatbox.rdt.sender import (
     SILENCE_TIMEOUT,
     Ended,
     Opened,
-    State,
 )
+from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
 from tests.helpers import vectors
 from tests.link import MemorySource
@@ -154,8 +154,9 @@ class DemuxTestCase(SynchronousTestCase):
     def admit(self, user: str, data: bytes = DATA, *, hashed: bool = True) -> Client:
         """Give a user a ticket for a file."""
         source = MemorySource(data, hashed=hashed)
-        ticket = self.demux.admit(Taker(user), source, self.now)
-        client = Client(self, f"{user} {len(self.clients)}", ticket, source)
+        name = f"{user} {len(self.clients)}"
+        ticket = self.demux.admit(Taker(user, host=name), source, self.now)
+        client = Client(self, name, ticket, source)
         self.clients[client.name] = client
         return client
 

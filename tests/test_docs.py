@@ -32,7 +32,7 @@ from chatbox.chat.session import REQUESTS, Session
 from chatbox.chat.sharing import Offer
 from chatbox.errors import RemoteError
 from chatbox.log import open_log
-from chatbox.rdt import packet, pmtu, receiver, sender
+from chatbox.rdt import packet, pmtu, receiver, sender_states
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Demux, Taker
 from chatbox.rdt.ends import End
@@ -184,7 +184,7 @@ class TableTests(SynchronousTestCase):
         """Every transition of a conversation and of both sides of a transfer, and no other."""
         self.check_transitions("conversation-states", states.TRANSITIONS)
         self.check_transitions("client-states", receiver.TRANSITIONS)
-        self.check_transitions("server-states", sender.TRANSITIONS)
+        self.check_transitions("server-states", sender_states.TRANSITIONS)
 
 
 class LimitTests(SynchronousTestCase):

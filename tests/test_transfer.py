@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt import asking, receiver, sender
+from chatbox.rdt import asking, receiver, sender, sender_states
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
@@ -306,7 +306,7 @@ class PauseTests(SynchronousTestCase):
         transfer.run(until=600)
         self.assertEqual(transfer.events, [Opened(len(DATA)), Paused(half_way=True)])
         self.assertEqual(transfer.receiver.confirmed, len(DATA) // 2)
-        self.assertEqual(transfer.sender.state, sender.State.PAUSED)
+        self.assertEqual(transfer.sender.state, sender_states.State.PAUSED)
         transfer.call(lambda r, now: r.proceed(now))
         transfer.run()
         transfer.check()
@@ -382,7 +382,7 @@ class PauseTests(SynchronousTestCase):
         transfer = Transfer(DATA, down=LINK, pause_half_way=True, auto_proceed=False)
 
         def fall_asleep(transfer: Transfer) -> None:
-            transfer.asleep |= transfer.sender.state is sender.State.PAUSED
+            transfer.asleep |= transfer.sender.state is sender_states.State.PAUSED
 
         transfer.on_step = fall_asleep
         transfer.run(until=1)
@@ -812,7 +812,7 @@ class TransitionTests(SynchronousTestCase):
         transfer.network.at(1010.0, hashed)
         transfer.run()
         transfer.check()
-        self.assertEqual(seen, {*sender.State, *receiver.State})
+        self.assertEqual(seen, {*sender_states.State, *receiver.State})
         self.assertIsInstance(transfer.events[-1], Ended)
 
 
@@ -862,6 +862,45 @@ class MigrationTests(SynchronousTestCase):
         self.assertTrue(got, "the thief was not even tried")
         self.assertEqual(set(got), {Kind.STATUS})
         self.assertEqual(transfer.sender.address, transfer.client_address)
+
+    def test_nothing_to_who_never_asked(self) -> None:
+        """
+        Whoever writes the address of others on OPEN has one STATUS sent to them for each packet,
+        little longer than it, and nothing more, however long they are silent.
+        """
+        transfer = Transfer(DATA, down=LINK)
+        transfer.client_address = ("victim", 1)
+        self.assertEqual(transfer.receiver.state, receiver.State.OPENING)
+        asked = b"".join(bytes(train.data) for train in transfer.receiver.trains_to_send(1000.0))
+        sent: list[tuple[bytes, object]] = []
+        now = 1000.0
+        for again in range(3):
+            number = HEADER.unpack_from(asked)[2]
+            self.assertEqual(number, 0)
+            transfer.demux.receive(
+                Train(memoryview(asked), len(asked)), transfer.client_address, now
+            )
+            while now < 1000.0 + 10 * (again + 1):
+                for train, address in transfer.demux.trains_to_send(now):
+                    sent.append((bytes(train.data), address))
+                now += 0.01
+                transfer.demux.on_timer(now)
+        self.assertEqual(
+            [(data[0], address) for data, address in sent], [(Kind.STATUS, transfer.client_address)]
+        )
+        self.assertLess(len(sent[0][0]), 3 * len(asked))
+        self.assertIsNone(transfer.sender.address)
+
+    def test_another_way_than_the_chat(self) -> None:
+        """A client whose packets come from elsewhere than its chat has the file a round later."""
+        durations = []
+        for address in ("client", 1), ("elsewhere", 1):
+            transfer = Transfer(DATA, down=LINK, rtt=0.04)
+            transfer.client_address = address
+            transfer.run()
+            transfer.check()
+            durations.append(transfer.duration)
+        self.assertLess(durations[1] - durations[0], 2 * 0.04 + 0.02)
 
     def test_back_and_forth(self) -> None:
         """A client that keeps changing its address still gets the file."""

@@ -30,7 +30,8 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, MIN_DATAGRAM, Kind, Train
 from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
-from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender, State
+from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender
+from chatbox.rdt.sender_states import State
 from chatbox.rdt.source import Source
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 
@@ -235,7 +236,7 @@ class Demux:
             if connection_id not in self._transfers:
                 break
         ticket = Ticket(connection_id, self._random_bytes(SECRET_BYTES))
-        sender = Sender(ticket, file, self._make_controller, self._sealer, now)
+        sender = Sender(ticket, file, self._make_controller, self._sealer, now, taker.host)
         transfer = self._transfers[connection_id] = Transfer(taker, file, sender)
         self._admissions.enter(taker)
         self._touch(transfer)

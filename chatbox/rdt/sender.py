@@ -10,8 +10,8 @@ receiver's window, the place where the receiver wants a pause, and one train.
 
 The client's whole wish comes with every packet of its (see `chatbox.rdt.packet`); the newest
 counts. The server's state goes out as STATUS whenever something changes that the client must know,
-and again when that packet is lost. State changes go through `_become`, and only along
-`TRANSITIONS`::
+and again when that packet is lost. State changes go through `_become`, and only along `TRANSITIONS`
+(`chatbox.rdt.sender_states`)::
 
     WAITING --open--> SENDING <--proceed/pause--> PAUSED
                          |                           |
@@ -29,7 +29,6 @@ import math
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 from chatbox.errors import LocalError, RemoteError
 from chatbox.rdt.backlog import Backlog
@@ -44,7 +43,6 @@ from chatbox.rdt.packet import (
     Control,
     Kind,
     Open,
-    Phase,
     Status,
     Train,
     Wish,
@@ -62,6 +60,7 @@ from chatbox.rdt.seal import (
     seal_packet,
     server_keys,
 )
+from chatbox.rdt.sender_states import PHASES, TRANSITIONS, State
 from chatbox.rdt.source import Source
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.whereabouts import Whereabouts
@@ -104,34 +103,6 @@ section 6.2.4).
 """
 
 
-class State(Enum):
-    """Where the transfer stands."""
-
-    WAITING = "waiting"
-    SENDING = "sending"
-    PAUSED = "paused"
-    SENT = "sent"
-    ENDING = "ending"
-    CLOSED = "closed"
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.SENDING, State.CLOSED}),
-    State.SENDING: frozenset({State.PAUSED, State.SENT, State.ENDING}),
-    State.PAUSED: frozenset({State.SENDING, State.ENDING}),
-    State.SENT: frozenset({State.ENDING}),
-    State.ENDING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
-
-_PHASES = {
-    State.SENDING: Phase.SENDING,
-    State.PAUSED: Phase.PAUSED,
-    State.SENT: Phase.SENT,
-    State.ENDING: Phase.ENDED,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The client has come."""
@@ -162,7 +133,9 @@ class Sender:
         make_controller: ControllerFactory,
         sealer: TrainSealer,
         now: float,
+        host: str = "",
     ) -> None:
+        """`host` is the IP address from which the ticket was asked for, if there is one."""
         self.connection_id = ticket.connection_id
         self.state = State.WAITING
         self.heard_at = now
@@ -177,7 +150,7 @@ class Sender:
         self._backlog = Backlog(source.size)
         self._control: Control | None = None
         self._heard = 0
-        self._whereabouts = Whereabouts(ticket.secret)
+        self._whereabouts = Whereabouts(ticket.secret, host)
         self._make_controller = make_controller
         self._end = End.NONE
         self._events: deque[Opened | Ended] = deque()
@@ -196,7 +169,7 @@ class Sender:
 
     @property
     def address(self) -> Hashable:
-        """Where the client is; None before it has come."""
+        """Where the client is; None before that is proven."""
         return self._whereabouts.address
 
     @property
@@ -291,9 +264,11 @@ class Sender:
         of the file has at most `most` bytes, though always one packet; with 0 there is none.
         """
         self._now = now
-        while self.state in _PHASES:
+        while self.state in PHASES:
             if (challenge := self._whereabouts.take_challenge()) is not None:
                 yield self._status_train(now, challenge[0]), challenge[1]
+            elif self.address is None:
+                return
             elif self._status_due:
                 yield self._status_train(now), self.address
             elif self._probes_due:
@@ -319,7 +294,6 @@ class Sender:
             if kind == Kind.OPEN:
                 opening = unpack_open(open_packet(self._opener_keys, datagram))
                 if self.state is State.WAITING:
-                    self._whereabouts.address = address
                     self._open(opening, now)
                 control = opening.control
             elif kind == Kind.CONTROL and self.state is not State.WAITING:
@@ -328,8 +302,10 @@ class Sender:
                 return False
             self._heard = number + 1
             self.heard_at = now
+            left = self.address
             if self._whereabouts.follow(address, control.challenge):
-                self._take(self._path.migrate(self._make_controller, now), now)
+                if left is not None:
+                    self._take(self._path.migrate(self._make_controller, now), now)
                 self._status_due = True
             self._obey(control, now, waited)
         except RemoteError as error:
@@ -466,7 +442,7 @@ class Sender:
     def _limit(self) -> int:
         """The offset that nothing may be sent at or beyond."""
         control = self._control
-        if self.state is not State.SENDING or control is None:
+        if self.state is not State.SENDING or control is None or self.address is None:
             return 0
         return min(control.pause_at, control.window_end)
 
@@ -549,7 +525,7 @@ class Sender:
         number = self._path.recovery.next_number
         self._told_limited = self._limited(now)
         status = Status(
-            phase=_PHASES[self.state],
+            phase=PHASES[self.state],
             end=self._end,
             size=self._source.size,
             mtime_ns=self._source.mtime_ns,

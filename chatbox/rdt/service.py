@@ -21,7 +21,8 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End
-from chatbox.rdt.sender import Opened, State
+from chatbox.rdt.sender import Opened
+from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.udp import Pump
 from chatbox.sparing import SparingLog

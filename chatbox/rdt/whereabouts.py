@@ -1,27 +1,35 @@
 """
 Where the client is, as far as that is proven.
 
-The client's newest packet may come from another address than those before: new Wi-Fi, a router that
-forgot (RFC 9000 section 9). The seal says that it is the client's. It does not say that the client
-is *there*: somebody may have copied the packet and sent it from elsewhere. So before anything but a
-STATUS goes to the new address, a challenge must come back from it.
+A packet's seal says that it is the client's. It does not say that the client is *there*: whoever
+has a ticket may write somebody else's address on OPEN, to have a file sent to people who never
+asked, and somebody may have copied a packet and sent it from elsewhere. So an address is believed
+at once only if it is the one that the client's chat comes from, which TCP has proven. To any other
+goes nothing but a STATUS for each packet that comes from it, until a challenge in it comes back.
+
+The client's newest packet may also come from another address than those before: new Wi-Fi, a router
+that forgot (RFC 9000 section 9). That has to be proven in the same way, and the old address is
+served meanwhile.
 """
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Hashable
 
 
 class Whereabouts:
     """The address of one client, which may move."""
 
-    __slots__ = ("_candidate", "_challenges", "_due", "_secret", "address")
+    __slots__ = ("_candidate", "_challenges", "_due", "_host", "_secret", "address")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, host: str) -> None:
+        """`host` is the address that the client's chat comes from, "" if it has none."""
         self.address: Hashable = None
-        """Where the client is; None before it has come."""
+        """Where the client is; None before it is known."""
         self._secret = secret
+        self._host = _canonical(host)
         self._candidate: Hashable = None
         """Another address that the client seems to have moved to."""
         self._challenges = 0
@@ -32,6 +40,8 @@ class Whereabouts:
         The client's newest packet came from `address` and gave `challenge` back: whether that
         proves that it has moved there.
         """
+        if self.address is None and self._host and _host_of(address) == self._host:
+            self.address = address
         if address == self.address:
             self._candidate = None
         elif self._candidate == address and challenge == self._challenge:
@@ -57,3 +67,17 @@ class Whereabouts:
         """
         challenge = hashlib.sha256(self._secret + self._challenges.to_bytes(8, "big")).digest()
         return int.from_bytes(challenge[:8], "big")
+
+
+def _host_of(address: Hashable) -> str:
+    """The host of a socket's address."""
+    return _canonical(str(address[0] if isinstance(address, tuple) else address))
+
+
+def _canonical(host: str) -> str:
+    """One text for one host: of IPv4 in the clothes of IPv6 (RFC 4291 section 2.5.5.2), too."""
+    try:
+        parsed = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

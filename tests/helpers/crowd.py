@@ -62,7 +62,9 @@ class Crowd:
         self._up = Link(replace(link, rate=1e9), self.random, lambda *_: None)
         for port, size in enumerate(sizes):
             for _ in range(size):
-                ticket = self.ports[port].admit(Taker("alice"), MemorySource(data), now)
+                ticket = self.ports[port].admit(
+                    Taker("alice", host=str(len(self.members))), MemorySource(data), now
+                )
                 sink = MemorySink(len(data))
                 receiver = Receiver(ticket, len(data), sink, now, pause_half_way=False)
                 far = farthest * self.random.random()
