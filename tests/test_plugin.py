@@ -15,7 +15,14 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.helpers.processes import PATIENCE, Running, environment, script, stop_other
+from tests.helpers.processes import (
+    PATIENCE,
+    Running,
+    environment,
+    script,
+    see_daemon_end,
+    stop_other,
+)
 
 STARTED = r"Chat starting on (\d+)"
 
@@ -163,7 +170,7 @@ def test_a_server_that_cannot_start(place: Path, command: str) -> None:
                 said = "".join(server.said)
             assert words in said
             assert "Traceback" not in said
-            assert not (place / "twistd.pid").exists()
+            see_daemon_end(place / "twistd.pid")
 
 
 def test_netcat_talks(place: Path) -> None:

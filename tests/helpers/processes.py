@@ -169,7 +169,25 @@ def stop_other(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
     descriptor = os.pidfd_open(pid)
     try:
         os.kill(pid, number)
-        gone, _, _ = select.select([descriptor], [], [], PATIENCE)
-        assert gone, f"process {pid} goes on after {number.name}"
+        _wait_for(descriptor)
     finally:
         os.close(descriptor)
+
+
+def see_daemon_end(pid_file: Path) -> None:
+    """Wait until a daemon is gone that ends by itself, and see that it took its pid file away."""
+    try:
+        descriptor = os.pidfd_open(int(pid_file.read_text()))
+    except (FileNotFoundError, ProcessLookupError):
+        descriptor = None  # it was faster
+    if descriptor is not None:
+        try:
+            _wait_for(descriptor)
+        finally:
+            os.close(descriptor)
+    assert not pid_file.exists()
+
+
+def _wait_for(descriptor: int) -> None:
+    gone, _, _ = select.select([descriptor], [], [], PATIENCE)
+    assert gone, "the process goes on"
