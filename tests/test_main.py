@@ -162,9 +162,16 @@ class ArgumentTests(SynchronousTestCase):
             self.assertEqual(options.output, "d")
         for words in ("h --to bob hi", "--to bob h hi", "h hi --to bob"):
             options = arguments().parse_args(["say", *words.split()])
-            self.assertEqual((options.host, options.text, options.to), ("h", "hi", "bob"))
+            self.assertEqual((options.host, options.words, options.to), ("h", ["hi"], "bob"))
         options = arguments().parse_args(["say", "--", "-x"])
-        self.assertEqual((options.host, options.text), (None, "-x"))
+        self.assertEqual((options.host, options.words), (None, ["-x"]))
+        for words in ("h -- -x y --to", "-- h -x y --to"):
+            options = arguments().parse_args(["say", *words.split()])
+            self.assertEqual((options.host, options.words), ("h", ["-x", "y", "--to"]), words)
+        for words in ("h a b --to bob", "h a --to bob b", "--to bob h a b"):
+            options = arguments().parse_args(["say", *words.split()])
+            self.assertEqual((options.host, options.words), ("h", ["a", "b"]), words)
+            self.assertEqual(options.to, "bob")
         options = arguments().parse_args(["passwd", "accounts", "--delete", "bob"])
         self.assertEqual((options.file, options.name, options.delete), ("accounts", "bob", True))
 
@@ -178,12 +185,13 @@ class ArgumentTests(SynchronousTestCase):
         self.assertIn("number", self.refused("join", "h", "--reconnect", "soon"))
         self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
         self.assertIn("number", self.refused("history", "h", "-n", "many"))
+        self.assertIn("./-", self.refused("get", "h", "f", "-o", "-"))
         self.assertIn("such as 800kB", self.refused("get", "h", "f", "--limit", "fast"))
 
     def test_text_that_is_not_utf8(self) -> None:
         """Bytes of the command line that are no text are replaced, since they cannot be sent."""
         options = arguments().parse_args(["say", "h", "caf\udce9"])
-        self.assertEqual(options.text, "caf\N{REPLACEMENT CHARACTER}")
+        self.assertEqual(options.words, ["caf\N{REPLACEMENT CHARACTER}"])
 
 
 class VisitTests(SynchronousTestCase):
@@ -366,12 +374,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def errand(
-    *argv: str, cwd: Path | None = None, **settings: str
+    *argv: str, cwd: Path | None = None, typed: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command to its end; `typed` is what its standard input has."""
     return subprocess.run(
         [sys.executable, "-m", "chatbox.client.main", *argv],
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         encoding="utf-8",
         env=environment(CHATBOX_NAME="zoe", **settings),
@@ -410,6 +418,37 @@ def test_say_and_history(server: Served) -> None:
     assert (status, sender, recipient, said) == (0, "zoe", "all", r"one\ttwo\nthree \\ <4>")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at)
     assert outcome("history", server.host, "--after", number) == (0, "")
+
+
+def test_say_in_words(server: Served) -> None:
+    """Several words are one message; a dash stands for standard input, or for the host."""
+    as_zoe = ("--name", "zoe")
+
+    def last() -> str:
+        return outcome("history", server.host, "-n", "1")[1].rstrip("\n").split("\t")[4]
+
+    assert outcome("say", server.host, *as_zoe, "two", "words") == (0, "")
+    assert last() == "two words"
+    assert outcome("say", server.host, *as_zoe, "--", "-dash", "-") == (0, "")
+    assert last() == "-dash -"
+    for host in ((server.host,), ("-",), ()):
+        text = f"from {len(host)}\nin {host} caf\xe9"
+        done = errand("say", *host, "-", *as_zoe, typed=f"{text}\n", CHATBOX_HOST=server.host)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert last() == text.replace("\n", r"\n")
+    done = errand("say", server.host, "-", *as_zoe, typed="\n")
+    assert (done.returncode, "nothing to say" in done.stderr) == (Exit.USAGE, True)
+
+
+def test_words_for_a_host(server: Served) -> None:
+    """Who has settled a server and forgets that the first word is one is told of it."""
+    for words, advice in {
+        ("say", "127.0.0.1:1", "b"): f"a word to say on {server.host}, put a dash before it",
+        ("who", "127.0.0.1:1"): f"Without 127.0.0.1:1 it goes to {server.host}.",
+    }.items():
+        done = errand(*words, CHATBOX_HOST=server.host)
+        assert done.returncode == Exit.NO_CONNECTION
+        assert advice in done.stderr
 
 
 def test_long_history(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
 }
 """The module of each subcommand; in it, a function of the same name."""
 
+_STDIN: Final = "-"
+
 _CONFIG_HELP: Final = "the file of your defaults, see chatbox --help"
 
 _SIGNALS: Final[Mapping[signal.Signals, Exit]] = {
@@ -75,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     options = arguments().parse_args(argv)
     try:
         apply_settings(options, config.load(options.config))
+        if options.command == "say":
+            options.text = _what_to_say(options.words)
         module = importlib.import_module(_SUBCOMMANDS[options.command])
         status = run(getattr(module, options.command), options)
     except Stop as stopped:
@@ -196,6 +200,7 @@ def arguments() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="PATH",
+        type=_output,
         help="the file to save to, or the folder, as it must be for several",
     )
     get.add_argument("--overwrite", action="store_true", help="replace a file that is there")
@@ -213,7 +218,14 @@ def arguments() -> argparse.ArgumentParser:
     add("files", "Print the server's files: name, TAB, size in bytes", visitor)
 
     say = add("say", "Say one thing; success means that the server has kept it", visitor)
-    say.add_argument("text", metavar="TEXT", type=_text, help="what to say")
+    say.add_argument(
+        "words",
+        metavar="TEXT",
+        nargs="+",
+        type=_text,
+        help="what to say, in any number of words of which the first of several is HOST, as with"
+        " get; - alone reads it from standard input",
+    )
     say.add_argument("--to", metavar="NAME", type=_text, help="to one person only")
 
     history = add(
@@ -289,6 +301,31 @@ def _text(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _output(argument: str) -> str:
+    """Where to save to, which is a file: what is resumed, checked and renamed is no pipe."""
+    if argument == "-":
+        raise argparse.ArgumentTypeError(
+            "nothing is downloaded to standard output; a file of that name is ./-"
+        )
+    return argument
+
+
+def _what_to_say(words: Sequence[str]) -> str:
+    """The words, or what is on standard input. Before the reactor runs, as reading may take long.
+
+    Raises Stop if that is nothing.
+    """
+    if list(words) != [_STDIN] or sys.stdin is None:
+        return " ".join(words)
+    from chatbox.chat.wire import MAX_REQUEST_BYTES
+
+    # Of what is longer than a message may be, no more is read than it takes to be refused.
+    text = sys.stdin.buffer.read(MAX_REQUEST_BYTES).decode("utf-8", "replace").rstrip("\r\n")
+    if not text:
+        raise Stop(Exit.USAGE, "There is nothing to say: standard input is empty.")
+    return text
+
+
 def _seconds(argument: str) -> float:
     try:
         return config.seconds(argument)
@@ -346,8 +383,8 @@ What you settle once need not be said again, in a file or in the environment. Th
 {config.default_path()}.
 The command line goes before the environment, and that before the file:
 {settings}
-HOST can be left out when one is settled, or be a dash: the first of several words after get is
-always HOST. Without any, your name is your login name.
+HOST can be left out when one is settled, or be a dash: the first of several words after get or say
+is always HOST. Without any, your name is your login name.
 
 exit status:
 {rows}

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
 from chatbox.client.access import Access
-from chatbox.client.config import required_host
+from chatbox.client.config import SETTLED_HOST, required_host
 from chatbox.client.connection import (
     ANSWER_TIMEOUT,
     LEAVE_TIMEOUT,
@@ -161,18 +161,36 @@ async def visit(
     host = required_host(options.host)
     access = Access.from_options(options)
     numbers: list[int] = []
-    connection = await join_server(
-        reactor,
-        host,
-        visitor_name(options),
-        access,
-        ahead=lambda session: numbers.append(ask(session)),
-    )
+    try:
+        connection = await join_server(
+            reactor,
+            host,
+            visitor_name(options),
+            access,
+            ahead=lambda session: numbers.append(ask(session)),
+        )
+    except Stop as problem:
+        if problem.status is Exit.NO_CONNECTION:
+            raise Stop(problem.status, problem.sentence + _advice(options)) from None
+        raise
     visitor = Visit(reactor, connection, numbers[-1])
     try:
         yield visitor
     finally:
         await visitor.leave()
+
+
+def _advice(options: Namespace) -> str:
+    """What to do if the host that could not be reached was not meant to be one."""
+    host, settled = options.host, options.settings.host
+    if options.command == "get" or not settled or host == settled:
+        return ""  # get knows whether it was there before
+    if options.command == "say":
+        return (
+            f" If {printable(host)} is a word to say on {printable(settled)}, put a dash before it:"
+            f" chatbox say {SETTLED_HOST} TEXT..."
+        )
+    return f" Without {printable(host)} it goes to {printable(settled)}."
 
 
 def visitor_name(options: Namespace) -> str:
