@@ -14,7 +14,14 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client import download
-from chatbox.client.download import CLAIM_BYTES, READ_BYTES, SYNC_BYTES, Beginning, PartFile
+from chatbox.client.download import (
+    CLAIM_BYTES,
+    READ_BYTES,
+    RESERVE_BYTES,
+    SYNC_BYTES,
+    Beginning,
+    PartFile,
+)
 from chatbox.client.journal import Journal
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
@@ -66,6 +73,11 @@ class DownloadTestCase(SynchronousTestCase):
         part.close(verdict.end if verdict else End.DISK_ERROR)
         return verdict
 
+    def free(self, bytes_free: int, blocks: int = 1 << 30) -> mock._patch[Any]:
+        """Make the disk as full as that."""
+        disk = mock.Mock(f_frsize=512, f_bavail=bytes_free // 512, f_blocks=blocks)
+        return mock.patch("os.statvfs", return_value=disk)
+
     def files(self) -> list[str]:
         """What is in the folder."""
         return sorted(os.listdir(self.folder))
@@ -109,24 +121,48 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(verdict and verdict.end, End.HASH_MISMATCH)
         self.assertEqual(self.files(), [])
 
-    def test_room_is_made_first(self) -> None:
-        """The whole file has its blocks before the first byte comes."""
-        part = self.started()
+    def test_takes_what_has_come(self) -> None:
+        """A size that a server tells takes nothing of the disk; what it sends does, and some way
+        ahead of that.
+        """
+        self.patch(download, "ROOM_BYTES", 1 << 20)
+        part = self.started(size=1 << 30)
+        self.assertEqual(os.stat(self.path + ".part").st_blocks, 0)
+        for start in (0, 1000, (1 << 20) + 1):
+            part.write(start, memoryview(DATA)[:1000])
         status = os.stat(self.path + ".part")
-        self.assertEqual(status.st_size, len(DATA))
-        self.assertGreaterEqual(status.st_blocks * 512, len(DATA))
-        part.close(End.CANCELLED)
+        self.assertEqual(status.st_size, (1 << 20) + 1001 + (1 << 20))
+        self.assertGreaterEqual(status.st_blocks * 512, status.st_size)
 
     def test_no_room(self) -> None:
         """A disk that is too full says so before the first byte, and nothing is left on it."""
         part = PartFile(self.path)
-        full = OSError(errno.ENOSPC, "No space left on device")
-        with mock.patch("os.posix_fallocate", side_effect=full):
-            error = self.assertRaises(OSError, part.start, 10, self.woken.set)
-        self.assertEqual(
-            (error.errno, error.strerror), (errno.ENOSPC, "There is not enough room on the disk")
-        )
+        with self.free(RESERVE_BYTES + 51_200):
+            error = self.assertRaises(OSError, part.start, 51_201, self.woken.set)
+        self.assertEqual(error.errno, errno.ENOSPC)
+        self.assertIn("51.2 kB to come, and 51.2 kB free", error.strerror)
         self.assertEqual(self.files(), [])
+        with self.free(RESERVE_BYTES + 51_200):
+            self.started(size=51_200).close(End.CANCELLED)
+        with self.free(0, blocks=0):  # a file system that does not know
+            self.started().close(End.CANCELLED)
+
+    def test_too_large(self) -> None:
+        """A file system that cannot have a file of this size says so as early."""
+        part = PartFile(self.path)
+        with mock.patch("os.lseek", side_effect=OSError(errno.EINVAL, "Invalid argument")):
+            error = self.assertRaises(OSError, part.start, 5 * 10**9, self.woken.set)
+        self.assertEqual(error.errno, errno.EFBIG)
+        self.assertIn("no file of 5.00 GB", error.strerror)
+        self.assertEqual(self.files(), [])
+
+    def test_nothing_is_left_of_nothing(self) -> None:
+        """Whatever the end, a part that holds no byte does not stay."""
+        for end in End:
+            part = self.started()
+            part.close(end)
+            self.assertEqual(self.files(), [], end)
+            threads_gone()
 
     def test_cancelled_leaves_nothing(self) -> None:
         """What somebody cancelled is gone."""
@@ -138,6 +174,7 @@ class PartFileTests(DownloadTestCase):
     def test_broken_off_leaves_the_part(self) -> None:
         """What broke off by itself is kept."""
         part = self.started()
+        part.write(0, memoryview(DATA)[:1000])
         part.close(End.PEER_SILENT)
         part.close(End.PEER_SILENT)
         self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
@@ -395,9 +432,7 @@ class ResumeTests(DownloadTestCase):
             first.close(End.PEER_SILENT)
             part = self.started(**change)
             self.assertEqual((part.beginning, tuple(part.have)), (Beginning.CHANGED, ()), change)
-            self.assertEqual(os.path.getsize(self.path + ".part"), change.get("size", len(DATA)))
-            with open(self.path + ".part", "rb") as file:
-                self.assertEqual(file.read(1000), bytes(1000))
+            self.assertEqual(os.path.getsize(self.path + ".part"), 0)
             part.close(End.CANCELLED)
 
     def test_digest_where_known(self) -> None:
@@ -430,11 +465,6 @@ class ResumeTests(DownloadTestCase):
         part.recognise(MTIME_MS * 1_000_000)
         part.write(0, memoryview(DATA)[:1000])
         self.assertEqual(self.claimed(), ())
-
-    def test_nothing_came(self) -> None:
-        """An attempt that got nothing leaves nothing to speak of."""
-        self.leave()
-        self.assertIs(self.started().beginning, Beginning.NEW)
 
     def test_ends_that_leave_nothing_of_use(self) -> None:
         """What cannot be resumed takes no room on the disk."""
@@ -601,14 +631,31 @@ class ResumeTests(DownloadTestCase):
         part.close(End.CANCELLED)
 
     def test_a_full_disk(self) -> None:
-        """A start over that finds no room leaves nothing behind."""
-        self.leave((0, 1000))
-        part = PartFile(self.path)
-        part.expect(MTIME_MS + 1, None)
-        full = OSError(errno.ENOSPC, "No space left on device")
-        with mock.patch("os.posix_fallocate", side_effect=full):
-            self.assertRaises(OSError, part.start, 10, self.woken.set)
-        self.assertEqual(self.files(), [])
+        """What can be resumed waits for room; a start over that finds none leaves nothing."""
+        self.patch(download, "ROOM_BYTES", 0)
+        self.leave((0, 1_000_000))
+        for mtime_ms, left in ((MTIME_MS, ["a.bin.part", "a.bin.part.journal"]), (1, [])):
+            part = PartFile(self.path)
+            part.expect(mtime_ms, None)
+            with self.free(RESERVE_BYTES):
+                error = self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
+            self.assertEqual(error.errno, errno.ENOSPC)
+            self.assertEqual(self.files(), left)
+
+    def test_room_for_the_rest(self) -> None:
+        """What is there needs no room once more; that of older versions had all of it."""
+        self.patch(download, "ROOM_BYTES", 0)
+        self.leave((0, 1_000_000))
+        threads_gone()
+        with self.free(RESERVE_BYTES + len(DATA) - 1_000_000):
+            part = self.started()
+        self.assertIs(part.beginning, Beginning.RESUMED)
+        part.close(End.INTERRUPTED)
+        threads_gone()
+        with open(self.path + ".part", "rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, len(DATA))
+        with self.free(RESERVE_BYTES):
+            self.complete(self.started())
 
 
 def threads_gone() -> None:

@@ -2,7 +2,10 @@
 A file on its way to the disk: `NAME.part` until it is whole and right, then `NAME`, never anything
 in between.
 
-The bytes are written where they belong as they come, in any order. A thread of its own follows the
+The bytes are written where they belong as they come, in any order. The part grows with them, some
+way ahead, since to write into room that is reserved is quicker. Whether there is room for all of it
+is only looked up before: to reserve that would let a server fill the disk with the mere size that
+it tells, and takes minutes where a file system writes zeros for it. A thread of its own follows the
 part that is there without a gap and takes its sha-256, so that the digest is known moments after
 the last byte, and does whatever waits for the disk. At the end that is: compare the digest, bring
 the file to the disk (fsync), give it its name, and bring the name to the disk (fsync of the
@@ -36,6 +39,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final
 
+from chatbox.client import words
 from chatbox.client.journal import Claim, Journal, Subject, is_of
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
@@ -60,6 +64,12 @@ more at a time, since more has come when it is ready again."""
 SYNC_SECONDS: Final = 2.0
 """After such a while in which less than `READ_BYTES` came, less is brought to the disk, too: when a
 transfer stands half way, when somebody paused it, and when it is slow."""
+
+ROOM_BYTES: Final = 64 << 20
+"""What is reserved ahead of what comes."""
+
+RESERVE_BYTES: Final = 16 << 20
+"""What is left free on the disk, for others write to it, too."""
 
 _WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})
 """Ends after which nothing that has come is of use for another attempt."""
@@ -121,6 +131,7 @@ class PartFile:
         # The thread's own.
         self._folder_synced = False
         # The reactor's own.
+        self._room = 0
         self._unclaimed = 0
         self._told = 0
         if not os.path.isdir(self._folder):
@@ -146,8 +157,8 @@ class PartFile:
 
     def start(self, size: int, wake: Callable[[], None]) -> None:
         """
-        Take up what an earlier attempt has left, or make the file and room for all of it; `wake` is
-        called from a thread when there is a verdict.
+        Take up what an earlier attempt has left, or make the file, if there is room for all of it;
+        `wake` is called from a thread when there is a verdict.
 
         :raises FileExistsError: as when this was made.
         :raises OSError: if the disk has not enough room, or the file cannot be made.
@@ -166,13 +177,11 @@ class PartFile:
                 self._take_up(claim)
             else:
                 self._start_over(self._journal)
-        except OSError as error:
-            self._release()
-            if error.errno == errno.ENOSPC:
+            self._check_room()
+        except OSError:
+            if not os.fstat(self._fd).st_size:
                 self._remove(self._part_path, self._journal_path)
-                raise OSError(
-                    errno.ENOSPC, "There is not enough room on the disk", self.path
-                ) from None
+            self._release()
             raise
         self._wake = wake
         self._thread = threading.Thread(target=self._run, name="download file", daemon=True)
@@ -189,6 +198,10 @@ class PartFile:
     def write(self, offset: int, data: memoryview) -> None:
         """Write down bytes of the file."""
         size = len(data)
+        if offset + size > self._room:
+            room = min(self._size, offset + size + ROOM_BYTES)
+            os.posix_fallocate(self._fd, self._room, room - self._room)
+            self._room = room
         while data:
             written = os.pwrite(self._fd, data, offset)
             offset += written
@@ -233,7 +246,8 @@ class PartFile:
             self._changed.wait_for(lambda: not self._naming)
             verdict = self._verdict
             is_done = verdict is not None and verdict.end is End.DONE
-            if not is_done and (end in _WORTHLESS or self._forgotten):
+            is_useless = end in _WORTHLESS or self._forgotten or not self._written
+            if not is_done and is_useless:
                 self._remove(self._part_path, self._journal_path)
             elif not is_done:
                 with suppress(OSError):  # it does not matter now why the disk takes no more
@@ -297,10 +311,12 @@ class PartFile:
         if claim is None:
             return Beginning.UNUSABLE
         subject = claim.subject
-        if (subject.inode, subject.size) != (self._inode, found):
+        if subject.inode != self._inode or found > subject.size:
             return Beginning.UNUSABLE
         if not claim.ranges:
             return Beginning.NEW
+        if found < claim.ranges[-1][1]:
+            return Beginning.UNUSABLE
         same = (
             subject.size == self._size
             and self._mtime_ms in (None, subject.mtime_ms)
@@ -309,10 +325,11 @@ class PartFile:
         return Beginning.RESUMED if same else Beginning.CHANGED
 
     def _take_up(self, claim: Claim) -> None:
-        """Go on where the last attempt ended. The room is made already."""
+        """Go on where the last attempt ended."""
         self._mtime_ms = claim.subject.mtime_ms
         self._digest = self._digest or claim.subject.digest
         self._have = claim.ranges
+        self._room = os.fstat(self._fd).st_size
         self._written = RangeSet(claim.ranges)
         self._reached = self._told = self._written.prefix()
         self.resumed_from = self._written.total
@@ -321,9 +338,29 @@ class PartFile:
         """Begin with nothing."""
         journal.erase()  # before what it speaks of
         os.ftruncate(self._fd, 0)
-        if self._size:
-            os.posix_fallocate(self._fd, 0, self._size)
         self._claim()
+
+    def _check_room(self) -> None:
+        """Raise OSError if all of the file cannot be there."""
+        try:
+            os.lseek(self._fd, self._size, os.SEEK_SET)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+                raise
+            size = words.size_text(self._size)
+            raise OSError(
+                errno.EFBIG, f"The disk there takes no file of {size}", self.path
+            ) from None
+        disk = os.statvfs(self._folder)
+        free = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+        missing = self._size - os.fstat(self._fd).st_blocks * 512
+        if missing > free and disk.f_blocks:  # some file systems do not know
+            needed, left = words.size_text(missing), words.size_text(max(0, free))
+            raise OSError(
+                errno.ENOSPC,
+                f"There is not enough room on the disk: {needed} to come, and {left} free",
+                self.path,
+            )
 
     # ---- claims
 
@@ -411,7 +448,8 @@ class PartFile:
         """Wait until no more will be written, and bring the last of it to the disk."""
         with self._changed:
             self._changed.wait_for(lambda: self._end is not None)
-        if self._end is not End.DONE and self._end not in _WORTHLESS and not self._forgotten:
+        is_kept = self._end is not End.DONE and self._end not in _WORTHLESS and self._written
+        if is_kept and not self._forgotten:
             with suppress(OSError):
                 self._sync()
             if self._forgotten:

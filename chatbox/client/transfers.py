@@ -267,8 +267,8 @@ class Download:
             self._transfer.interrupt()
             # It may just have come to its end.
             if self.ended is None or self.ended.end.name == "INTERRUPTED":
-                at = words.percent(progress)
-                self._say(f"{self._shown} stops at {at} %; the beginning is kept.")
+                kept = "; the beginning is kept" if progress.confirmed else ""
+                self._say(f"{self._shown} stops at {words.percent(progress)} %{kept}.")
 
     @property
     def _shown(self) -> str:
