@@ -488,6 +488,20 @@ def test_get_several(server: Served, tmp_path: Path) -> None:
     assert "chatbox: nope: " in done.stderr
 
 
+def test_get_into_no_folder(server: Served, tmp_path: Path) -> None:
+    """Where there is no folder, nothing can be overwritten."""
+    done = errand("get", server.host, "film.bin", "-o", f"{tmp_path}/nosuch/")
+    assert done.returncode == Exit.CANNOT_SAVE
+    assert "no such folder" in done.stderr
+    assert "--overwrite" not in done.stderr
+
+
+def test_get_what_cannot_be(server: Served, tmp_path: Path) -> None:
+    """What no file on a shelf can be called is not there, whoever sees that first."""
+    for name in ("../../etc/passwd", "a\x1b[2J", ".hidden", "nope"):
+        assert errand("get", server.host, name, cwd=tmp_path).returncode == Exit.NOT_THERE, name
+
+
 def test_get_with_a_pause(server: Served, tmp_path: Path) -> None:
     """It asks half way, and goes on when nobody is there to answer."""
     done = errand("get", server.host, "film.bin", "--pause", cwd=tmp_path)

@@ -76,8 +76,8 @@ _FOR_END: Final[Mapping[str, Exit]] = {
     "PROTOCOL_ERROR": Exit.BAD_DATA,
 }
 
-# The refusals that mean "that does not exist"; every other one is plain REFUSED.
-_NOT_THERE: Final = frozenset({"no-such-file", "no-such-user"})
+# The refusals that mean "that does not exist", or cannot; every other one is plain REFUSED.
+_NOT_THERE: Final = frozenset({"no-such-file", "bad-file-name", "no-such-user"})
 
 STOPPING: Final = frozenset({"restarting", "server-stopping"})
 """Refusals of a server that is about to go away."""

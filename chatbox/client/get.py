@@ -130,7 +130,8 @@ class _Errand:
             except RemoteError as problem:
                 self._fail(Exit.NOT_THERE, f"{printable(name)}: {problem.detail}")
             except OSError as problem:
-                advice = "Use -o to save it elsewhere, or --overwrite."
+                is_there = isinstance(problem, FileExistsError)
+                advice = f"Use -o to save it elsewhere{', or --overwrite' * is_there}."
                 self._fail(Exit.CANNOT_SAVE, f"{words.os_error_text(problem)} {advice}")
             else:
                 self.download = Download(
