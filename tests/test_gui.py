@@ -573,6 +573,44 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
 
 
 @pytest_twisted.ensureDeferred
+async def test_cards_fit(sit: Sit, served: Served) -> None:
+    """The window is never too small for a card, in large letters and with downloads below it."""
+    async with sit("alice", served.host) as guest:
+        window = guest.window
+
+        def fits() -> bool:
+            view = window.host_card or window.login_card
+            assert view is not None
+            card = view.card
+            right = card.winfo_x() + card.winfo_width()
+            bottom = card.winfo_y() + card.winfo_height()
+            return (
+                min(card.winfo_x(), card.winfo_y()) >= 0
+                and right <= view.winfo_width()
+                and bottom <= view.winfo_height()
+            )
+
+        await guest.keys("Return")
+        await guest.is_in()
+        window.root.geometry("640x540")
+        await guest.until(lambda: window.root.winfo_width() == 640, "a smaller window")
+        await guest.click(300, 5)  # where the pointer is, there the keys go
+        assert guest.app.room is not None
+        for _ in range(2):
+            guest.app.room.download("film.bin")
+        await guest.until(lambda: len(window.transfers.lines) == 2, "their rows")
+        await guest.keys("alt+l")
+        await guest.until(lambda: window.login_card, "the card")
+        await guest.until(fits, "a window that is large enough to log in")
+        host_card = await guest.host()
+        await guest.until(fits, "a window that is large enough to host")
+        await guest.keys("ctrl+plus", "ctrl+plus", "ctrl+plus")
+        await guest.until(lambda: window.theme.zoom == 3 and fits(), "one for larger letters")
+        host_card.say("A sentence of some length, which takes more than one line of the card. " * 3)
+        await guest.until(fits, "one for more words")
+
+
+@pytest_twisted.ensureDeferred
 async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
     """Whoever reads the end still does in other letters or colours; and so does one far up."""
     async with sit("alice", served.host) as guest:

@@ -12,7 +12,7 @@ from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.widgets import Rows, add_mnemonic, select_all
 from chatbox.lan import Server
 
-__all__ = ["HostCard", "LoginCard", "QuestionCard"]
+__all__ = ["Card", "HostCard", "LoginCard", "QuestionCard"]
 
 _CARD_WIDTH: Final = 400
 _NARROW: Final = 7  # characters
@@ -25,7 +25,7 @@ _EVERYONE: Final = "chatbox_everyone"
 _HOST_TLS: Final = "chatbox_host_tls"
 
 
-class _Card(ttk.Frame):
+class Card(ttk.Frame):
     """A form in the middle of the window."""
 
     def __init__(
@@ -131,7 +131,7 @@ class _Card(ttk.Frame):
         return button
 
 
-class LoginCard(_Card):
+class LoginCard(Card):
     """Name and address, and a way to host."""
 
     def __init__(
@@ -232,7 +232,7 @@ class LoginCard(_Card):
             self._act()
 
 
-class HostCard(_Card):
+class HostCard(Card):
     """A folder, who may come in and how, and a port; `plan` is what stands there at first."""
 
     def __init__(
@@ -263,7 +263,7 @@ class HostCard(_Card):
             self._add_choice(ttk.Radiobutton, text, gap, variable=_EVERYONE, value=int(value))
         self.setvar(_HOST_TLS, str(int(plan.tls)))
         self._add_choice(ttk.Checkbutton, "Encrypted (TLS)", 4, variable=_HOST_TLS)
-        self.limit = self._add_field("Limit for all downloads a second, such as 2MB", 0, plan.limit)
+        self.limit = self._add_field("Limit (such as 2MB)", 0, plan.limit)
         self.port = self._add_field("Port", 3, plan.port, beside=self.limit)
         self._add_says()
         self.host_button = self._add_button("Start", 0, self._act, style=_ACCENT, gap=12)
@@ -298,7 +298,7 @@ class HostCard(_Card):
         self._choose_folder(self.folder.get(), take)
 
 
-class QuestionCard(_Card):
+class QuestionCard(Card):
     """A question that somebody must answer before one is in. `answer` hears the answer, or None."""
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan
-from chatbox.client.gui.login import HostCard, LoginCard, QuestionCard
+from chatbox.client.gui.login import Card, HostCard, LoginCard, QuestionCard
 from chatbox.client.gui.model import Link, Part, Room
 from chatbox.client.gui.palette import DARK, LIGHT
 from chatbox.client.gui.room import RoomView
@@ -84,7 +84,6 @@ class Window:
         theme = settings.theme if settings.theme in (DARK.name, LIGHT.name) else LIGHT.name
         self.theme = Theme(self.root, theme, settings.zoom)
         px = self.theme.px
-        self.root.minsize(px(640), px(540))
         try:
             self.root.geometry(settings.geometry or f"{px(1080)}x{px(720)}")
         except tk.TclError:  # the file of settings may hold anything
@@ -94,6 +93,8 @@ class Window:
         self.transfers = Transfers(self.root, self.theme, rows, actions.open_file)
         self.transfers.grid(row=1, column=0, sticky="ew", padx=px(12))
         self._make_footer()
+        for part in (self.transfers, self._footer):
+            part.bind("<Configure>", lambda _: self._fit())
         self._bind_keys()
         rows.on_change = self._note_rows
         self.root.report_callback_exception = self._report
@@ -208,7 +209,7 @@ class Window:
 
     def _make_footer(self) -> None:
         px = self.theme.px
-        footer = ttk.Frame(self.root, padding=(px(12), 0, px(12), px(8)))
+        footer = self._footer = ttk.Frame(self.root, padding=(px(12), 0, px(12), px(8)))
         footer.grid(row=2, column=0, sticky="ew")
         footer.columnconfigure(0, weight=1)
         self._host_bar = ttk.Frame(footer)
@@ -265,6 +266,20 @@ class Window:
             self._view.destroy()
         self._view = view
         view.grid(row=0, column=0, sticky="nsew")
+        if isinstance(view, Card):
+            view.card.bind("<Configure>", lambda _: self._fit())
+        self._fit()
+
+    def _fit(self) -> None:
+        """Let the window be large enough for the card that it shows, as far as the screen is."""
+        root, px = self.root, self.theme.px
+        width, height = px(640), px(540)
+        if isinstance(self._view, Card):
+            card = self._view.card
+            parts = (card, self.transfers, self._footer)
+            width = max(width, card.winfo_reqwidth() + px(24))
+            height = max(height, sum(part.winfo_reqheight() for part in parts) + px(12))
+        root.minsize(min(width, root.winfo_screenwidth()), min(height, root.winfo_screenheight()))
 
     def _request_frame(self) -> None:
         if self._frame_call is None:
