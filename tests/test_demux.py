@@ -423,13 +423,32 @@ class EvictionTests(DemuxTestCase):
         self.allow(most_per_user=2)
         alice, bob, busy = self.paused("alice"), self.paused("bob"), self.admit("alice").open()
         self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
-        self.now += SILENCE_TIMEOUT + 1
+        self.now += SILENCE_TIMEOUT
+        self.serve()
+        busy.say()
+        self.now += 1
         self.assertEqual(len(self.demux.silent(Taker("carol"), self.now)), 2)
         [transfer] = self.demux.silent(Taker("alice"), self.now)
         self.assertEqual(transfer.sender.connection_id, alice.ticket.connection_id)
         bob.say()
         self.assertEqual(len(self.demux.silent(Taker("carol"), self.now)), 1)
         self.assertEqual(busy.state, State.SENDING)
+
+    def test_who_takes_nothing(self) -> None:
+        """Who only says that they are there, and takes no data, may have to go as well."""
+        idle = self.admit("alice").open(window_end=0)
+        for _ in range(4):
+            self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
+            self.now += SILENCE_TIMEOUT / 4
+            idle.say()
+            self.serve()
+        self.now += 0.1
+        [transfer] = self.demux.silent(Taker("carol"), self.now)
+        self.assertEqual(transfer.sender.connection_id, idle.ticket.connection_id)
+        idle.say(window_end=len(DATA))
+        self.serve()
+        idle.say()
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
 
     def test_unused(self) -> None:
         """A ticket that nobody used makes room for another of the same user, not of anybody."""

@@ -275,21 +275,21 @@ class Demux:
     def silent(self, taker: Taker, now: float) -> list[Transfer]:
         """
         The transfers that may have to make room for another one of `taker`: those that are paused,
-        and whose client has been silent for long, and of those of the same user also the ones that
-        were offered and not begun.
+        and whose client has been silent for long; those whose client could have had data for long,
+        and took none; and of those of the same user also the ones that were offered and not begun.
         """
         admissions = self._admissions
         return [
             transfer
             for transfer in self._transfers.values()
             if admissions.makes_room(transfer.taker, taker)
-            and now - transfer.sender.heard_at
+            and now - transfer.sender.idle_since
             > self._patience(transfer, admissions.same_user(transfer.taker, taker))
         ]
 
     def _patience(self, transfer: Transfer, own: bool) -> float:
         """How long the client of a transfer may be silent while others, or they, wait for room."""
-        if transfer.sender.state is State.PAUSED:
+        if transfer.sender.state in (State.PAUSED, State.SENDING):
             return SILENCE_TIMEOUT
         return UNUSED_TIMEOUT if own and transfer.sender.state is State.WAITING else math.inf
 

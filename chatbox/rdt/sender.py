@@ -140,6 +140,8 @@ class Sender:
         self.state = State.WAITING
         self.heard_at = now
         """When the client last said something genuine."""
+        self._progressed_at = now
+        """When some of the file last arrived."""
         self.dropped = 0
         """Datagrams that were not the client's, or old."""
         self._source = source
@@ -191,6 +193,11 @@ class Sender:
     def confirmed(self) -> int:
         """Bytes of the file that are with the receiver."""
         return self._backlog.arrived.total
+
+    @property
+    def idle_since(self) -> float:
+        """Since when the client has not said a word; or, while it may have data, has taken none."""
+        return self._progressed_at if self.state is State.SENDING else self.heard_at
 
     def next_event(self) -> Opened | Ended | None:
         """The next thing that happened, None if there is nothing more."""
@@ -325,6 +332,7 @@ class Sender:
         if opening.rtt:
             self._path.expect_rtt(opening.rtt)
         self._become(State.SENDING)
+        self._progressed_at = now
         self._status_due = True
         self._events.append(Opened())
 
@@ -366,6 +374,7 @@ class Sender:
         self._path.learn(outcome, now)
         for start, stop in outcome.arrived:
             self._backlog.on_arrived(start, stop)
+            self._progressed_at = now
         for start, stop in outcome.lost:
             self._backlog.on_lost(start, stop)
         for load, number, _ in outcome.acked_numbers:
@@ -398,6 +407,7 @@ class Sender:
         wanted = State.PAUSED if paused else State.SENDING
         if wanted is not self.state:
             self._become(wanted)
+            self._progressed_at = now
             self._status_due = True
             self._closes_at = now + self._patience()
             patience = PAUSED_PROBE_TIMEOUT if paused else MAX_PROBE_TIMEOUT

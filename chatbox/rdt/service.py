@@ -231,13 +231,13 @@ class TransferService(Service):
 
     def _make_room(self, taker: Taker) -> None:
         """
-        If there are as many transfers as there may be, end the one that is paused or was never
-        begun, and whose client has been silent for longest, of all that would make room.
+        If there are as many transfers as there may be, end the one that has been idle for longest,
+        of all that may have to make room.
         """
         if self._admissions.has_room(taker):
             return
         silent = [
-            (transfer.sender.heard_at, index, transfer)
+            (transfer.sender.idle_since, index, transfer)
             for index, port in enumerate(self._ports)
             for transfer in port.demux.silent(taker, port.pump.now())
         ]
