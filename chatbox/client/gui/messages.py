@@ -36,6 +36,8 @@ class Messages(ttk.Frame):
         self._drawn: deque[tuple[int, str]] = deque()
         """Of each entry, how many lines it has and its own tag, if any."""
         self._tags = 0
+        self._failed: Draft | None = None
+        """What was drawn last of what can be sent again."""
         px = theme.px
         self.text = tk.Text(
             self, wrap="word", state="disabled", relief="flat", borderwidth=0, width=20, height=6,
@@ -73,6 +75,7 @@ class Messages(ttk.Frame):
         self.text.configure(state="normal")
         first, tags, *rest = pieces
         self.text.insert("tail", first, tags, *rest)  # type: ignore[arg-type]
+        self._name_key_once()
         self._trim()
         self.text.configure(state="disabled")
         if follows:
@@ -94,6 +97,11 @@ class Messages(ttk.Frame):
         self.text.configure(state="disabled")
         if follows and pending:
             self.show_end()
+
+    def retry_last(self) -> None:
+        """Send the last one that failed again: what Alt-G does."""
+        if self._failed is not None:
+            self._retry(self._failed)
 
     def show_end(self) -> None:
         """Scroll to the newest message."""
@@ -128,13 +136,21 @@ class Messages(ttk.Frame):
                 self._tags += 1
                 tag = f"retry{self._tags}"
                 self.text.tag_bind(tag, "<ButtonRelease-1>", self._retrier(entry.draft))
-                pieces += ["Send again\n", ("body", "link", *ground, tag)]
+                self._failed = entry.draft
+                pieces += ["Send again", ("body", "link", *ground, tag)]
+                pieces += ["   Alt+G", ("body", "small", "key", *ground), "\n", ("body", *ground)]
         lines = sum(piece.count("\n") for piece in pieces[::2] if isinstance(piece, str))
         self._drawn.append((lines, tag))
         return pieces
 
     def _retrier(self, draft: Draft) -> Callable[[object], None]:
         return lambda _: self._retry(draft)
+
+    def _name_key_once(self) -> None:
+        """The key is for the last one that failed: take its name away from those before."""
+        ranges = self.text.tag_ranges("key")
+        for at in range(len(ranges) - 4, -1, -2):
+            self.text.delete(ranges[at], ranges[at + 1])
 
     def _trim(self) -> None:
         """Let the oldest go where there are too many."""

@@ -89,6 +89,7 @@ class RoomView(ttk.Frame):
         self.logout_button = self._button(header, "Logout", 0, self._logout)
         self.logout_button.grid(row=0, column=4)
         bind_while(self, "<F5>", lambda _: self.room.refresh())
+        bind_while(self, "<Alt-g>", lambda _: self.messages.retry_last())
 
     def _make_talk(self, parent: tk.Misc) -> ttk.Frame:
         px = self._theme.px
