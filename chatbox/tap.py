@@ -195,6 +195,8 @@ class Options(usage.Options, AuthOptionMixin):
         self["listen"] = []
         self["credCheckers"] = []
         self._refused = False
+        # Docstrings of ours and of Twisted's come with the blanks that indent them.
+        self.docs = {name: " ".join((text or "").split()) for name, text in self.docs.items()}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Remember whether something is wrong."""

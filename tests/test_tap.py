@@ -221,6 +221,12 @@ class OptionsTests(TapTestCase):
         """A misspelt option is named."""
         self.assertIn("--file-s", self.complaint("--file-s", "x").replace("option ", ""))
 
+    def test_help_has_no_gaps(self) -> None:
+        """No line of it has blanks in a row but those in front of it and behind an option."""
+        for line in str(Options()).splitlines():
+            text = re.sub(r"^ *(-\w, )?(--\S+)? *", "", line)
+            self.assertNotIn("  ", text)
+
     def test_help_names_every_option(self) -> None:
         """--help has each option with its default."""
         text = re.sub(r"\s+", " ", str(Options()))
