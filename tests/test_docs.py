@@ -30,6 +30,7 @@ from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.room import Room
 from chatbox.chat.session import REQUESTS, Session
 from chatbox.chat.sharing import Offer
+from chatbox.client.exits import Exit
 from chatbox.errors import RemoteError
 from chatbox.log import open_log
 from chatbox.rdt import packet, pmtu, receiver, sender_states
@@ -246,6 +247,20 @@ class OptionTests(SynchronousTestCase):
         options = {name.rstrip("=") for name in Options().longOpt} - of_twisted
         self.assertEqual(options - described, elsewhere)
         self.assertEqual(elsewhere - there, set())
+
+
+class StatusTests(SynchronousTestCase):
+    """Whoever writes a script finds what its commands end with."""
+
+    def test_all(self) -> None:
+        """Every exit status with its meaning, in order."""
+        rule = r"^=+  =+\n"
+        found = re.search(rf"{rule}status +meaning\n{rule}(.*?){rule}", README, re.M | re.S)
+        assert found
+        self.assertEqual(
+            [row.split(maxsplit=1) for row in found[1].splitlines()],
+            [[str(status.value), status.meaning] for status in Exit],
+        )
 
 
 class LayoutTests(SynchronousTestCase):
