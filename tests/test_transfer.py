@@ -591,6 +591,21 @@ class EndTests(SynchronousTestCase):
         transfer.run()
         transfer.check(End.FILE_CHANGED)
 
+    def test_file_changed_on_the_way(self) -> None:
+        """Of a file that has changed no more is sent a second later, nor while it stands."""
+        data = DATA * 20
+        for pause in (False, True):
+            source = MemorySource(data)
+            transfer = Transfer(data, down=LINK, source=source)
+            if pause:
+                transfer.at(0.4, lambda r, now: r.pause(now))
+            transfer.run(until=0.5)
+            source.is_changed = True
+            transfer.run()
+            transfer.check(End.FILE_CHANGED)
+            self.assertLess(transfer.sink.written, 1.6 * LINK.rate)
+            self.assertLess(transfer.duration, 2.0 if not pause else 20.0)
+
     def test_file_shortened(self) -> None:
         """A file that is shorter than it was ends the transfer when its end is read."""
         source = MemorySource(DATA)

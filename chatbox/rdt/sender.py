@@ -91,6 +91,9 @@ LIMITED_SECONDS = 2.0
 is told that it is the path again: the client tells a person, who does not read faster.
 """
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the file has changed: what is sent after that is in vain."""
+
 READ_RETRY = 0.002
 """Seconds until a file is read again that the disk had not given yet."""
 
@@ -164,6 +167,8 @@ class Sender:
         self._told_limited = False
         self._read_at = now
         """When to read of the file again, if the disk was not ready."""
+        self._look_at = now + LOOK_EVERY
+        """When to look again whether the file has changed."""
         self._closes_at = now + OPEN_TIMEOUT
         self._now = now
 
@@ -352,11 +357,15 @@ class Sender:
             return
         if self.state in (State.SENDING, State.PAUSED):
             self._become_paused(self._should_pause(), now)
-        if self.state is State.SENDING and self._backlog.complete:
+        is_sent = self.state is State.SENDING and self._backlog.complete
+        if is_sent:
             self._become(State.SENT)
             self._status_due = True
+        if is_sent or (now >= self._look_at and self.state is not State.SENT):
+            self._look_at = now + LOOK_EVERY
             if self._source.changed():
                 self._finish(End.FILE_CHANGED, now)
+                return
         # A packet that brings nothing new asks if we are still here, if nothing is on its way that
         # would answer that, or what was has not been heard of for so long that it was repeated.
         asked = not outcome.acked and (not self.in_flight or self._path.recovery.probes_sent > 0)
