@@ -262,9 +262,12 @@ async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
         await guest.reads_that("film.bin is complete:")
         assert hashlib.sha256((tmp_path / "film.bin").read_bytes()).hexdigest() == served.digest
         await guest.until(lambda: "Complete" in str(line.text.cget("text")), "the row")
-        # Again, by typing: the name that is taken gets a number, and this time it is given up.
-        await guest.fill("alt+n", "film.bin")
-        await guest.fill("alt+a", "")
+        # Again, by typing: the name that is taken gets a number, and this time it is given up. What
+        # stands in a field is selected on the way there.
+        await guest.keys("alt+a", "Delete", "alt+n")
+        await guest.type("film.bin")
+        await guest.until(lambda: view.file_name.get() == "film.bin", "the name alone")
+        assert view.save_as.get() == ""
         await guest.keys("alt+d")
         await guest.until(lambda: len(downloads) == 2, "another row")
         assert downloads[1].path == str(tmp_path / "film (2).bin")

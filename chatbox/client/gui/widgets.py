@@ -22,7 +22,9 @@ def add_mnemonic(widget: ttk.Button | ttk.Label, target: tk.Misc | None) -> None
     letter = str(widget.cget("text"))[at].lower()
 
     def act(_: object) -> str:
-        if target is not None:
+        if isinstance(target, ttk.Entry):
+            select_all(target)
+        elif target is not None:
             target.focus_set()
         elif isinstance(widget, ttk.Button) and widget.winfo_viewable():
             widget.invoke()
