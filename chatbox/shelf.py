@@ -5,8 +5,8 @@ nowhere, and these are the rules:
 
 1. What is shared is the regular files directly in one folder, looked up afresh at each request.
 2. A name is a plain base name: UTF-8, no ``/`` or ``\\``, no control characters, no dot in front.
-   A file whose own name breaks that rule is not shared. (``\\`` separates folders for a client on
-   Windows.)
+   A file whose own name breaks that rule is not shared, and unless it is hidden by a dot the log
+   says so. (``\\`` separates folders for a client on Windows.)
 3. Symbolic links are neither listed nor opened, wherever they lead. Following only those that stay
    inside would mean to resolve and compare paths that may change in between; not following any is
    one flag of `os.open`. A file can be shared under a second name by a hard link.
@@ -32,6 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from twisted.logger import Logger
+
 from chatbox.errors import LocalError, RemoteError
 from chatbox.hashing import Hasher, Hashing, Identity
 from chatbox.text import is_printable
@@ -53,6 +55,9 @@ FETCH_BYTES: Final = 256 << 10
 """Bytes asked for in one call. Linux fetches no more at a time than the disk takes in one go, and
 forgets the rest."""
 
+_MAX_UNSHARED: Final = 20
+"""Names in the log of files that are not shared: after some the operator knows why."""
+
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 _FETCHES: Final = hasattr(os, "posix_fadvise")
 
@@ -64,6 +69,8 @@ _NOT_THERE: Final = frozenset(
 )
 """Errors of opening a file that mean: there is no such regular file. ELOOP is O_NOFOLLOW's word for
 a link, ENXIO and ENODEV are said of sockets and devices."""
+
+_log = Logger()
 
 
 class Opener(Protocol):
@@ -107,6 +114,8 @@ class Shelf:
         self.folder = os.path.abspath(folder)
         self._hasher = hasher or Hasher()
         self._opener = opener
+        self._unshared: set[str] = set()
+        """Names of which the log has said that they are not shared."""
         os.close(os.open(self.folder, _FOLDER_FLAGS))
 
     def list(self) -> list[Listed]:
@@ -115,7 +124,7 @@ class Shelf:
         Raises RemoteError if the folder cannot be read at present.
         """
         with self._open_folder() as folder:
-            names = heapq.nsmallest(MAX_LISTED, _names_in(folder))
+            names = heapq.nsmallest(MAX_LISTED, self._names_in(folder))
             sizes = ((name, _size_of(folder, name)) for name in names)
             return [Listed(name, size) for name, size in sizes if size is not None]
 
@@ -135,6 +144,30 @@ class Shelf:
                     raise RemoteError("no-such-file", "There is no file of that name.") from error
                 raise _unreadable("this file", error) from error
         return SharedFile(name, fd, self._hasher)
+
+    def _names_in(self, folder: int) -> Iterator[str]:
+        """Yield the names of the regular files in `folder` that may be shared."""
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+                    continue
+                if is_plain_name(entry.name):
+                    yield entry.name
+                else:
+                    self._note_unshared(entry.name)
+
+    def _note_unshared(self, name: str) -> None:
+        """Say once that a file cannot be shared."""
+        if name in self._unshared or len(self._unshared) > _MAX_UNSHARED:
+            return
+        self._unshared.add(name)
+        if len(self._unshared) > _MAX_UNSHARED:
+            _log.warn("more files are not shared for their names")
+        else:
+            _log.warn(
+                "not shared: {name}. A name must be UTF-8 without control characters or \\",
+                name=ascii(name),
+            )
 
     @contextmanager
     def _open_folder(self) -> Iterator[int]:
@@ -241,14 +274,6 @@ class SharedFile:
         if self._fd < 0:
             raise LocalError("this file was closed")
         return self._fd
-
-
-def _names_in(folder: int) -> Iterator[str]:
-    """Yield the names of the regular files in `folder` that may be shared."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_plain_name(entry.name) and entry.is_file(follow_symlinks=False):
-                yield entry.name
 
 
 def _size_of(folder: int, name: str) -> int | None:

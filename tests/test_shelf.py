@@ -12,11 +12,20 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import shelf as shelf_module
 from chatbox.errors import LocalError, RemoteError
-from chatbox.shelf import FETCH_BYTES, READ_AHEAD, Listed, SharedFile, Shelf, is_plain_name
+from chatbox.shelf import (
+    _MAX_UNSHARED,
+    FETCH_BYTES,
+    READ_AHEAD,
+    Listed,
+    SharedFile,
+    Shelf,
+    is_plain_name,
+)
 
 HOSTILE_NAMES = [
     # nothing at all, or this and other folders
@@ -140,7 +149,23 @@ class ListTests(ShelfTestCase):
         ):
             with open(os.path.join(folder, name), "wb"):
                 pass
-        self.assertEqual(self.shelf.list(), [Listed("good.txt", 4)])
+        self.write(".hidden\x07", b"")
+        with capturedLogs() as logs:
+            for _ in range(2):
+                self.assertEqual(self.shelf.list(), [Listed("good.txt", 4)])
+        said = [formatEvent(event).partition(". ")[0] for event in logs]
+        expected = [r"'back\\slash'", r"'bell\x07'", r"'line\nbreak'", r"'\u202eb'"]
+        expected += [r"'not utf-8 \udcff'"]
+        self.assertCountEqual(said, [f"not shared: {name}" for name in expected])
+
+    def test_log_of_them_is_bounded(self) -> None:
+        """A folder full of such names does not fill the log."""
+        for number in range(_MAX_UNSHARED + 3):
+            self.write(f"{number}\x07", b"")
+        with capturedLogs() as logs:
+            self.shelf.list()
+        self.assertEqual(len(logs), _MAX_UNSHARED + 1)
+        self.assertIn("more files", formatEvent(logs[-1]))
 
     def test_list_is_fresh_each_time(self) -> None:
         """Files that come, grow and go are seen at the next request."""
