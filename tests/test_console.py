@@ -20,9 +20,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line
+from chatbox.client import console as console_module
+from chatbox.client.config import Settings
 from chatbox.client.connection import LEAVE_TIMEOUT
 from chatbox.client.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, Console
 from chatbox.client.exits import Exit
+from chatbox.client.main import apply_settings, arguments
 from chatbox.client.progress_line import REDRAW_EVERY, STANDS_AFTER
 from chatbox.client.session import MAX_PENDING
 from chatbox.rdt.ends import End
@@ -255,6 +258,23 @@ class PipeTests(ConsoleTestCase):
         self.assertTrue(self.disconnects())
         self.server.close()
         self.assertEqual(self.successResultOf(self.done), Exit.OK)
+
+
+class LimitTests(SynchronousTestCase):
+    """What downloads may take is said on the command line, or settled."""
+
+    def test_limit(self) -> None:
+        """What is said goes before what is settled."""
+        self.patch(console_module, "is_terminal", lambda _: False)
+        for argv, expected in (([], 1000), (["--limit", "5MB"], 5_000_000)):
+            options = arguments().parse_args(["join", "h", *argv])
+            apply_settings(options, Settings(limit=1000))
+            fetch, server = FakeFetch(), Server()
+            console = console_module._console(Clock(), server.connection, fetch, "h", options)
+            console.makeConnection(StringTransport())
+            console.dataReceived(f"/get b.iso {self.mktemp()}\n".encode())
+            server.offer(server.requests()[-1].sequence)
+            self.assertEqual(fetch.begun[0].rate_limit, expected)
 
 
 class LeavingTests(ConsoleTestCase):

@@ -15,6 +15,7 @@ from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
 from chatbox.client.download import Beginning, PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
 from chatbox.client.session import MAX_PENDING, State
+from chatbox.client.shares import shares
 from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path
 from chatbox.client.words import MAYBE_MORE
 from chatbox.errors import RemoteError
@@ -254,22 +255,64 @@ class DownloadTests(ConversationTestCase):
             self.assertAlmostEqual(self.fetch.begun[-1].rtt, rtt)
 
     def test_limit(self) -> None:
-        """A limit is for the one that is named, or for each, also before it has begun."""
-        first, second = self.download("a"), self.download("b")
+        """A limit is for all together, or for the one that is named; for those to come, too."""
+        self.enter("/limit 600kB")
+        self.download("a")
+        self.download("b")
+        self.enter("/limit 100kB b")
+        self.assertEqual(self.read(), ["b: at most 100 kB/s from now on."])
+        self.assertEqual(self.limits(), [500_000, 100_000])
         (request,) = self.enter(f"/get c {self.folder}/")
-        self.enter("/limit 500kB", "/limit none b")
-        self.assertEqual(
-            self.read(),
-            [
-                *(f"{name}: at most 500 kB/s from now on." for name in "abc"),
-                "b: as fast as it can from now on.",
-            ],
-        )
         self.server.offer(request.sequence)
-        limits = [transfer.rate_limit for transfer in (first, second, self.fetch.begun[-1])]
-        self.assertEqual(limits, [500_000, None, 500_000])
+        self.assertEqual(self.limits(), [250_000, 100_000, 250_000])
+        self.enter("/limit none b")
+        self.assertIn("b: no limit of its own from now on.", self.read())
+        self.assertEqual(self.limits(), [200_000] * 3)
         self.enter("/limit 1MB d")
-        self.assertIn("No such download is running.", self.read())
+        self.assertEqual(self.read(), ["No such download is running."])
+        self.enter("/limit 100kB b", "/limit none")
+        self.assertEqual(self.read()[-1], "All downloads: as fast as they can from now on.")
+        self.assertEqual(self.limits(), [None] * 3)
+        self.assertIs(self.download("d").rate_limit, None)
+
+    def limits(self) -> list[int | None]:
+        """What the transfers that have begun may take."""
+        return [transfer.rate_limit for transfer in self.fetch.begun]
+
+    def test_limit_before_any(self) -> None:
+        """It holds for what is to come, and is said to."""
+        self.enter("/limit 600kB")
+        self.assertEqual(self.read(), ["All downloads together: at most 600 kB/s from now on."])
+        self.assertEqual(self.download().rate_limit, 600_000)
+
+    def test_limit_is_shared_by_those_that_move(self) -> None:
+        """One that stands or has ended leaves its share to the others."""
+        self.enter("/limit 600kB")
+        first, second = self.download("a"), self.download("b")
+        self.assertEqual(self.limits(), [300_000] * 2)
+        second.listener(Paused(half_way=True))
+        self.assertEqual(first.rate_limit, 600_000)
+        second.listener(Resumed())
+        self.assertEqual(self.limits(), [300_000] * 2)
+        first.listener(Ended(End.CANCELLED, "", None, None))
+        self.assertEqual(second.rate_limit, 600_000)
+        (request,) = self.enter(f"/get c {self.folder}/")
+        self.assertEqual(second.rate_limit, 300_000)
+        self.server.answer(request.sequence, "download_response", text="ERR", error="no-such-file")
+        self.assertEqual(second.rate_limit, 600_000)
+
+    def test_shares(self) -> None:
+        """They are even, but for what somebody may not take; and nobody gets nothing."""
+        for total, own, given in (
+            (None, [None, 5], [None, 5]),
+            (10, [], []),
+            (90, [None, None, None], [30, 30, 30]),
+            (90, [None, 10, None], [40, 10, 40]),
+            (90, [50, 10, 35], [45, 10, 35]),
+            (90, [100, 10, 20], [60, 10, 20]),
+            (2, [None, None, None], [1, 1, 1]),
+        ):
+            self.assertEqual(shares(total, own), given)
 
     def test_list(self) -> None:
         """/downloads says how far each is, what to do about it, and where those are that came."""

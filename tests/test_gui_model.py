@@ -330,7 +330,7 @@ class CommandTests(RoomTestCase):
         transfer.listener(Opened(1000))
         self.room.send("/limit 2MB")
         self.assertEqual(transfer.rate_limit, 2_000_000)
-        self.assertIn("b.iso: at most 2.00 MB/s from now on.", self.notices())
+        self.assertIn("All downloads together: at most 2.00 MB/s from now on.", self.notices())
         self.room.send("/pause b.iso")
         self.assertEqual(transfer.asked, ["pause"])
         self.room.send("/cancel b.iso")

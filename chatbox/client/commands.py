@@ -397,7 +397,7 @@ _ROWS: Final = (
     Command("pause", "[FILE]", "let a download wait", _steer(Steering.PAUSE)),
     Command("cancel", "[FILE]", "give a download up", _steer(Steering.CANCEL)),
     Command(
-        "limit", "RATE [FILE]", "let downloads take at most 500kB a second; or none", _read_limit
+        "limit", "RATE [FILE]", "let all, or one, take up to 500kB a second; or none", _read_limit
     ),
     Command("downloads", "", "how far they are, and where files are", _plain(ShowDownloads())),
     Command("open", "[FILE]", "open a file that has come", _read_open),

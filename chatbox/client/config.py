@@ -81,7 +81,7 @@ class Settings:
     downloads: str = ""
     """The folder that files are saved to; empty for the one that the command is given in."""
     limit: int | None = None
-    """Bytes per second that a download takes at most; None for no limit."""
+    """Bytes per second that all downloads take at most; None for no limit."""
     reconnect: float = 3600.0
     """Seconds to try to come back after the connection was cut; 0 for not at all."""
 
@@ -147,7 +147,7 @@ _ROWS: Final = (
     Setting("colours", "auto, always or never", 'colours = "never"', _colours),
     Setting("downloads", "the folder to save files to", 'downloads = "~/Downloads"', _folder),
     Setting(
-        "limit", "what a download takes a second", 'limit = "10MB"', parse_rate, is_number=True
+        "limit", "what all downloads take a second", 'limit = "10MB"', parse_rate, is_number=True
     ),
     Setting("reconnect", "seconds to try to come back", "reconnect = 600", seconds, is_number=True),
 )

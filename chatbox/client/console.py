@@ -306,7 +306,7 @@ def _console(
     reactor: Any, connection: ChatConnection, fetch: Fetch, host: str, options: Namespace
 ) -> Console:
     """The console that fits standard input and output."""
-    folder, rate_limit = options.settings.downloads, options.settings.limit
+    folder, rate_limit = options.settings.downloads, options.limit
     if not (is_terminal(0) and is_terminal(1)):
         return Console(
             reactor,

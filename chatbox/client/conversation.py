@@ -58,6 +58,7 @@ from chatbox.client.events import (
 from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
 from chatbox.client.pages import LastMessages
 from chatbox.client.session import ClientSession, State
+from chatbox.client.shares import shares
 from chatbox.client.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
@@ -70,6 +71,8 @@ MAX_DOWNLOADS: Final = 16
 
 # Files that have come and that `/open` knows; more than anybody remembers.
 MAX_SAVED: Final = 100
+
+_STANDING: Final = (Stage.PAUSED, Stage.HALF_WAY)
 
 _AWAY: Final = (State.AWAY, State.REJOINING)
 
@@ -113,9 +116,9 @@ class Conversation:
         show: Callable[[Event, str], None] | None = None,
     ) -> None:
         """`folder` is where files go that a person gives no place; empty for the current one.
-        `rate_limit` holds for each download, in bytes per second. `tell_progress` takes what the
-        downloads say, where they have a place of their own. `show` tells of an event to the person
-        whose name it is given; without it that is done by `tell`.
+        `rate_limit` holds for all downloads together, in bytes per second. `tell_progress` takes
+        what the downloads say, where they have a place of their own. `show` tells of an event to
+        the person whose name it is given; without it that is done by `tell`.
         """
         self.session = session
         self.downloads: list[Download] = []
@@ -173,9 +176,12 @@ class Conversation:
                     self._tell(line)
             case Steer(steering=steering, name=name):
                 self._steer(steering, name)
+            case Limit(rate=rate, name=None):
+                self._limit_all(rate)
             case Limit(rate=rate, name=name):
                 for download in self._fitting(name):
                     download.limit(rate)
+                self._share_limit()
             case ShowDownloads():
                 self._show_downloads()
             case OpenFile(name=name):
@@ -287,6 +293,7 @@ class Conversation:
         for one in ended:
             self._begun_at.pop(one, None)
         self.saved.extend((one.name, one.saved_as) for one in ended if one.status is Exit.OK)
+        self._share_limit()
         self._leave_if_done()
         self._flush()
         self._changed()
@@ -336,6 +343,7 @@ class Conversation:
                 ask_again=self._ask_again,
             )
             self.downloads.append(download)
+            self._share_limit()
             self._asked[self.session.download(wanted.name)] = download
 
     def _ask_again(self, download: Download, stopping: bool) -> bool:
@@ -390,6 +398,24 @@ class Conversation:
             self._tell(f"Which one? /{steering.value} FILE, with one of: {names}")
         elif fitting:
             fitting[0].steer(steering)
+
+    def _limit_all(self, rate: int | None) -> None:
+        """Let all downloads of this conversation together take at most so much from now on."""
+        self._rate_limit = rate
+        for download in self.downloads:
+            download.own_limit = None
+        self._share_limit()
+        if rate is None:
+            self._tell("All downloads: as fast as they can from now on.")
+        else:
+            self._tell(f"All downloads together: at most {words.rate_text(rate)} from now on.")
+
+    def _share_limit(self) -> None:
+        """Give each download that does not stand its share."""
+        moving = [one for one in self.downloads if one.stage not in _STANDING]
+        given = shares(self._rate_limit, [one.own_limit for one in moving])
+        for download, rate in zip(moving, given, strict=True):
+            download.take_at_most(rate)
 
     def _fitting(self, name: str | None) -> list[Download]:
         """The downloads of `name`, all if that is None; tells if there are none."""

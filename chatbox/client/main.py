@@ -182,6 +182,7 @@ def arguments() -> argparse.ArgumentParser:
         help="how long to try to come back when the connection is cut; 0: not at all"
         " [default: an hour]",
     )
+    _add_limit(join)
     _add_relay(join)
 
     gui = add("gui", "Talk, in a window of your desktop", "your name [default: as last]")
@@ -205,12 +206,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     get.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     get.add_argument("--pause", action="store_true", help="stop half way and ask whether to go on")
-    get.add_argument(
-        "--limit",
-        metavar="RATE",
-        type=_rate,
-        help="take at most so much a second, such as 500kB or 10Mbit",
-    )
+    _add_limit(get)
     get.add_argument("-q", "--quiet", action="store_true", help="complain, but do not chat")
     _add_relay(get)
 
@@ -285,6 +281,15 @@ class _CommandParser(argparse.ArgumentParser):
             found, rest = self.parse_known_intermixed_args(args, namespace)
             self._mixes = False
         return found, rest
+
+
+def _add_limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--limit",
+        metavar="RATE",
+        type=_rate,
+        help="let downloads take at most so much a second together, such as 500kB or 10Mbit",
+    )
 
 
 def _add_relay(parser: argparse.ArgumentParser) -> None:

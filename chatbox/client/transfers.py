@@ -108,8 +108,8 @@ class Download:
     """One file on its way from the server to `path`.
 
     Made when the file is asked for. `tell` takes lines for the person. `changed` is called after
-    every change of `stage`. `clock` gives seconds, to say how long it took. `rate_limit` is in
-    bytes per second. `ask_again` is called when the transfer has ended because the server went
+    every change of `stage`. `clock` gives seconds, to say how long it took. `rate_limit` is as for
+    `take_at_most`. `ask_again` is called when the transfer has ended because the server went
     away, with whether it has said so: it asks for the file as soon as that can be, or says that it
     will not.
     """
@@ -133,6 +133,8 @@ class Download:
         self.stage = Stage.ASKED
         self.alone = False
         """Nobody is there to type `/proceed`: go on by itself whenever it stands."""
+        self.own_limit: int | None = None
+        """What the person lets this one take, as others may not, in bytes per second."""
         self.status: Exit | None = None
         """How it ended, as an exit status; None before."""
         self.ended: Ended | None = None
@@ -226,12 +228,17 @@ class Download:
             self._transfer.doubt()
 
     def limit(self, rate: int | None) -> None:
-        """Take at most `rate` bytes per second from now on; None for as many as there come."""
-        self._rate_limit = rate
-        if self._transfer is not None:
-            self._transfer.set_rate_limit(rate)
-        how = "as fast as it can" if rate is None else f"at most {words.rate_text(rate)}"
+        """The person wants it to take at most `rate` bytes per second; None for no such wish."""
+        self.own_limit = rate
+        how = "no limit of its own" if rate is None else f"at most {words.rate_text(rate)}"
         self._say(f"{self._shown}: {how} from now on.")
+
+    def take_at_most(self, rate: int | None) -> None:
+        """Take at most `rate` bytes per second from now on; None for as many as there come."""
+        if rate != self._rate_limit:
+            self._rate_limit = rate
+            if self._transfer is not None:
+                self._transfer.set_rate_limit(rate)
 
     def go_on_alone(self) -> None:
         """From now on proceed whenever the transfer stands."""

@@ -86,7 +86,7 @@ class App:
     """One window with its connections.
 
     `folder` is where it keeps what it remembers, `downloads` where files go. `rate_limit` is in
-    bytes per second, for each download. Servers nearby are looked for on the network of the
+    bytes per second, for all downloads. Servers nearby are looked for on the network of the
     address `browse_on`; "" is for all networks, None for not at all.
     """
 
