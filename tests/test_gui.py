@@ -144,6 +144,24 @@ async def test_login(sit: Sit, served: Served) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_mistake(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If we have made a mistake, there is a file that says more, as it is told."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("chatbox.client.gui.app.join_server", fail)
+    async with sit("alice", "example.org") as guest:
+        card = guest.window.login_card
+        assert card is not None
+        await guest.keys("Return")
+        await guest.until(lambda: card.says.cget("text"), "the sentence")
+        log = tmp_path / "window" / "log.txt"
+        assert f"{log} says more" in str(card.says.cget("text"))
+        assert "ZeroDivisionError" in log.read_text()
+
+
+@pytest_twisted.ensureDeferred
 async def test_talk(sit: Sit, served: Served) -> None:
     """Messages go to everyone or to one person, come by themselves, and fail where they are."""
     async with other(served.host, "bob") as bob, sit("alice", served.host) as guest:

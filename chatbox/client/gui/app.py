@@ -32,6 +32,7 @@ from chatbox.client.fetcher import Fetcher
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan, address_for_others
 from chatbox.client.gui.hosting import Hosting, own_address
+from chatbox.client.gui.mistakes import Mistakes
 from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
 from chatbox.client.hosts import endpoint_for
@@ -111,6 +112,7 @@ class App:
         self._rate_limit = rate_limit
         self._settings_path = os.path.join(folder, "settings.json")
         self.settings = Settings.load(self._settings_path)
+        self._mistakes: Mistakes | None = None
         self._window: Window | None = None
         self._connection: ChatConnection | None = None
         self._home: ChatConnection | None = None
@@ -149,6 +151,7 @@ class App:
                 f"No window can be opened ({printable(str(error))}). Is there a graphical desktop?"
                 " If not, use chatbox join.",
             ) from None
+        self._mistakes = Mistakes(self._folder)
         tksupport.install(self._window.root, reactor=self._reactor)
         self.show_login()
         return self._window
@@ -198,6 +201,8 @@ class App:
             tksupport.uninstall()
             self._window.destroy()
             self._window = None
+            if self._mistakes is not None:
+                self._mistakes.close()
             # Its rest must not be left to another thread, which must not speak with Tk.
             gc.collect()
 
@@ -304,7 +309,9 @@ class App:
             says = "Given up."
         except Exception:
             Logger().failure("The window could not join")
-            says = "That went wrong, by a mistake in this program; its log says more."
+            log = self._mistakes.path if self._mistakes is not None else ""
+            more = f"; {printable(log)} says more" if log else ""
+            says = f"That went wrong, by a mistake in this program{more}."
         self._login = None
         if says and not self._closing:
             if self.window.question_card is not None:
