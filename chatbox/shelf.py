@@ -36,16 +36,13 @@ from twisted.logger import Logger
 
 from chatbox.errors import LocalError, RemoteError
 from chatbox.hashing import Hasher, Hashing, Identity
-from chatbox.text import is_printable
+from chatbox.text import is_plain_name
 
-__all__ = ["MAX_LISTED", "Listed", "SharedFile", "Shelf", "is_plain_name"]
+__all__ = ["MAX_LISTED", "Listed", "SharedFile", "Shelf"]
 
 MAX_LISTED: Final = 10_000
 """Names in one list, the first ones in order. The list is one line of the chat; so many names of
 255 bytes make 2.5 MB. A file past them is not listed but can be had by who knows its name."""
-
-MAX_NAME_BYTES: Final = 255
-"""What the usual file systems take (NAME_MAX)."""
 
 READ_AHEAD: Final = 8 << 20
 """Bytes that the system is asked to fetch before they are read: what 2.5 Gbit/s take while a disk
@@ -78,18 +75,6 @@ class Opener(Protocol):
 
     def __call__(self, path: str, flags: int, *, dir_fd: int) -> int:
         """Open `path` below `dir_fd` and return the descriptor."""
-
-
-def is_plain_name(name: str) -> bool:
-    """Say whether `name` may be the name of a shared file (rule 2)."""
-    return (
-        0 < len(name) <= MAX_NAME_BYTES
-        and not name.startswith(".")
-        and "/" not in name
-        and "\\" not in name
-        and is_printable(name)
-        and len(name.encode("utf-8")) <= MAX_NAME_BYTES
-    )
 
 
 @dataclass(frozen=True, slots=True)

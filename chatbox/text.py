@@ -12,9 +12,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["REPLACEMENT", "is_printable", "printable"]
+__all__ = ["REPLACEMENT", "is_plain_name", "is_printable", "printable"]
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+MAX_NAME_BYTES: Final = 255
+"""Of a file's name: what the usual file systems take (NAME_MAX)."""
 
 # C0 controls and DEL; C1 controls (0x9b alone is an escape sequence's start to some terminals);
 # the Unicode line and paragraph separators; the bidirectional embeddings, overrides and isolates
@@ -35,3 +38,15 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 def is_printable(text: str) -> bool:
     """Say whether `printable` would leave `text` as it is."""
     return _UNSAFE.search(text) is None
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether `name` is one that a server shares a file under (see `chatbox.shelf`, rule 2)."""
+    return (
+        0 < len(name) <= MAX_NAME_BYTES
+        and not name.startswith(".")
+        and "/" not in name
+        and "\\" not in name
+        and is_printable(name)
+        and len(name.encode("utf-8")) <= MAX_NAME_BYTES
+    )

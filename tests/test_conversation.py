@@ -723,6 +723,15 @@ class SavePathTests(SynchronousTestCase):
             self.assertRaises(RemoteError, save_path, name, "new/")
             self.assertEqual(save_path(name, "c"), "c")
 
+    def test_names_that_only_a_person_chooses(self) -> None:
+        """What is hidden, or what a download of another file goes by, is saved under no such name
+        unless that is what somebody wants.
+        """
+        for name in (".bashrc", "b.iso.part", "b.iso.Part", "b.iso.part.journal", "a\x1b[2J"):
+            self.assertRaises(OSError, save_path, name, None)
+            self.assertRaises(OSError, save_path, name, "new/")
+            self.assertEqual(save_path(name, f"new/{name}"), f"new/{name}")
+
 
 class ExitTests(SynchronousTestCase):
     """Exit statuses."""

@@ -211,6 +211,7 @@ class LimitTests(SynchronousTestCase):
         """Those of the chat and of the shelf."""
         modules = {name: importlib.import_module(f"chatbox.chat.{name}") for name in CHAT_MODULES}
         modules["shelf"] = importlib.import_module("chatbox.shelf")
+        modules["text"] = importlib.import_module("chatbox.text")
         self.check("chat-limits", modules)
 
     def test_rdt(self) -> None:

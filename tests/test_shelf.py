@@ -17,15 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import shelf as shelf_module
 from chatbox.errors import LocalError, RemoteError
-from chatbox.shelf import (
-    _MAX_UNSHARED,
-    FETCH_BYTES,
-    READ_AHEAD,
-    Listed,
-    SharedFile,
-    Shelf,
-    is_plain_name,
-)
+from chatbox.shelf import _MAX_UNSHARED, FETCH_BYTES, READ_AHEAD, Listed, SharedFile, Shelf
+from chatbox.text import is_plain_name
 
 HOSTILE_NAMES = [
     # nothing at all, or this and other folders

@@ -19,7 +19,7 @@ from chatbox.client.commands import Steering
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, exit_for_end
 from chatbox.errors import LocalError, RemoteError
-from chatbox.text import printable
+from chatbox.text import is_plain_name, printable
 
 if TYPE_CHECKING:
     from chatbox.client.download import PartFile
@@ -365,8 +365,11 @@ def save_path(name: str, save_as: str | None) -> str:
     """Where the file `name` goes: into this folder, unless the person named a file or a folder.
 
     Raises RemoteError if the name is not that of a file in one folder: what a server calls its
-    files must never choose a place here.
+    files must never choose a place here. Raises OSError if it is a hidden file's, say, or one that
+    a download of another file goes by, which only a person may choose.
     """
+    from chatbox.client.download import JOURNAL_SUFFIX, PART_SUFFIX
+
     base_name_is_plain = name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
     if not save_as:
         folder = ""
@@ -377,4 +380,6 @@ def save_path(name: str, save_as: str | None) -> str:
         folder = save_as
     if not base_name_is_plain:
         raise RemoteError("bad-file-name", "That is not a file's name.")
+    if not is_plain_name(name) or name.lower().endswith((PART_SUFFIX, JOURNAL_SUFFIX)):
+        raise OSError(errno.EINVAL, "No file is saved under such a name unless you choose it", name)
     return os.path.join(folder, name)
