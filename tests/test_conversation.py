@@ -727,9 +727,15 @@ class SavePathTests(SynchronousTestCase):
         """What is hidden, or what a download of another file goes by, is saved under no such name
         unless that is what somebody wants.
         """
-        for name in (".bashrc", "b.iso.part", "b.iso.Part", "b.iso.part.journal", "a\x1b[2J"):
-            self.assertRaises(OSError, save_path, name, None)
-            self.assertRaises(OSError, save_path, name, "new/")
+        for name, error in (
+            (".bashrc", RemoteError),
+            ("a\x1b[2J", RemoteError),
+            ("b.iso.part", OSError),
+            ("b.iso.Part", OSError),
+            ("b.iso.part.journal", OSError),
+        ):
+            self.assertRaises(error, save_path, name, None)
+            self.assertRaises(error, save_path, name, "new/")
             self.assertEqual(save_path(name, f"new/{name}"), f"new/{name}")
 
 

@@ -364,13 +364,12 @@ class Download:
 def save_path(name: str, save_as: str | None) -> str:
     """Where the file `name` goes: into this folder, unless the person named a file or a folder.
 
-    Raises RemoteError if the name is not that of a file in one folder: what a server calls its
-    files must never choose a place here. Raises OSError if it is a hidden file's, say, or one that
-    a download of another file goes by, which only a person may choose.
+    Raises RemoteError if no shelf has a file of that name, a hidden one for instance: what a server
+    calls its files must never choose a place here. Raises OSError if it is one that a download of
+    another file goes by. Only a person may choose either.
     """
     from chatbox.client.download import JOURNAL_SUFFIX, PART_SUFFIX
 
-    base_name_is_plain = name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
     if not save_as:
         folder = ""
     else:
@@ -378,8 +377,9 @@ def save_path(name: str, save_as: str | None) -> str:
         if not (save_as.endswith("/") or os.path.isdir(save_as)):
             return save_as
         folder = save_as
-    if not base_name_is_plain:
-        raise RemoteError("bad-file-name", "That is not a file's name.")
-    if not is_plain_name(name) or name.lower().endswith((PART_SUFFIX, JOURNAL_SUFFIX)):
+    if not is_plain_name(name):
+        what = "That is no name of a shared file; if there is one, say what to save it as."
+        raise RemoteError("bad-file-name", what)
+    if name.lower().endswith((PART_SUFFIX, JOURNAL_SUFFIX)):
         raise OSError(errno.EINVAL, "No file is saved under such a name unless you choose it", name)
     return os.path.join(folder, name)
