@@ -70,7 +70,7 @@ test-all: lint
 bench: $(VENV)/ready-to-bench
 	$(BIN)/python benchmarks/download.py
 	$(BIN)/python benchmarks/peers/install.py
-	@set -e; for program in log crash cluster transfer fairness rows fanout; do \
+	@set -e; for program in log crash resume cluster console soak transfer fairness rows fanout; do \
 	    echo "=== benchmarks/$$program.py"; $(BIN)/python benchmarks/$$program.py; \
 	done
 

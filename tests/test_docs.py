@@ -250,6 +250,21 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual(elsewhere - there, set())
 
 
+class BenchmarkTests(SynchronousTestCase):
+    """The page of the benchmarks says which of them ``make bench`` runs."""
+
+    def test_each_is_run_or_is_said_not_to_be(self) -> None:
+        """All that are in the table, but for those that are named above it."""
+        page = (ROOT / "benchmarks" / "README.rst").read_text(encoding="utf-8")
+        listed = set(re.findall(r"^``([\w/]+)\.py`` ", page, re.MULTILINE))
+        left_out = re.findall(r"``(\w+)\.py``", page[: page.index("\n====", 20)])
+        recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nbench:")[1]
+        words = recipe.split("\n\n")[0].replace("benchmarks/", "")
+        run = set(re.findall(r"[\w/]+", words)) & listed
+        self.assertEqual(run | set(left_out), listed)
+        self.assertEqual(run & set(left_out), set())
+
+
 class StatusTests(SynchronousTestCase):
     """Whoever writes a script finds what its commands end with."""
 
