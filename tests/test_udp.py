@@ -37,6 +37,9 @@ from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.rdt.udp import (
     BATCH_FROM,
     FULL_TURN_BYTES,
+    IP_MTU_DISCOVER,
+    IPV6_MTU_DISCOVER,
+    PMTUDISC_PROBE,
     READ_INTERVAL,
     SO_TIMESTAMPNS,
     UDP_GRO,
@@ -339,6 +342,17 @@ class TrainPortTests(SynchronousTestCase):
         port.connected = False
         self.clock.advance(READ_INTERVAL)
         self.assertEqual(reading, [])
+
+    def test_no_fragments(self) -> None:
+        """No packet is cut on its way, over IPv4 from a socket of IPv6 neither."""
+        options = {(socket.IPPROTO_IP, IP_MTU_DISCOVER)}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            if family == socket.AF_INET6:
+                options.add((socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER))
+            with socket.socket(family, socket.SOCK_DGRAM) as bound:
+                self.port()[0].adopt(bound)
+                for option in options:
+                    self.assertEqual(bound.getsockopt(*option), PMTUDISC_PROBE, option)
 
     def test_joined_by_us(self) -> None:
         """Datagrams of one length from one address are read as one train, others begin another."""

@@ -164,9 +164,10 @@ class TrainPort(udp.Port):
             _warn_of_buffers(granted)
         # Never cut a packet into fragments: the sender finds out itself how long they may be.
         if sys.platform == "linux":
-            v6 = made.family == socket.AF_INET6
-            level = socket.IPPROTO_IPV6 if v6 else socket.IPPROTO_IP
-            made.setsockopt(level, IPV6_MTU_DISCOVER if v6 else IP_MTU_DISCOVER, PMTUDISC_PROBE)
+            # One of IPv6 may send over IPv4, too, for which the other option goes.
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+            if made.family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
             with suppress(OSError):
                 made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         if self._gso:
