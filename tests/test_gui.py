@@ -10,6 +10,7 @@ import configparser
 import gc
 import hashlib
 import os
+import re
 import runpy
 import signal
 import socket
@@ -27,7 +28,7 @@ from twisted.internet.defer import Deferred, succeed
 from chatbox.certificates import show_fingerprint
 from chatbox.client.access import PLAIN, Access
 from chatbox.client.events import Headcount, Kind, Presence, Request, UserList
-from chatbox.client.gui.model import Entry, Look
+from chatbox.client.gui.entries import Entry, Look
 from chatbox.client.main import arguments
 from chatbox.client.transfers import Stage
 from chatbox.lan import Server
@@ -603,6 +604,36 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
         await guest.click_on(view.messages.more)
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
         assert not view.messages.more.winfo_viewable()
+
+
+@pytest_twisted.ensureDeferred
+async def test_older(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the top is a way to what was said before, by mouse and by key, as long as there is any."""
+    monkeypatch.setattr("chatbox.client.gui.model.HISTORY_AT_JOIN", 6)
+    monkeypatch.setattr("chatbox.client.gui.model.OLDER_AT_ONCE", 5)
+    async with other(served.host, "bob") as bob, sit("alice", served.host) as guest:
+        for number in range(16):
+            bob.say(f"line {number}.{' of a text' * 200}")
+        await guest.until(lambda: len(bob.texts) == 16, "the messages")
+        await guest.keys("Return")
+        await guest.is_in()
+        view = guest.window.room_view
+        assert view is not None
+        messages, text = view.messages, view.messages.text
+        await guest.reads_that("line 15.")
+        await guest.until(lambda: text.yview()[0] > 0.0, "the end in view")
+        assert not messages.older.winfo_viewable()
+        text.yview_moveto(0)
+        await guest.until(messages.older.winfo_viewable, "the button")
+        await guest.click_on(messages.older)
+        await guest.reads_that("line 5.")
+        await guest.until(lambda: not messages.older.winfo_viewable(), "what was read")
+        assert "line 4." not in guest.reads
+        text.focus_set()
+        while "line 2." not in guest.reads:
+            await guest.keys("Prior")
+        numbers = [int(one) for one in re.findall(r"line (\d+)\.", guest.reads)]
+        assert numbers == list(range(numbers[0], 16))
 
 
 @pytest_twisted.ensureDeferred

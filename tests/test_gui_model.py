@@ -21,16 +21,14 @@ from chatbox.client.events import Joined, Presence
 from chatbox.client.exits import Stop
 from chatbox.client.gui.downloads import MAX_ENDED, Rows
 from chatbox.client.gui.edits import edits
+from chatbox.client.gui.entries import SAME_BREATH_MS, Draft, Entry, Look
 from chatbox.client.gui.host import UDP_PORTS, Plan, Report, address_for_others
 from chatbox.client.gui.mistakes import MAX_LOG_BYTES, Mistakes
 from chatbox.client.gui.model import (
     HISTORY_AT_JOIN,
     MAX_SHOWN,
-    SAME_BREATH_MS,
-    Draft,
-    Entry,
+    OLDER_AT_ONCE,
     Link,
-    Look,
     Part,
     Pending,
     Room,
@@ -121,6 +119,29 @@ class JoiningTests(RoomTestCase):
         self.assertEqual(
             [(one.name, one.size) for one in self.room.files], [("a.txt", 5), ("b", 6)]
         )
+
+    def test_older(self) -> None:
+        """What was before is asked for a page at a time, and has days and headings of its own."""
+        self.room.handle(Joined("alice", "token"))
+        history, *_ = self.server.requests()
+        self.hear("bob", "from before", number=7)
+        self.server.answer(history.sequence, "history_response", text="1", before=7)
+        self.entries()
+        self.assertTrue(self.room.has_older)
+        self.room.show_older()
+        self.room.send("/history")  # one is enough
+        [older] = self.server.requests()
+        self.assertEqual((older.request, older.count, older.before), ("history", OLDER_AT_ONCE, 7))
+        self.hear("bob", "long ago", number=6)
+        self.server.answer(older.sequence, "history_response", text="1", before=0)
+        self.assertEqual(self.entries(), [])
+        self.assertEqual(
+            [(one.look, one.heading, one.text) for one in self.room.older],
+            [(Look.DAY, "", "Thursday, 01 January 1970"), (Look.SAID, "bob", "long ago")],
+        )
+        self.assertFalse(self.room.has_older)
+        self.room.show_older()
+        self.assertEqual(self.server.requests(), [])
 
     def test_one_look_for_many_changes(self) -> None:
         """However much happens, the window is asked once, until it has looked."""
@@ -310,9 +331,6 @@ class CommandTests(RoomTestCase):
         self.room.send("/files")
         asked = [one.request for one in self.server.requests()]
         self.assertEqual(asked, ["get_user_list", "get_file"])
-        self.room.send("/history 5")
-        self.assertEqual(self.server.requests(), [])
-        self.assertIn("scroll back", self.notices())
 
     def test_help(self) -> None:
         """It has no columns, since letters have different widths."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from tkinter import ttk
 from typing import Final
 
-from chatbox.client.gui.model import MAX_SHOWN, Draft, Entry, Look, Pending
+from chatbox.client.gui.entries import Draft, Entry, Look
+from chatbox.client.gui.model import MAX_SHOWN, Pending
 from chatbox.client.gui.palette import DARK, colour_of
 from chatbox.client.gui.theme import Theme
 
@@ -29,10 +30,18 @@ TRIM: Final = 100
 class Messages(ttk.Frame):
     """The scrollback. `retry` is called with the draft when a person wants to send it again."""
 
-    def __init__(self, parent: tk.Misc, theme: Theme, retry: Callable[[Draft], None]) -> None:
+    def __init__(
+        self,
+        parent: tk.Misc,
+        theme: Theme,
+        retry: Callable[[Draft], None],
+        ask_older: Callable[[], None],
+    ) -> None:
         super().__init__(parent, style="Card.TFrame", padding=theme.px(3))
         self._theme = theme
         self._retry = retry
+        self._ask_older = ask_older
+        self._has_older = False
         self._drawn: deque[tuple[int, str]] = deque()
         """Of each entry, how many lines it has and its own tag, if any."""
         self._tags = 0
@@ -60,6 +69,10 @@ class Messages(ttk.Frame):
             self, text="New messages  ↓", style="CardSmallAccent.TButton", command=self.show_end,
             takefocus=False,
         )  # fmt: skip
+        self.older = ttk.Button(
+            self, text="Older messages  ↑", style="CardSmall.TButton", command=ask_older,
+            takefocus=False,
+        )  # fmt: skip
         self._follows_end = True
         self.text.configure(yscrollcommand=lambda *at: self._scrolled(bar, *at))
         theme.follow(self, self._restyle)
@@ -82,6 +95,20 @@ class Messages(ttk.Frame):
             self.show_end()
         else:
             self.more.place(relx=0.5, rely=1.0, y=-self._theme.px(10), anchor="s")
+
+    def draw_older(self, entries: list[Entry], *, has_more: bool) -> None:
+        """Draw these before all others, and offer more if there are any."""
+        self._has_older = has_more
+        pieces = [piece for entry in entries for piece in self._pieces(entry)]
+        if pieces:
+            self._drawn.extendleft([self._drawn.pop() for _ in entries])
+            self.text.configure(state="normal")
+            self.text.mark_set("read", "1.0")
+            first, tags, *rest = pieces
+            self.text.insert("1.0", first, tags, *rest)  # type: ignore[arg-type]
+            self.text.configure(state="disabled")
+            self.text.yview("read")  # what was at the top still is
+        self._offer_older(float(self.text.yview()[0]))
 
     def draw_pending(self, pending: list[Pending]) -> None:
         """Draw what waits for the server, below all else."""
@@ -146,6 +173,13 @@ class Messages(ttk.Frame):
     def _retrier(self, draft: Draft) -> Callable[[object], None]:
         return lambda _: self._retry(draft)
 
+    def _offer_older(self, first: float) -> None:
+        """At the top, and there only, is a button for what was before."""
+        if self._has_older and first <= 0.0:
+            self.older.place(relx=0.5, rely=0.0, y=self._theme.px(10), anchor="n")
+        else:
+            self.older.place_forget()
+
     def _name_key_once(self) -> None:
         """The key is for the last one that failed: take its name away from those before."""
         ranges = self.text.tag_ranges("key")
@@ -163,14 +197,18 @@ class Messages(ttk.Frame):
             if tag:
                 self.text.tag_delete(tag)
         self.text.delete("1.0", f"{lines + 1}.0")
+        self._has_older = False  # it would not be what was just before
 
     def _scroll(self, pages: int) -> str:
+        if pages < 0 and self._has_older and float(self.text.yview()[0]) <= 0.0:
+            self._ask_older()
         self.text.yview_scroll(pages, "pages")
         return "break"
 
     def _scrolled(self, bar: ttk.Scrollbar, first: str, last: str) -> None:
         """Tk shows another part: whether the reader is at the end decides what follows."""
         bar.set(first, last)
+        self._offer_older(float(first))
         self._follows_end = float(last) >= 1.0 or self.text.bbox("end-1c") is not None
         if self._follows_end:
             self.more.place_forget()

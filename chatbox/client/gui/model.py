@@ -20,7 +20,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from enum import Enum, Flag, auto
 from typing import Final
 
@@ -63,12 +63,13 @@ from chatbox.client.events import (
     UserList,
 )
 from chatbox.client.gui.downloads import STANDING, Rows
+from chatbox.client.gui.entries import Draft, Entry, Look, Story
 from chatbox.client.session import ClientSession, State
 from chatbox.client.transfers import Fetch
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
-__all__ = ["MAX_SHOWN", "Draft", "Entry", "Link", "Look", "Part", "Pending", "Room"]
+__all__ = ["MAX_SHOWN", "Link", "Part", "Pending", "Room"]
 
 MAX_SHOWN: Final = 10_000
 """Messages that can be scrolled back to; more than a day of a busy room, some ten megabytes in Tk.
@@ -77,8 +78,8 @@ What waits to be drawn has the same bound, since the window would drop the rest 
 HISTORY_AT_JOIN: Final = 100
 """Messages of before that are shown to somebody who comes: a few screens."""
 
-SAME_BREATH_MS: Final = 5 * 60_000
-"""What somebody says within this time of their last words needs no heading of its own."""
+OLDER_AT_ONCE: Final = 40
+"""Messages of before those that are fetched and drawn when somebody wants to read them."""
 
 HINTS: Final = Hints(
     standing=STANDING,
@@ -96,44 +97,7 @@ class Part(Flag):
     ONLINE = auto()
     FILES = auto()
     LINK = auto()
-
-
-class Look(Enum):
-    """What kind of entry it is, which is how it looks."""
-
-    SAID = "said"
-    PRIVATE = "private"
-    NOTICE = "notice"
-    FAILED = "failed"
-    DAY = "day"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a person wanted to say."""
-
-    text: str
-    """As it is typed."""
-    to: str = ""
-    """Blank for everyone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Something in the middle of the window. All texts are safe to show."""
-
-    look: Look
-    text: str
-    who: str = ""
-    """Who said it, as in the list of who is online; blank where nobody did."""
-    heading: str = ""
-    """Whose words follow, such as "bob" or "bob to you"; blank if it is clear from above."""
-    at: str = ""
-    """The time of day."""
-    mine: bool = False
-    """Whether we said it."""
-    draft: Draft | None = None
-    """Of what failed: what to send again."""
+    OLDER = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +152,8 @@ class Room:
         """Called when there is something to look at that was not there before."""
         self.entries: deque[Entry] = deque(maxlen=MAX_SHOWN)
         """What the window has yet to draw; it takes them out, oldest first."""
+        self.older: list[Entry] = []
+        """The same, of what comes before all that is drawn; it takes all at once."""
         self.online: list[str] = []
         """Those who are here, as far as we know them by name."""
         self.headcount = 0
@@ -206,8 +172,11 @@ class Room:
         self._flush = flush
         self._clock = clock
         self._echoed: set[int] = set()
-        self._last: Said | None = None
-        self._day = ""
+        self._story = Story(session, zone)
+        self._older: int | None = None
+        """The place before which there are messages that were not asked for yet."""
+        self._asked_older = 0
+        """The request for some of them; 0 if there is none."""
         self._in_crowd = False
         """Whether only the number of people is told, and not who comes and goes."""
         self._conversation = Conversation(
@@ -276,6 +245,18 @@ class Room:
         """Ask what the server has to download."""
         self._conversation.act(ShowFiles())
 
+    @property
+    def has_older(self) -> bool:
+        """Whether there are messages before those that came."""
+        return bool(self._older)
+
+    def show_older(self) -> None:
+        """Ask for some messages before those that are here."""
+        state = self._session.state
+        if self._older and state is State.JOINED and not (self._asked_older or self.older):
+            self._asked_older = self._session.ask_history(OLDER_AT_ONCE, before=self._older)
+            self._flush()
+
     def refresh(self) -> None:
         """Update the screen: ask for everything that is a list."""
         self.show_online()
@@ -332,9 +313,13 @@ class Room:
                 self._session.ask_history(HISTORY_AT_JOIN)
                 self.refresh()
                 self._note(Part.LINK)
-            case HistoryPage(said=said):
-                for one in said:
-                    self._add_said(one)
+            case HistoryPage():
+                self._take_page(event)
+            case Failed(request=Request(kind=Kind.HISTORY) as request) if (
+                request.number == self._asked_older
+            ):
+                self._asked_older = 0
+                self._conversation.handle(event)
             case Said():
                 self._hear(event)
             case Presence():
@@ -355,7 +340,8 @@ class Room:
                 # What everybody hears we hear, too; of what is private there is only this answer.
                 if request.recipient not in (EVERYONE, self.me):
                     now = int(self._clock() * 1000)
-                    self._add_said(Said(self.me, request.recipient, request.text, at=at or now))
+                    said = Said(self.me, request.recipient, request.text, at=at or now)
+                    self._add(*self._story.tell(said))
                 self._note(Part.PENDING)
             case Failed(request=Request(kind=Kind.SAY) as request, problem=problem):
                 self._echoed.discard(request.number)
@@ -370,7 +356,7 @@ class Room:
 
     def notice(self, text: str) -> None:
         """Show a line that nobody said."""
-        self._last = None
+        self._story.interrupt()
         self._add(Entry(Look.NOTICE, printable(text, keep_newlines=True)))
 
     # How it works
@@ -393,7 +379,7 @@ class Room:
                 path = os.path.join(self._folder, os.path.expanduser(save_as)) if save_as else ""
                 self.download(name, path, pause_half_way=pause_half_way)
             case ShowHistory():
-                self.notice("The window shows what was said before by itself: scroll back.")
+                self.show_older()
             case Help(operators=operators):
                 lines = help_lines(operators=operators)
                 # Letters of different widths make no columns.
@@ -415,9 +401,21 @@ class Room:
         if was_clean:
             self.on_change()
 
-    def _add(self, entry: Entry) -> None:
-        self.entries.append(entry)
+    def _add(self, *entries: Entry) -> None:
+        self.entries.extend(entries)
         self._note(Part.MESSAGES)
+
+    def _take_page(self, page: HistoryPage) -> None:
+        """Messages of before: those of the last screens, or older ones that were asked for."""
+        is_older = page.request.number == self._asked_older
+        story = Story(self._session, self._zone) if is_older else self._story
+        entries = [entry for said in page.said for entry in story.tell(said)]
+        self._older = page.before
+        if is_older:
+            self._asked_older, self.older = 0, entries
+        else:
+            self._add(*entries)
+        self._note(Part.OLDER)
 
     def _hear(self, said: Said) -> None:
         """Somebody says something, perhaps ourselves."""
@@ -436,35 +434,10 @@ class Room:
             self._note(Part.LINK)
         if said.recipient != EVERYONE and said.sender != self.me:
             self._conversation.correspondent = said.sender
-        self._add_said(said)
-
-    def _add_said(self, said: Said) -> None:
-        at = words.time_text(said.at, self._zone)
-        self._turn_the_page(said.at)
-        look, mine = Look.SAID, said.sender == self.me
-        heading = who = printable(said.sender)
-        if said.recipient != EVERYONE:
-            look = Look.PRIVATE
-            me = "yourself" if mine else "you"
-            whom = me if said.recipient == self.me else printable(said.recipient)
-            heading = f"{'You' if mine else who} to {whom}"
-        if self._last is not None and _in_one_breath(self._last, said):
-            heading = ""
-        self._last = said
-        self._add(Entry(look, printable(said.text, keep_newlines=True), who, heading, at, mine))
-
-    def _turn_the_page(self, at: int | None) -> None:
-        """Show the date where it changes."""
-        try:
-            day = f"{datetime.fromtimestamp((at or 0) / 1000, self._zone):%A, %d %B %Y}"
-        except (ValueError, OverflowError, OSError):  # a server may send any number
-            return
-        if at is not None and day != self._day:
-            self._day, self._last = day, None
-            self._add(Entry(Look.DAY, day))
+        self._add(*self._story.tell(said))
 
     def _add_failed(self, text: str, recipient: str, why: str) -> None:
-        self._last = None
+        self._story.interrupt()
         to = "" if recipient == EVERYONE else recipient
         heading = f"Not sent to {_shown_recipient(to) or 'everyone'}: {why}"
         shown = printable(text, keep_newlines=True)
@@ -485,7 +458,7 @@ class Room:
                 self._in_crowd = False
                 self.show_online()  # who came and went until now was not told
             verb = "joined" if presence.here else "left"
-            self._turn_the_page(presence.at)
+            self._add(*self._story.turn_the_page(presence.at))
             self.notice(f"{words.time_text(presence.at, self._zone)}  {printable(name)} {verb}")
 
     def _reconnect(self, event: Cut | Back) -> None:
@@ -498,6 +471,7 @@ class Room:
             self.notice("The server restarts; back in a moment.")
         else:
             self.notice("The connection is cut. Coming back by itself…")
+        self._asked_older = 0
         self._note(Part.LINK | Part.PENDING)
 
     def _lose(self, lost: Lost) -> None:
@@ -507,6 +481,7 @@ class Room:
                 why = "the connection was lost before the server confirmed it."
                 self._add_failed(request.text, request.recipient, why)
         self.online, self.headcount = [], 0
+        self._asked_older = 0
         self._conversation.handle(replace(lost, unanswered=()))
         self._note(Part.LINK | Part.PENDING | Part.ONLINE)
 
@@ -523,9 +498,3 @@ def _shown_recipient(name: str) -> str:
 def _sendable(text: str) -> str:
     """Text as Tk has it as text that can be sent: halves of characters that Tk keeps are joined."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _in_one_breath(before: Said, after: Said) -> bool:
-    if (before.sender, before.recipient) != (after.sender, after.recipient):
-        return False
-    return abs((after.at or 0) - (before.at or 0)) < SAME_BREATH_MS

@@ -8,8 +8,9 @@ from tkinter import ttk
 from typing import Final
 
 from chatbox.client.events import Listed
+from chatbox.client.gui.entries import Draft
 from chatbox.client.gui.messages import Messages
-from chatbox.client.gui.model import Draft, Link, Part, Room
+from chatbox.client.gui.model import Link, Part, Room
 from chatbox.client.gui.palette import colour_of
 from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.widgets import Field, Rows, add_mnemonic, bind_while, select_all
@@ -63,6 +64,9 @@ class RoomView(ttk.Frame):
             self._show_online()
         if Part.FILES in changed:
             self._show_files()
+        if Part.OLDER in changed:
+            older, room.older = room.older, []
+            self.messages.draw_older(older, has_more=room.has_older)
         if Part.MESSAGES in changed:
             self.messages.draw(room.entries)
         if Part.PENDING in changed:
@@ -96,7 +100,7 @@ class RoomView(ttk.Frame):
         frame = ttk.Frame(parent)
         frame.columnconfigure(0, weight=1)
         frame.rowconfigure(0, weight=1)
-        self.messages = Messages(frame, self._theme, self._retry)
+        self.messages = Messages(frame, self._theme, self._retry, self.room.show_older)
         self.messages.grid(row=0, column=0, columnspan=3, sticky="nsew")
         bottom = ttk.Frame(frame)
         bottom.grid(row=1, column=0, sticky="ew", pady=(px(10), 0))
