@@ -212,6 +212,8 @@ class Trial:
             *script("twistd"),
             *("-n", "--pidfile=", "chatbox", "--files", str(self.film.parent)),
             *("--listen", f"tcp:{self._tcp}:interface={HOST}", "--udp-ports", str(self._udp)),
+            # It takes half a minute to see that a client is dead, and there may be many in that.
+            *("--downloads-per-user", str(self._kills + 1)),
         ]
         process = Running(command, cwd=self._folder.parent)
         process.read_until(f"starting on {self._tcp}")
