@@ -386,10 +386,10 @@ class Room:
                 self.notice("\n".join(re.sub(" {2,}", ": ", line.strip()) for line in lines))
             case Quit():
                 self.logout()
-            case Limit(name=name):
+            case Limit(name=str(name)):
                 self._conversation.act(action)
                 for one in self._conversation.downloads:
-                    if name in (None, one.name):
+                    if one.name == name:
                         self.notice(one.last_words)
             case _:
                 self._conversation.act(action)
