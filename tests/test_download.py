@@ -147,6 +147,11 @@ class PartFileTests(DownloadTestCase):
         with self.free(0, blocks=0):  # a file system that does not know
             self.started().close(End.CANCELLED)
 
+    def test_nothing_to_come(self) -> None:
+        """What takes no more room has enough of it on the fullest disk."""
+        with self.free(0):
+            self.started(size=0).close(End.CANCELLED)
+
     def test_too_large(self) -> None:
         """A file system that cannot have a file of this size says so as early."""
         part = PartFile(self.path)
@@ -654,7 +659,7 @@ class ResumeTests(DownloadTestCase):
         threads_gone()
         with open(self.path + ".part", "rb+") as file:
             os.posix_fallocate(file.fileno(), 0, len(DATA))
-        with self.free(RESERVE_BYTES):
+        with self.free(0):
             self.complete(self.started())
 
 

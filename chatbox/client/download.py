@@ -352,10 +352,10 @@ class PartFile:
                 errno.EFBIG, f"The disk there takes no file of {size}", self.path
             ) from None
         disk = os.statvfs(self._folder)
-        free = disk.f_bavail * disk.f_frsize - RESERVE_BYTES
+        free = max(0, disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
         missing = self._size - os.fstat(self._fd).st_blocks * 512
         if missing > free and disk.f_blocks:  # some file systems do not know
-            needed, left = words.size_text(missing), words.size_text(max(0, free))
+            needed, left = words.size_text(missing), words.size_text(free)
             raise OSError(
                 errno.ENOSPC,
                 f"There is not enough room on the disk: {needed} to come, and {left} free",
