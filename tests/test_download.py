@@ -176,6 +176,16 @@ class PartFileTests(DownloadTestCase):
         part.close(End.CANCELLED)
         self.assertEqual(self.files(), [])
 
+    def test_cancelled_where_nothing_can_go(self) -> None:
+        """A folder that lets nothing go does not keep the download from its end."""
+        part = self.started()
+        part.write(0, memoryview(DATA)[:1000])
+        with mock.patch("os.unlink", side_effect=PermissionError(errno.EACCES, "no")):
+            part.close(End.CANCELLED)
+            threads_gone()
+        self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
+        self.started()  # nobody holds it any more
+
     def test_broken_off_leaves_the_part(self) -> None:
         """What broke off by itself is kept."""
         part = self.started()

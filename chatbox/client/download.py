@@ -414,7 +414,7 @@ class PartFile:
     @staticmethod
     def _remove(*paths: str) -> None:
         for path in paths:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is gone, or nobody may take it away
                 os.unlink(path)
 
     def _release(self) -> None:
