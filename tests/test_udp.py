@@ -213,6 +213,17 @@ async def test_cancelled_and_server_stopped(tmp_path: Path, shelf: Shelf) -> Non
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_digest(tmp_path: Path, shelf: Shelf) -> None:
+    """A server that has no descriptor left to take the digest says so, rather than nothing."""
+    service = started()
+    download = Download(service, shelf, tmp_path / "out")
+    with patch("os.dup", side_effect=OSError(errno.EMFILE, "Too many open files")):
+        assert (await download.ended).end is End.FILE_UNREADABLE
+    await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_port_taken(shelf: Shelf) -> None:
     """One port of a range that is taken is done without; a range that is all taken is fatal."""
     taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

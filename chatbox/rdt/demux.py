@@ -51,7 +51,11 @@ class File(Source, Protocol):
     """A source that somebody opened for us and that is ours to close."""
 
     def start_hashing(self, wake: Callable[[], None]) -> None:
-        """Begin to compute the digest; `wake` is called, from any thread, when there is one."""
+        """
+        Begin to compute the digest; `wake` is called, from any thread, when there is one.
+
+        :raises OSError: if that cannot be.
+        """
 
     def close(self) -> None:
         """Let go of it."""

@@ -68,7 +68,7 @@ class _ServedPort:
             if isinstance(event, Opened):
                 self._log("a download of {user} has begun", user=transfer.taker.user)
                 if not transfer.sender.ended:
-                    transfer.file.start_hashing(partial(self._wake, transfer))
+                    self._start_hashing(transfer)
             else:
                 self._log(
                     "a download of {user} has ended: {end}, {sent} bytes sent",
@@ -77,6 +77,12 @@ class _ServedPort:
                     sent=event.sent,
                 )
         self._on_events()
+
+    def _start_hashing(self, transfer: Transfer) -> None:
+        try:
+            transfer.file.start_hashing(partial(self._wake, transfer))
+        except OSError:  # no descriptors are left, so there will be no digest
+            self.demux.digest_ready(transfer, self.pump.now())
 
     def _wake(self, transfer: Transfer) -> None:
         self._reactor.callFromThread(self._digest_ready, transfer)
