@@ -34,6 +34,7 @@ from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.seal import RECEIVE_BYTES
 from chatbox.rdt.service import CONTROLLERS, TransferService
+from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 from chatbox.rdt.udp import (
     BATCH_FROM,
     FULL_TURN_BYTES,
@@ -221,6 +222,19 @@ async def test_no_digest(tmp_path: Path, shelf: Shelf) -> None:
         assert (await download.ended).end is End.FILE_UNREADABLE
     await download.fetch.closed
     await service.stopService()
+
+
+def test_no_socket(tmp_path: Path) -> None:
+    """Where no socket can be had the file is let go of, and the error is the system's."""
+    path, ticket = str(tmp_path / "out"), Ticket(1, bytes(SECRET_BYTES))
+    refusal = OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+    with patch("socket.socket", side_effect=refusal), pytest.raises(OSError) as caught:
+        fetch(reactor, ("::1", 9), ticket, 1, PartFile(path), lambda _: None)
+    assert caught.value is refusal
+    assert not list(tmp_path.iterdir())
+    again = PartFile(path)
+    again.start(1, lambda: None)  # nobody holds it
+    again.close(End.CANCELLED)
 
 
 @pytest_twisted.ensureDeferred

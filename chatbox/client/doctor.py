@@ -265,7 +265,7 @@ class _Patient(Visit):
             return _Probe(self._reactor, offer, via or (self.peer, offer.port), self.round_trip)
         except RemoteError as problem:
             raise Stop(Exit.BAD_DATA, f"the server's ticket is none ({problem}).") from None
-        except (OSError, error.CannotListenError) as problem:
+        except OSError as problem:
             raise Stop(Exit.NO_UDP, f"no UDP socket can be had here ({problem}).") from None
 
     async def probe(self, size: int, which: int, via: tuple[str, int] | None) -> _Probe:
@@ -281,7 +281,7 @@ class _Probe:
     def __init__(
         self, reactor: Any, offer: Offer, address: tuple[str, int], round_trip: float
     ) -> None:
-        """Begin it. Raises RemoteError if there is no such ticket; OSError; CannotListenError."""
+        """Begin it. Raises RemoteError if there is no such ticket; OSError."""
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.packet import HEADER
         from chatbox.rdt.ticket import Ticket

@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 
+from chatbox.rdt.ends import End
 from chatbox.rdt.packet import NO_LIMIT, Train
 from chatbox.rdt.progress import Progress
 from chatbox.rdt.receiver import Event, Receiver, Sink
@@ -148,7 +150,7 @@ def fetch(
 
     `watch` is shown what arrives, as it arrives; that memory is used again when it returns.
 
-    :raises OSError: if `target` cannot be begun.
+    :raises OSError: if `target` cannot be begun, or no socket can be had.
     """
     holder: list[Fetch] = []
     target.start(size, lambda: holder[0].wake())  # noqa: PLW0108 -- holder is still empty
@@ -164,5 +166,9 @@ def fetch(
     )
     made = Fetch(reactor, receiver, address, listener, watch)
     holder.append(made)
-    made.start("::" if ":" in address[0] else "", gso=gso)
+    try:
+        made.start("::" if ":" in address[0] else "", gso=gso)
+    except CannotListenError as error:
+        target.close(End.INTERRUPTED)
+        raise error.socketError from error
     return made
