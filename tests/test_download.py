@@ -509,6 +509,7 @@ class ResumeTests(DownloadTestCase):
                 file.write(damage)
             self.refused()
             os.unlink(self.path + ".part")
+            os.unlink(self.path + ".part.journal")
 
     def test_anothers_part(self) -> None:
         """What another program calls by such a name is left alone, empty or not; so is a part that
@@ -525,6 +526,30 @@ class ResumeTests(DownloadTestCase):
             file.write(bytes(len(DATA)))
         os.replace(self.path + ".other", self.path + ".part")
         self.refused()
+
+    def test_anothers_journal(self) -> None:
+        """What another program calls like a journal of ours, or a link, is left alone, too."""
+        journal = self.path + ".part.journal"
+        for data in (b"precious", b"\0" * 12289, b"\0" * 4096 + b"precious"):
+            with open(journal, "wb") as file:
+                file.write(data)
+            error = self.assertRaises(FileExistsError, PartFile, self.path)
+            self.assertIn("move it away", error.strerror)
+            self.assertEqual(error.filename, journal)
+            self.assertEqual(self.files(), ["a.bin.part.journal"])
+            self.assertEqual(self.contents("a.bin.part.journal"), data)
+        os.unlink(journal)
+        os.symlink("nowhere", journal)
+        self.assertRaises(FileExistsError, PartFile, self.path)
+        os.unlink(journal)
+        for data in (b"", b"\0" * 12288):  # of ours, killed before it claimed anything
+            with open(journal, "wb") as file:
+                file.write(data)
+            self.started().close(End.CANCELLED)
+            threads_gone()
+        with open(journal, "wb") as file:
+            file.write(b"to be replaced")
+        self.complete(self.started(overwrite=True))
 
     def test_anothers_part_meanwhile(self) -> None:
         """It is left alone, too, if it has appeared while the server was asked."""

@@ -40,7 +40,7 @@ from enum import Enum
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.journal import Claim, Journal, Subject, is_of
+from chatbox.client.journal import Claim, Journal, Subject, is_anothers, is_of
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
@@ -94,8 +94,8 @@ class PartFile:
     """
     One download's file: where `chatbox.rdt.receiver.Receiver` writes to (its `Sink`).
 
-    :raises FileExistsError: if `path` is there already, or a part of it that no download of ours
-        has left, and `overwrite` is not given.
+    :raises FileExistsError: if `path` is there already, or a part or journal of it that no download
+        of ours has left, and `overwrite` is not given.
     :raises OSError: if it cannot become a file for another reason; its `strerror` is for people.
     """
 
@@ -142,6 +142,12 @@ class PartFile:
             raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
         with suppress(FileNotFoundError):
             self._refuse_anothers(os.lstat(self._part_path))
+        if not overwrite and is_anothers(self._journal_path):
+            raise FileExistsError(
+                errno.EEXIST,
+                "There is such a file already, no journal of a download; move it away",
+                self._journal_path,
+            )
 
     @property
     def have(self) -> Sequence[tuple[int, int]]:

@@ -47,6 +47,7 @@ __all__ = [
     "Claim",
     "Journal",
     "Subject",
+    "is_anothers",
     "is_of",
     "most_of",
     "pack",
@@ -75,6 +76,8 @@ _MAGIC: Final = b"chatbox\x01"
 
 _CLAIM = struct.Struct(">QQQQ16sB32sH")
 _RANGE = struct.Struct(">QQ")
+
+_READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
@@ -157,7 +160,7 @@ def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 def is_of(path: str, inode: int) -> bool:
     """Whether there is a journal of the part with this inode, though all it claims may be void."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, _READING)
     except OSError:
         return False
     try:
@@ -167,6 +170,26 @@ def is_of(path: str, inode: int) -> bool:
     finally:
         os.close(fd)
     return any(claim is not None and claim.subject.inode == inode for claim in claims)
+
+
+def is_anothers(path: str) -> bool:
+    """Whether something is there that is no journal, not even one that claims nothing yet."""
+    try:
+        fd = os.open(path, _READING)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        data = os.pread(fd, _PAGES * PAGE_BYTES + 1, 0)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    pages = (data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES))
+    return len(data) > _PAGES * PAGE_BYTES or any(
+        page.strip(b"\0") and not page.startswith(_MAGIC) for page in pages
+    )
 
 
 def _read_pages(fd: int) -> list[Claim | None]:
