@@ -36,6 +36,7 @@ from chatbox.client.gui.model import (
 from chatbox.client.gui.paint import box, png
 from chatbox.client.gui.palette import MIN_CONTRAST, PALETTES, Palette, colour_of, contrast
 from chatbox.client.gui.settings import Settings
+from chatbox.client.session import MAX_PENDING
 from chatbox.client.transfers import Stage
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
@@ -142,6 +143,22 @@ class JoiningTests(RoomTestCase):
         self.assertFalse(self.room.has_older)
         self.room.show_older()
         self.assertEqual(self.server.requests(), [])
+
+    def test_older_from_a_server_that_is_slow(self) -> None:
+        """Nothing more is asked for while too much waits for the server; it can be later."""
+        self.room.handle(Joined("alice", "token"))
+        history, *others = self.server.requests()
+        self.hear("bob", "from before", number=7)
+        self.server.answer(history.sequence, "history_response", text="1", before=7)
+        for _ in range(MAX_PENDING - len(others)):
+            self.room.send("hi")
+        said = self.server.requests()
+        self.room.show_older()
+        self.assertEqual(self.server.requests(), [])
+        self.server.answer(said[0].sequence, "message_response", text="True")
+        self.room.show_older()
+        [older] = self.server.requests()
+        self.assertEqual(older.request, "history")
 
     def test_one_look_for_many_changes(self) -> None:
         """However much happens, the window is asked once, until it has looked."""

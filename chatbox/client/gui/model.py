@@ -252,8 +252,8 @@ class Room:
 
     def show_older(self) -> None:
         """Ask for some messages before those that are here."""
-        state = self._session.state
-        if self._older and state is State.JOINED and not (self._asked_older or self.older):
+        may_ask = self._session.state is State.JOINED and not self._session.is_full
+        if self._older and may_ask and not (self._asked_older or self.older):
             self._asked_older = self._session.ask_history(OLDER_AT_ONCE, before=self._older)
             self._flush()
 
