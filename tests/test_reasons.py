@@ -18,6 +18,7 @@ from tests.test_transfer import CONTROLLERS
 
 LINK = Weather(rate=2.5e6, delay=0.02, queue=100_000)
 DATA = random.Random(7).randbytes(300_000)
+BUSY = "waiting for the server: busy with others, or with its disk"
 
 
 class ReasonTests(SynchronousTestCase):
@@ -122,7 +123,14 @@ class ReasonTests(SynchronousTestCase):
                 crowd.run(0.25)
                 now = crowd.network.now
                 reasons |= {member.receiver.progress(now).reason for member in crowd.members}
-            self.assertIn("waiting its turn: the server sends to others, too", reasons, name)
+            self.assertIn(BUSY, reasons, name)
+
+    def test_server_waits_for_its_disk(self) -> None:
+        """There is nobody else, and the server's disk does not give the file."""
+        transfer = Transfer(DATA, down=LINK)
+        with mock.patch.object(transfer.source, "read_into", side_effect=BlockingIOError):
+            reasons = {self.reason(transfer, 0.5 * step) for step in range(4, 20)}
+        self.assertIn(BUSY, reasons)
 
     def test_limited_no_more(self) -> None:
         """The client learns that the server is limited, and later that it no longer is."""

@@ -581,5 +581,5 @@ class Receiver:
         if self._file.within(end - WINDOW_BYTES // 8, end):
             return "the window is full: waiting for what was lost"
         if self._status is not None and self._status.limited:
-            return "waiting its turn: the server sends to others, too"
+            return "waiting for the server: busy with others, or with its disk"
         return "the server answers, but no data comes"
