@@ -55,6 +55,10 @@ forgets the rest."""
 _MAX_UNSHARED: Final = 20
 """Names in the log of files that are not shared: after some the operator knows why."""
 
+MAX_REFUSALS: Final = 500
+"""So often in a row a read may find nothing: a second, at the sender's pace. Then the disk is
+waited for after all, since what cannot be read is never there, and only waiting tells."""
+
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 _FETCHES: Final = hasattr(os, "posix_fadvise")
 
@@ -189,6 +193,7 @@ class SharedFile:
         self._identity = Identity.of(os.fstat(fd))
         self._flags = _NOWAIT
         self._fetched = 0
+        self._refusals = 0
         self.name: Final = name
         self.size: Final = self._identity.size
         self.mtime_ns: Final = self._identity.mtime_ns
@@ -203,19 +208,22 @@ class SharedFile:
         self._fetch(max(self._fetched, offset), offset + READ_AHEAD)
         done = 0
         while done < len(buffer):
+            flags = self._flags if self._refusals < MAX_REFUSALS else 0
             try:
-                got = os.preadv(fd, [buffer[done:]], offset + done, self._flags)
+                got = os.preadv(fd, [buffer[done:]], offset + done, flags)
             except BlockingIOError:
+                self._refusals += 1
                 self._fetch(offset + done, self.size)  # it has been asked to, and forgot
                 raise
             except OSError as error:
-                if not self._flags or error.errno != errno.EOPNOTSUPP:
+                if not flags or error.errno != errno.EOPNOTSUPP:
                     raise
                 self._flags = 0  # some file systems only know how to wait
                 continue
             if not got:
                 break
             done += got
+        self._refusals = 0
         return done
 
     def _fetch(self, start: int, stop: int) -> None:

@@ -17,7 +17,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import shelf as shelf_module
 from chatbox.errors import LocalError, RemoteError
-from chatbox.shelf import _MAX_UNSHARED, FETCH_BYTES, READ_AHEAD, Listed, SharedFile, Shelf
+from chatbox.shelf import (
+    _MAX_UNSHARED,
+    FETCH_BYTES,
+    MAX_REFUSALS,
+    READ_AHEAD,
+    Listed,
+    SharedFile,
+    Shelf,
+)
 from chatbox.text import is_plain_name
 
 HOSTILE_NAMES = [
@@ -401,6 +409,20 @@ class ReadTests(ShelfTestCase):
                     self.read(shared, 30, 10)
         self.assertEqual([args[1] for args, _ in fetch.call_args_list], [30, 30, 30])
         self.assertEqual(self.read(shared, 30, 10), bytes(10))
+
+    def test_a_disk_that_is_never_ready(self) -> None:
+        """What cannot be read is never there: in the end it is waited for, and the error told."""
+        shared = self.open("good.txt")
+
+        def broken(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            raise BlockingIOError if flags else OSError(errno.EIO, "bad sector")
+
+        with patch("chatbox.shelf.os.preadv", side_effect=broken):
+            for _ in range(MAX_REFUSALS):
+                self.assertRaises(BlockingIOError, self.read, shared, 0, 4)
+            error = self.assertRaises(OSError, self.read, shared, 0, 4)
+            self.assertEqual(error.errno, errno.EIO)
+        self.assertEqual(self.read(shared, 0, 4), b"good")
 
     def test_fetched_ahead(self) -> None:
         """A file that is read from its beginning is asked for once, always some way ahead."""
