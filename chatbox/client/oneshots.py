@@ -242,7 +242,7 @@ async def print_history(visitor: Visit, wanted: int, after: int | None) -> None:
         answer = await visitor.ask(HistoryPage, visitor.session.ask_history(wanted, more))
         _print_said(visitor, answer.said)
         wanted -= len(answer.said)
-        more = answer.more
+        more = answer.more if answer.more is not None and answer.more > more else None
 
 
 async def _print_last(visitor: Visit, wanted: int) -> None:

@@ -23,7 +23,8 @@ class LastMessages:
 
         None means that all is here that can be had.
         """
-        self._pages.append(page.said)
+        if page.said:
+            self._pages.append(page.said)
         self.missing -= len(page.said)
         before, oldest, self._oldest = page.before, self._oldest, page.before
         self.unknown = before is None
