@@ -442,6 +442,23 @@ class ServerTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stop_before_it_begins(self) -> None:
+        """Who was held back by a wrapper, and begins when the server stops, is sent away too."""
+        alice = self.connect("alice")
+        protocols = [self.factory.buildProtocol(None) for _ in range(2)]
+        stopped = self.factory.stop()
+        for protocol in protocols:
+            assert protocol is not None
+            transport = StringTransport()
+            protocol.makeConnection(transport)
+            self.turn()
+            self.assertTrue(transport.disconnecting)
+            self.assertIn(b"<e:server-stopping>", transport.value())
+            self.assertNoResult(stopped)
+            protocol.connectionLost()
+        alice.lose()
+        self.successResultOf(stopped)
+
     def test_stop_with_nobody_there(self) -> None:
         """An empty server stops at once."""
         stopped = self.factory.stop()

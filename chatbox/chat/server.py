@@ -196,9 +196,11 @@ class ChatFactory(Factory):
         self._check_stopped()
 
     def connected(self, connection: ChatProtocol) -> None:
-        """Count a connection in."""
+        """Count a connection in; one that comes too late, as from behind a proxy, goes at once."""
         self._connections.add(connection)
         self.logins.begin(connection)
+        if self._stopped is not None:
+            connection.session.dismiss(self._farewell)
 
     def disconnected(self, connection: ChatProtocol) -> None:
         """Count a connection out."""
