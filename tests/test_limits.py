@@ -25,8 +25,9 @@ from chatbox.chat.limits import (
     ConnectionCount,
     Limits,
 )
-from chatbox.chat.names import LocalNames
+from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.outbox import Turn
+from chatbox.chat.people import Seat
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.turnstile import LONGEST_ROW_SECONDS
@@ -358,6 +359,27 @@ class ServerLimitTests(SynchronousTestCase):
         self.settle(1)
         self.assertEqual(self.factory.room.names(), ["alice", "bob", "carol"])
         self.assertNotIn(b"gone", alice.read())
+
+    def test_joins_and_a_bug(self) -> None:
+        """If one of a row cannot come in, the others do, and those who come after them."""
+        self.start(join_rate=1, join_burst=1)
+        join = self.factory.room.join
+
+        def fail(name: Name, token: str | None, seat: Seat) -> None:
+            if name.text == "victim":
+                raise ZeroDivisionError
+            join(name, token, seat)
+
+        self.patch(self.factory.room, "join", fail)
+        for name in ("alice", "victim", "bob"):
+            self.connect(JOIN.format(name))
+        for name in ("carol", "dave"):
+            self.settle(1)
+            self.settle(1)
+            self.connect(JOIN.format(name))
+        self.settle(1)
+        self.assertEqual(self.factory.room.names(), ["alice", "bob", "carol", "dave"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_never_reads(self) -> None:
         """Whoever asks and never reads costs one transport buffer and one answer."""

@@ -20,6 +20,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from twisted.logger import Logger
+
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Gate, Refusal, Visitor, network_of
 from chatbox.chat.throttle import Throttle
@@ -28,6 +30,8 @@ __all__ = ["LONGEST_ROW_SECONDS", "Turnstile"]
 
 LONGEST_ROW_SECONDS: Final = 20.0
 """How long the last of a row may have to wait: a client gives a server up after 30."""
+
+_log = Logger()
 
 Answer = Callable[[Admission | Refusal], None]
 
@@ -82,7 +86,10 @@ class Turnstile:
         """There may be a token: let the first of a row go on, or more of them."""
         row = self._rows[network]
         while not (wait := self._throttle.wait(network, self._now())):
-            self._let_pass(network, *row.popleft())
+            try:
+                self._let_pass(network, *row.popleft())
+            except Exception:
+                _log.failure("one of those who wait could not come in")  # the others can
             if not row:
                 del self._rows[network]
                 return
