@@ -191,6 +191,15 @@ class ElsewhereTests(SynchronousTestCase):
         self.assertEqual(self.tell(Kind.HERE, "Bob"), [])
         self.assertEqual(self.room.names(), ["ann", "Bob"])
 
+    def test_no_name_here(self) -> None:
+        """What another version, or another Unicode, takes for a name is listed; no news is lost."""
+        self.assertEqual(self.tell(Kind.HERE, "192.0.2.1"), [])
+        self.assertEqual(self.tell(Kind.PRESENCE, "192.0.2.2", "joined"), ["192.0.2.2 joined"])
+        self.assertEqual(self.room.names(), ["ann", "192.0.2.1", "192.0.2.2"])
+        self.assertRaises(RemoteError, self.ann.say, "psst", "192.0.2.2")
+        self.tell(Kind.GONE, "192.0.2.1")
+        self.assertEqual(self.room.names(), ["ann", "192.0.2.2"])
+
     def test_a_late_farewell(self) -> None:
         """That an earlier Bob has left does not remove the one who is there."""
         self.tell(Kind.PRESENCE, "Bob", "joined", "second")

@@ -305,7 +305,10 @@ class Room:
             self._elsewhere.clear()
         if not record.identity:
             return
-        key = parse_name(record.sender).key
+        try:
+            key = parse_name(record.sender).key
+        except RemoteError:  # another version of ours, or of Unicode, has other rules for names
+            key = record.sender
         person = self._people.get(key)
         if (
             record.kind is Kind.MOVED
