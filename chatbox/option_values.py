@@ -95,7 +95,7 @@ def read_endpoint(description: str) -> str:
             f"--listen {description}: this does not describe where to listen ({error}). "
             "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
         ) from error
-    port = read_description(description).port
+    port = _without_proxy(read_description(description)).port
     if port.isdigit() and int(port) > 65535:
         raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
     return description

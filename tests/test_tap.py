@@ -112,9 +112,8 @@ class OptionsTests(TapTestCase):
     def test_bare_port_and_high_port_get_advice(self) -> None:
         """The two usual slips have answers of their own."""
         self.assertIn("write tcp:50000", self.complaint("--listen", "50000"))
-        for text in ("tcp:65536", "tcp:port=70000:interface=127.0.0.1", "ssl:99999:privateKey=x"):
-            if text.startswith("tcp"):
-                self.assertIn("highest TCP port is 65535", self.complaint("--listen", text))
+        for text in ("tcp:65536", "tcp:port=70000:interface=127.0.0.1", "haproxy:tcp:65536"):
+            self.assertIn("highest TCP port is 65535", self.complaint("--listen", text))
 
     def test_files_becomes_absolute(self) -> None:
         """A daemon changes its working folder; the shared folder must not move."""
