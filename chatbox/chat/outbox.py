@@ -247,7 +247,6 @@ class Outbox:
         "_send",
         "_start",
         "_transport",
-        "_write",
     )
 
     def __init__(
