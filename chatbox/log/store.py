@@ -367,11 +367,12 @@ def _close_to_others(path: str) -> None:
             try:
                 os.chmod(name, mode & 0o700)
                 _log.warn("others could read {name}; now only its owner can", name=name)
-            except PermissionError:
+            except OSError as error:  # we are not its owner, or the file system knows no rights
                 _log.warn(
-                    "others can read {name}, which has private messages, and whose owner we are"
-                    " not: chmod go= {name}",
+                    "others can read {name}, which has private messages, and that cannot be changed"
+                    " ({error}); its owner can with: chmod go= {name}",
                     name=name,
+                    error=error.strerror,
                 )
 
 
