@@ -27,9 +27,9 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
 from chatbox import __version__
+from chatbox.addresses import network_of
 from chatbox.chat.accounts import account_of
 from chatbox.chat.cluster import SharedNames
-from chatbox.chat.gate import network_of
 from chatbox.chat.limits import Limits
 from chatbox.chat.moderation import IsMeant, ModeratedGate, Moderation
 from chatbox.chat.names import LocalNames, parse_name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.addresses import network_of
 from chatbox.chat import accounts
 from chatbox.chat.accounts import (
     ADDRESS_BURST,
@@ -25,7 +26,7 @@ from chatbox.chat.accounts import (
     account_of,
 )
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, OpenGate, Origin, Refusal, Visitor, network_of
+from chatbox.chat.gate import Admission, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.names import Name, is_token, parse_name
 from chatbox.chat.throttle import Throttle
 from chatbox.errors import LocalError

@@ -36,8 +36,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from chatbox.addresses import network_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Refusal, Visitor, network_of
+from chatbox.chat.gate import Admission, Refusal, Visitor
 from chatbox.chat.names import Name, parse_name
 from chatbox.chat.throttle import MAX_BUCKETS, Throttle
 from chatbox.chat.wire import ACCOUNT_SEPARATOR

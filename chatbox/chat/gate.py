@@ -6,11 +6,11 @@ is open: whoever comes has the name that is free, or whose token they show.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from chatbox.addresses import read_address
 from chatbox.chat.codes import Code
 from chatbox.chat.names import Name
 
@@ -22,8 +22,6 @@ __all__ = [
     "Origin",
     "Refusal",
     "Visitor",
-    "network_of",
-    "read_address",
 ]
 
 
@@ -99,23 +97,3 @@ class OpenGate:
     def admit(self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]) -> None:
         """Let everybody in; there are no accounts, and so no passwords."""
         answer(Admission(visitor.key))
-
-
-def network_of(host: str) -> str:
-    """What counts as one address: an address of IPv4, or a network /64 of IPv6.
-
-    Whoever has one address of IPv6 has all of its network (RFC 6177).
-    """
-    address = read_address(host)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
-    return host if address is None else str(address)
-
-
-def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read an address; one of IPv4 may come in the clothes of IPv6 (RFC 4291 section 2.5.5.2)."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

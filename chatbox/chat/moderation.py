@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
+from chatbox.addresses import network_of
 from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Gate, Origin, Refusal, Visitor, network_of
+from chatbox.chat.gate import Admission, Gate, Origin, Refusal, Visitor
 from chatbox.chat.names import ADDRESS_OF, Name, parse_name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, read_order
 from chatbox.chat.sanctions import (

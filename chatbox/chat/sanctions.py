@@ -19,9 +19,9 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final
 
+from chatbox.addresses import read_address
 from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import read_address
 from chatbox.chat.names import parse_name
 from chatbox.chat.wire import MAX_NUMBER
 from chatbox.errors import LocalError, RemoteError

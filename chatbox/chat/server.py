@@ -37,8 +37,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatbox.addresses import network_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Gate, OpenGate, Origin, network_of
+from chatbox.chat.gate import Gate, OpenGate, Origin
 from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.lines import Lines
 from chatbox.chat.moderation import Moderation
@@ -303,7 +304,8 @@ class ChatProtocol(Protocol):
         self._audible = not ISSLTransport.providedBy(transport)
         """Whether the client can read what we say: with TLS only after the handshake."""
         self._peer = address_of(transport.getPeer())
-        self._network = network_of(getattr(transport.getPeer(), "host", None) or "")
+        origin = _origin(transport)
+        self._network = network_of(origin.host)
         way_out = writer(transport)
         self._outbox = Outbox(
             self._factory.room.fanout,
@@ -318,7 +320,7 @@ class ChatProtocol(Protocol):
             self._outbox,
             gate=self._factory.gate,
             moderation=self._factory.moderation,
-            origin=_origin(transport),
+            origin=origin,
             server=f"server:{host_of(transport.getHost())}",
             peer=self._peer,
             hang_up=self._hang_up,

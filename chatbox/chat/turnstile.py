@@ -22,8 +22,9 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from chatbox.addresses import network_of
 from chatbox.chat.codes import Code
-from chatbox.chat.gate import Admission, Gate, Refusal, Visitor, network_of
+from chatbox.chat.gate import Admission, Gate, Refusal, Visitor
 from chatbox.chat.throttle import Throttle
 
 __all__ = ["LONGEST_ROW_SECONDS", "Turnstile"]

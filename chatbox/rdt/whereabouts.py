@@ -15,8 +15,9 @@ served meanwhile.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Hashable
+
+from chatbox.addresses import canonical
 
 
 class Whereabouts:
@@ -29,7 +30,7 @@ class Whereabouts:
         self.address: Hashable = None
         """Where the client is; None before it is known."""
         self._secret = secret
-        self._host = _canonical(host)
+        self._host = canonical(host)
         self._candidate: Hashable = None
         """Another address that the client seems to have moved to."""
         self._challenges = 0
@@ -71,13 +72,4 @@ class Whereabouts:
 
 def _host_of(address: Hashable) -> str:
     """The host of a socket's address."""
-    return _canonical(str(address[0] if isinstance(address, tuple) else address))
-
-
-def _canonical(host: str) -> str:
-    """One text for one host: of IPv4 in the clothes of IPv6 (RFC 4291 section 2.5.5.2), too."""
-    try:
-        parsed = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+    return canonical(str(address[0] if isinstance(address, tuple) else address))
