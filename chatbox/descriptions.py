@@ -42,7 +42,7 @@ class Description:
     folder: str
     """The folder in there, escaped as it was."""
     inner: str
-    """What it stands in front of: the description of another endpoint."""
+    """What it stands in front of: the description of another endpoint, perhaps for a proxy."""
     kind: str
     """What kind of endpoint that is: ``tcp`` and the like."""
     values: Sequence[str]
@@ -59,6 +59,11 @@ class Description:
     def is_proxied(self) -> bool:
         """Whether it is for a proxy."""
         return self.inner.startswith(PROXIED)
+
+    @property
+    def endpoint(self) -> str:
+        """The description of the endpoint itself, without anything of ours in front."""
+        return self.inner.removeprefix(PROXIED)
 
     @property
     def port(self) -> str:

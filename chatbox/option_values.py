@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from chatbox.chat.moderation import Operators
-from chatbox.descriptions import PROXIED, Description, read_description
+from chatbox.descriptions import Description, read_description
 from chatbox.errors import LocalError
 from chatbox.inherited import INHERITED, datagram_sockets, stream_endpoints, which
 from chatbox.shelf import Shelf
@@ -69,7 +69,7 @@ def common_interface(descriptions: Sequence[str]) -> str:
 
 
 def _without_proxy(said: Description) -> Description:
-    return read_description(said.inner.removeprefix(PROXIED)) if said.is_proxied else said
+    return read_description(said.endpoint) if said.is_proxied else said
 
 
 def _says(said: Description, kind: str, domain: str) -> bool:

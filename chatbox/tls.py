@@ -55,7 +55,7 @@ from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
 from chatbox.chat.transport import DirectFactory
-from chatbox.descriptions import PROXIED, SELF_SIGNED, read_description
+from chatbox.descriptions import SELF_SIGNED, read_description
 from chatbox.errors import CannotStart, LocalError
 from chatbox.proxied import ProxiedFactory
 
@@ -220,7 +220,7 @@ def _open(
 ) -> tuple[IStreamServerEndpoint, Certificate | None]:
     """Make the endpoint that a description means, and its certificate if that is for TLS."""
     said = read_description(description)
-    inner = _with_backlog(said.inner.removeprefix(PROXIED))
+    inner = _with_backlog(said.endpoint)
     if said.front:
         if read_description(inner).has_tls:
             raise ValueError("it speaks TLS already")

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Hashable, Sequence
 from datetime import timezone
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +57,13 @@ class RoomTestCase(SynchronousTestCase):
         self.fetch = FakeFetch()
         self.rows = Rows()
         self.looks = 0
-        self.room = Room(
+        self.room = self.make_room()
+        self.room.on_change = self.count_look
+        self.server.connection.listen(self.room.handle)
+
+    def make_room(self, **more: Any) -> Room:
+        """The model of a room, with everything from outside a stand-in."""
+        return Room(
             self.server.connection.session,
             host="example.org",
             fetch=self.fetch,
@@ -65,9 +72,8 @@ class RoomTestCase(SynchronousTestCase):
             rows=self.rows,
             folder=self.folder,
             zone=timezone.utc,
+            **more,
         )
-        self.room.on_change = self.count_look
-        self.server.connection.listen(self.room.handle)
 
     def count_look(self) -> None:
         """The window is asked to look."""
@@ -380,16 +386,7 @@ class CommandTests(RoomTestCase):
     def test_open(self) -> None:
         """Where it is, or else the program for it."""
         opened: list[str] = []
-        self.room = Room(
-            self.server.connection.session,
-            host="example.org",
-            fetch=self.fetch,
-            flush=self.server.connection.flush,
-            clock=lambda: 43200.0,
-            rows=self.rows,
-            folder=self.folder,
-            open_file=opened.append,
-        )
+        self.room = self.make_room(open_file=opened.append)
         self.server.connection.listen(self.room.handle)
         self.room.send("/download b.iso")
         [request] = self.server.requests()

@@ -87,7 +87,7 @@ class Messages(ttk.Frame):
         follows = self._follows_end
         self.text.configure(state="normal")
         first, tags, *rest = pieces
-        self.text.insert("tail", first, tags, *rest)  # type: ignore[arg-type]
+        self.text.insert("tail", first, tags, *rest)  # type: ignore[arg-type]  # it takes many
         self._name_key_once()
         self._trim()
         self.text.configure(state="disabled")
@@ -105,7 +105,7 @@ class Messages(ttk.Frame):
             self.text.configure(state="normal")
             self.text.mark_set("read", "1.0")
             first, tags, *rest = pieces
-            self.text.insert("1.0", first, tags, *rest)  # type: ignore[arg-type]
+            self.text.insert("1.0", first, tags, *rest)  # type: ignore[arg-type]  # it takes many
             self.text.configure(state="disabled")
             self.text.yview("read")  # what was at the top still is
         self._offer_older(float(self.text.yview()[0]))
