@@ -30,7 +30,7 @@ from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
-from chatbox.rdt.packet import Train
+from chatbox.rdt.packet import Kind, Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.seal import RECEIVE_BYTES
 from chatbox.rdt.service import CONTROLLERS, TransferService
@@ -220,6 +220,40 @@ async def test_no_digest(tmp_path: Path, shelf: Shelf) -> None:
     download = Download(service, shelf, tmp_path / "out")
     with patch("os.dup", side_effect=OSError(errno.EMFILE, "Too many open files")):
         assert (await download.ended).end is End.FILE_UNREADABLE
+    await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_client_moves(tmp_path: Path, shelf: Shelf) -> None:
+    """In mid-file the client goes on from another port, and then from another host."""
+    interfaces = ["127.0.0.1", "127.0.0.2"]
+    arrived: Deferred[None] = Deferred()
+
+    def watch(train: Train) -> None:
+        if train.data[0] == Kind.DATA and not arrived.called:
+            reactor.callLater(0, arrived.callback, None)
+
+    service = started()
+    download = Download(service, shelf, tmp_path / "out", pause_half_way=False, watch=watch)
+    [transfer] = service._ports[0].demux.transfers
+    pump = download.fetch._pump
+    places = []
+    for interface in interfaces:
+        await arrived
+        places.append(transfer.sender.address)
+        assert not transfer.sender.ended
+        arrived = Deferred()
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound.bind((interface, 0))
+        await pump.stop()
+        pump.listen(bound, "", gso=True)
+        pump.pump()
+    assert (await download.ended).end is End.DONE
+    assert (tmp_path / "out").read_bytes() == DATA
+    places.append(transfer.sender.address)
+    assert [place[0] for place in places] == ["127.0.0.1", *interfaces]
+    assert len(set(places)) == 3
     await download.fetch.closed
     await service.stopService()
 
