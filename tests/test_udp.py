@@ -238,7 +238,7 @@ async def test_the_client_moves(tmp_path: Path, shelf: Shelf) -> None:
     download = Download(service, shelf, tmp_path / "out", pause_half_way=False, watch=watch)
     [transfer] = service._ports[0].demux.transfers
     pump = download.fetch._pump
-    places = []
+    places: list[Any] = []
     for interface in interfaces:
         await arrived
         places.append(transfer.sender.address)
