@@ -9,6 +9,9 @@ never hashes has no thread, a daemon may fork first, and nobody has to stop one.
 - A file that several downloads want is hashed once.
 - Digests are remembered by what the file was when it was opened (`Identity`), so the next download
   of the same file has its digest at once.
+- A file that nobody waits for any more is read no further, and what was begun is remembered in the
+  same way: the next download of it goes on there. So whoever comes and goes costs no more than
+  somebody who stays.
 
 The thread reads through its own duplicate of the descriptor with `pread`, which moves no shared
 position and lets the owner close the file whenever it likes.
@@ -23,13 +26,15 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from twisted.logger import Logger
 
 __all__ = ["Hasher", "Hashing", "Identity"]
 
 _log = Logger()
+
+_Kept = TypeVar("_Kept")
 
 READ_BYTES: Final = 1 << 20
 """One read: large enough that the call is cheap beside the hashing, small enough to stop soon."""
@@ -38,7 +43,8 @@ SLICE_READS: Final = 16
 """Reads of one file before the next file has its turn."""
 
 MAX_REMEMBERED: Final = 1024
-"""Digests kept, the oldest use forgotten first. One entry takes some 300 bytes."""
+"""Digests kept, and as many that are begun, the oldest use forgotten first. An entry takes some 300
+bytes, of one that is begun 650."""
 
 SETTLED_NS: Final = 2_000_000_000
 """A file's times have steps of up to 2 s (FAT). Two changes within one step look like one, so what
@@ -78,11 +84,11 @@ class Hashing:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A file on its way through the thread. `fd` is ours to close."""
+    """A file on its way through the thread. `fd` is ours to close; -1 if it is on no way now."""
 
     identity: Identity
-    fd: int
-    wishes: list[Hashing]
+    fd: int = -1
+    wishes: list[Hashing] = field(default_factory=list)
     offset: int = 0
     state: hashlib._Hash = field(default_factory=hashlib.sha256)
 
@@ -96,6 +102,7 @@ class Hasher:
         self._lock = threading.Lock()
         self._jobs: dict[Identity, _Job] = {}
         self._turns: deque[_Job] = deque()
+        self._begun: OrderedDict[Identity, _Job] = OrderedDict()
         self._remembered: OrderedDict[Identity, bytes] = OrderedDict()
         self._woken: deque[Hashing] = deque()
         self._running = False
@@ -121,7 +128,10 @@ class Hasher:
             elif (job := self._jobs.get(identity)) is not None:
                 job.wishes.append(wish)
             else:
-                job = _Job(identity, os.dup(fd), [wish])
+                ours = os.dup(fd)
+                job = self._begun.pop(identity, None) or _Job(identity)
+                job.fd = ours
+                job.wishes.append(wish)
                 self._jobs[identity] = job
                 self._turns.append(job)
             if not self._running:
@@ -132,7 +142,8 @@ class Hasher:
     def stop(self, wish: Hashing) -> None:
         """Forget a wish. The file is read no further if nobody else wants its digest.
 
-        The wish's `wake` may still be called if it was about to be when this began.
+        What was read is not in vain. The wish's `wake` may still be called if it was about to be
+        when this began.
         """
         with self._lock:
             for job in self._jobs.values():
@@ -158,7 +169,7 @@ class Hasher:
                 self._take_turn(job, buffer)
 
     def _take_turn(self, job: _Job, buffer: memoryview) -> None:
-        """Hash one slice of a file; then queue it again, end it, or drop it if nobody wants it."""
+        """Hash one slice of a file; then queue it again, end it, or put it aside."""
         try:
             for _ in range(SLICE_READS):
                 wanted = min(READ_BYTES, job.identity.size - job.offset)
@@ -169,8 +180,9 @@ class Hasher:
                     raise EOFError("the file became shorter")
                 job.state.update(buffer[:got])
                 job.offset += got
+            now = Identity.of(os.fstat(job.fd))
             if job.offset == job.identity.size:
-                self._end(job, Identity.of(os.fstat(job.fd)))
+                self._end(job, now)
                 return
         except (OSError, EOFError):
             self._end(job, None)
@@ -181,7 +193,10 @@ class Hasher:
                 return
             # In the same breath as the look at the wishes: a new wish must not join a dropped job.
             del self._jobs[job.identity]
-        os.close(job.fd)
+            if self._is_certain(job.identity, now):
+                _keep(self._begun, job.identity, job)
+            fd, job.fd = job.fd, -1
+        os.close(fd)
 
     def _end(self, job: _Job, after: Identity | None) -> None:
         """Answer all who wait for this file; `after` is what it is now, None if reading failed.
@@ -191,14 +206,23 @@ class Hasher:
         identity = job.identity
         unchanged = after is not None and after.same_contents(identity)
         digest = job.state.digest() if unchanged else None
-        settled = max(identity.mtime_ns, identity.ctime_ns) < self._now_ns() - SETTLED_NS
         with self._lock:
-            if digest is not None and after == identity and settled:
-                self._remembered[identity] = digest
-                if len(self._remembered) > MAX_REMEMBERED:
-                    self._remembered.popitem(last=False)
+            if digest is not None and self._is_certain(identity, after):
+                _keep(self._remembered, identity, digest)
             del self._jobs[identity]
             for wish in job.wishes:
                 wish.digest, wish.done = digest, True
             self._woken.extend(job.wishes)
         os.close(job.fd)
+
+    def _is_certain(self, before: Identity, after: Identity | None) -> bool:
+        """Whether what was read between two looks at a file is what that identity stands for."""
+        settled = max(before.mtime_ns, before.ctime_ns) < self._now_ns() - SETTLED_NS
+        return before == after and settled
+
+
+def _keep(kept: OrderedDict[Identity, _Kept], identity: Identity, what: _Kept) -> None:
+    """Keep one more."""
+    kept[identity] = what
+    if len(kept) > MAX_REMEMBERED:
+        kept.popitem(last=False)

@@ -270,6 +270,68 @@ class MemoryTests(HashingTestCase):
         self.assertEqual(self.reads_of(lambda: self.hashed("b")), 1)
 
 
+class BegunTests(HashingTestCase):
+    """What was read for somebody who left is not read again for the next who comes."""
+
+    def come_and_go(self, name: str = "file") -> None:
+        """Begin a file of three reads, and leave after the first."""
+        self.write(name, bytes(range(256)) * (3 * READ_BYTES // 256))
+        gate, shared = Gate(self), self.shelf.open(name)
+        shared.start_hashing(Wake())
+        assert gate.reached.wait(PATIENCE)
+        shared.close()
+        gate.open()
+        for thread in threading.enumerate():
+            if thread.name == "chatbox-hasher":
+                thread.join(PATIENCE)
+        self.assertEqual(len(gate.reads), 1)
+
+    def reads(self, name: str = "file") -> int:
+        """Stay until the digest is there, which must be right; how many reads it took."""
+        gate = Gate(self)
+        gate.open()
+        digest = self.hashed(name).digest()
+        with open(os.path.join(self.folder, name), "rb") as file:
+            self.assertEqual(digest, hashlib.sha256(file.read()).digest())
+        return len(gate.reads)
+
+    def test_the_next_goes_on_there(self) -> None:
+        """Only the rest is read."""
+        self.come_and_go()
+        self.assertEqual(self.reads(), 2)
+
+    def test_a_changed_file_begins_anew(self) -> None:
+        """What was read of other contents counts for nothing."""
+        self.come_and_go()
+        path = os.path.join(self.folder, "file")
+        mtime_ns = os.stat(path).st_mtime_ns
+        with open(path, "r+b") as file:
+            file.write(b"other")
+        os.utime(path, ns=(0, mtime_ns))
+        self.assertEqual(self.reads(), 3)
+
+    def test_a_file_changed_just_now_begins_anew(self) -> None:
+        """The next change might look the same, and be of what was read."""
+        self.now_ns = 0
+        self.come_and_go()
+        self.assertEqual(self.reads(), 3)
+
+    def test_without_descriptors(self) -> None:
+        """Who cannot go on leaves what was begun to the next."""
+        self.come_and_go()
+        with patch("chatbox.hashing.os.dup", side_effect=OSError(errno.EMFILE, "too many")):
+            self.assertRaises(OSError, self.open("file").start_hashing, Wake())
+        self.assertEqual(self.reads(), 2)
+
+    def test_bounded(self) -> None:
+        """Past the bound what was begun first is forgotten."""
+        self.patch(hashing, "MAX_REMEMBERED", 1)
+        self.come_and_go("file")
+        self.come_and_go("other")
+        self.assertEqual(self.reads("other"), 2)
+        self.assertEqual(self.reads("file"), 3)
+
+
 class ThreadTests(HashingTestCase):
     """One thread, which comes and goes with the work, and is fair."""
 
@@ -306,7 +368,7 @@ class ThreadTests(HashingTestCase):
         self.assertNotIn(inode, gate.reads)
 
     def test_opened_again_after_stopping(self) -> None:
-        """A stopped file that is wanted again is hashed from its first byte."""
+        """A stopped file that is wanted again at once is hashed all the same."""
         contents = bytes(range(256)) * (2 * READ_BYTES // 256)
         self.write("file", contents)
         gate = Gate(self)
