@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line
-from chatbox.client import console as console_module
+from chatbox.client import join as join_module
 from chatbox.client.config import Settings
 from chatbox.client.connection import LEAVE_TIMEOUT
 from chatbox.client.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, Console
@@ -265,12 +265,12 @@ class LimitTests(SynchronousTestCase):
 
     def test_limit(self) -> None:
         """What is said goes before what is settled."""
-        self.patch(console_module, "is_terminal", lambda _: False)
+        self.patch(join_module, "is_terminal", lambda _: False)
         for argv, expected in (([], 1000), (["--limit", "5MB"], 5_000_000)):
             options = arguments().parse_args(["join", "h", *argv])
             apply_settings(options, Settings(limit=1000))
             fetch, server = FakeFetch(), Server()
-            console = console_module._console(Clock(), server.connection, fetch, "h", options)
+            console = join_module._console(Clock(), server.connection, fetch, "h", options)
             console.makeConnection(StringTransport())
             console.dataReceived(f"/get b.iso {self.mktemp()}\n".encode())
             server.offer(server.requests()[-1].sequence)

@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
 from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
-from chatbox.client.download import Beginning, PartFile
+from chatbox.client.download import PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
+from chatbox.client.journal import Beginning
 from chatbox.client.session import MAX_PENDING, State
 from chatbox.client.shares import shares
 from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path

@@ -19,10 +19,9 @@ from chatbox.client.download import (
     READ_BYTES,
     RESERVE_BYTES,
     SYNC_BYTES,
-    Beginning,
     PartFile,
 )
-from chatbox.client.journal import Journal
+from chatbox.client.journal import Beginning, Journal
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict

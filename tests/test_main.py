@@ -539,7 +539,7 @@ def test_closed_output(server: Served) -> None:
 def test_chatting_does_not_load_the_transfer_code() -> None:
     """The prompt is there early because nothing is loaded that only a download needs."""
     program = (
-        "import sys; import chatbox.client.console, chatbox.client.oneshots;"
+        "import sys; import chatbox.client.join, chatbox.client.oneshots;"
         "sys.exit(any(name.startswith('chatbox.rdt') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env=environment(), timeout=PATIENCE)

@@ -11,7 +11,6 @@ lines wait while standard output takes no more, so a fast pipe on either side co
 from __future__ import annotations
 
 import os
-from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -25,23 +24,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.client import words
-from chatbox.client.access import Access
-from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
+from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection
 from chatbox.client.conversation import Conversation, Hints
 from chatbox.client.desktop import open_file
 from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
-from chatbox.client.fetcher import Fetcher
-from chatbox.client.find import choose_server
-from chatbox.client.hosts import endpoint_for
 from chatbox.client.lines import LineBuffer
-from chatbox.client.progress_line import Screen, Ticker, columns_of, is_terminal
-from chatbox.client.reconnector import Reconnector
+from chatbox.client.progress_line import Screen, Ticker, columns_of
 from chatbox.client.session import State
 from chatbox.client.terminal.editor import Control
 from chatbox.client.transfers import Download, Fetch
 
-__all__ = ["Console", "PlainView", "View", "join"]
+__all__ = ["Console", "PlainView", "View"]
 
 # Several times what a message may hold; a longer line is not a message.
 MAX_TYPED_BYTES: Final = 64 * 1024
@@ -283,51 +277,3 @@ class Console(Protocol):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
-
-
-async def join(reactor: Any, options: Namespace) -> Exit:
-    """``chatbox join``: talk until the person leaves."""
-    host = await choose_server(reactor, options)
-    access = Access.from_options(options)
-    connection = await join_server(reactor, host, options.name or options.settings.name, access)
-    endpoint, _ = endpoint_for(reactor, host, access)
-    reconnector = Reconnector(reactor, connection, endpoint, options.reconnect)
-    fetcher = Fetcher(reactor, connection.peer, options.udp_via)
-    console = _console(reactor, connection, fetcher, host, options)
-    try:
-        return await console.run()
-    finally:
-        reconnector.stop()
-        connection.drop()
-        await fetcher.tell_ends()
-
-
-def _console(
-    reactor: Any, connection: ChatConnection, fetch: Fetch, host: str, options: Namespace
-) -> Console:
-    """The console that fits standard input and output."""
-    folder, rate_limit = options.settings.downloads, options.limit
-    if not (is_terminal(0) and is_terminal(1)):
-        return Console(
-            reactor,
-            connection,
-            fetch,
-            terminal=is_terminal(1),
-            folder=folder,
-            rate_limit=rate_limit,
-        )
-    from chatbox.client.live import LiveConsole
-    from chatbox.client.terminal.screen import RESET
-    from chatbox.client.terminal.style import palette_for
-    from chatbox.client.terminal.tty import Terminal
-
-    return LiveConsole(
-        reactor,
-        connection,
-        fetch,
-        terminal=Terminal(RESET.encode()),
-        palette=palette_for(os.environ, options.settings.colours),
-        place=host,
-        folder=folder,
-        rate_limit=rate_limit,
-    )

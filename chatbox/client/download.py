@@ -36,16 +36,15 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from enum import Enum
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.journal import Claim, Journal, Subject, is_anothers, is_of
+from chatbox.client.journal import Beginning, Claim, Journal, Subject, is_anothers, is_of
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 
-__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "Beginning", "PartFile"]
+__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "PartFile"]
 
 PART_SUFFIX: Final = ".part"
 JOURNAL_SUFFIX: Final = ".part.journal"
@@ -79,15 +78,6 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EM
 
 _leaving: Final[dict[str, threading.Thread]] = {}
 """Threads that are about to let go of a part, by its path."""
-
-
-class Beginning(Enum):
-    """What an attempt found of those before it."""
-
-    NEW = "new"  # nothing
-    RESUMED = "resumed"  # some of this file
-    CHANGED = "changed"  # some of what the server's file was before it changed
-    UNUSABLE = "unusable"  # a part of ours of which nothing is certain
 
 
 class PartFile:

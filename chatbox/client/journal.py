@@ -36,6 +36,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from typing import Final
 
@@ -44,6 +45,7 @@ from chatbox.rdt.packet import MAX_HAVE_RANGES, MAX_SIZE
 __all__ = [
     "MAX_RANGES",
     "PAGE_BYTES",
+    "Beginning",
     "Claim",
     "Journal",
     "Subject",
@@ -107,6 +109,15 @@ class Claim:
     """Half-open, ascending, none touching another; at most `MAX_RANGES`."""
     boot: bytes = ANY_BOOT
     """The boot of the machine in which this holds (16 bytes)."""
+
+
+class Beginning(Enum):
+    """What an attempt found of those before it."""
+
+    NEW = "new"  # nothing
+    RESUMED = "resumed"  # some of this file
+    CHANGED = "changed"  # some of what the server's file was before it changed
+    UNUSABLE = "unusable"  # a part of ours of which nothing is certain
 
 
 def pack(claim: Claim) -> bytes:

@@ -44,7 +44,7 @@ class Subcommand(Protocol):
 
 
 _SUBCOMMANDS: Final[Mapping[str, str]] = {
-    "join": "chatbox.client.console",
+    "join": "chatbox.client.join",
     "get": "chatbox.client.get",
     "who": "chatbox.client.oneshots",
     "files": "chatbox.client.oneshots",

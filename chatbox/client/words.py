@@ -44,7 +44,7 @@ from chatbox.client.events import (
 from chatbox.text import printable
 
 if TYPE_CHECKING:
-    from chatbox.client.download import Beginning
+    from chatbox.client.journal import Beginning
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
