@@ -24,6 +24,7 @@ from chatbox.tls import check_endpoint
 
 __all__ = [
     "DEFAULT_FOLDER",
+    "MAX_COUNT",
     "MAX_GRACE",
     "MAX_UDP_PORTS",
     "common_interface",
@@ -47,6 +48,9 @@ plenty; the usual limit of open files is 1024."""
 
 MAX_GRACE: Final = 86_400.0
 """Seconds: whoever wants to wait for longer than a day need not restart at all."""
+
+MAX_COUNT: Final = 999_999
+"""More of anything than one server can serve."""
 
 _log = Logger()
 
@@ -144,11 +148,11 @@ def read_folder(path: str | None) -> str:
         ) from error
 
 
-def read_count(option: str, given: str | int, least: int = 1) -> int:
-    """Read how many there may be, which is some, or at least so many."""
+def read_count(option: str, given: str | int, least: int = 1, most: int = MAX_COUNT) -> int:
+    """Read how many there may be, which is some, or from so many to so many."""
     text = str(given)
-    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and int(text) >= least):
-        raise usage.UsageError(f"--{option} {text}: write a number from {least} to 999999.")
+    if not (re.fullmatch(r"\d{1,6}", text, re.ASCII) and least <= int(text) <= most):
+        raise usage.UsageError(f"--{option} {text}: write a number from {least} to {most}.")
     return int(text)
 
 

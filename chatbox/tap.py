@@ -32,12 +32,13 @@ from chatbox.chat.accounts import account_of
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.limits import Limits
 from chatbox.chat.moderation import IsMeant, ModeratedGate, Moderation
-from chatbox.chat.names import LocalNames, parse_name
+from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames, parse_name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.chat.sharing import Offer, Probe
+from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.checkers import gate_for
 from chatbox.descriptions import SELF_SIGNED
 from chatbox.inherited import INHERITED
@@ -139,6 +140,9 @@ class Options(usage.Options, AuthOptionMixin):
             _LIMITS.connections_per_address,
             "How many of them may come from one IP address; 0 for no limit.",
         ],
+        ["max-users", None, _LIMITS.users, "How many may be in the room at once; 0 for no limit."],
+        ["max-text", None, _LIMITS.text, "How many bytes one message may have."],
+        ["max-name", None, _LIMITS.name, "How many characters a name may have."],
         [
             "login-timeout",
             None,
@@ -290,8 +294,10 @@ class Options(usage.Options, AuthOptionMixin):
 
     def _check_limits(self) -> None:
         """Check and convert what is said about clients."""
-        for name in ("max-connections", "max-connections-per-address"):
+        for name in ("max-connections", "max-connections-per-address", "max-users"):
             self[name] = read_count(name, self[name], 0)
+        self["max-text"] = read_count("max-text", self["max-text"], most=TEXT_BYTES_CEILING)
+        self["max-name"] = read_count("max-name", self["max-name"], most=MAX_NAME_CHARACTERS)
         for name in ("burst", "join-burst"):
             self[name] = read_count(name, self[name])
         for name in ("login-timeout", "rate", "join-rate"):
@@ -362,7 +368,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         reactor=reactor,
     )
     names = LocalNames(secrets.token_urlsafe)
-    room = _make_room(log, names, Turn(partial(reactor.callLater, 0)))
+    room = _make_room(log, names, Turn(partial(reactor.callLater, 0)), options["max-users"])
     downloads = ShelfDownloads(shelf, transfers)
     moderation = Moderation(
         options["state-dir"],
@@ -420,15 +426,18 @@ def _make_limits(options: Options) -> Limits:
         options["burst"],
         options["join-rate"],
         options["join-burst"],
+        options["max-users"],
+        options["max-text"],
+        options["max-name"],
     )
 
 
-def _make_room(log: MessageLog, local: LocalNames, turn: Turn) -> Room:
+def _make_room(log: MessageLog, local: LocalNames, turn: Turn, max_users: int) -> Room:
     """Make a room; if the log is one for several servers, its names are not local."""
     if not isinstance(log, RedisLog):
-        return Room(log, local, turn)
+        return Room(log, local, turn, max_users)
     names = SharedNames(log.lease, secrets.token_urlsafe)
-    room = Room(log, names, turn)
+    room = Room(log, names, turn, max_users)
 
     def lost() -> None:
         names.forget_all()

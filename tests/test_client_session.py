@@ -116,6 +116,7 @@ class JoiningTests(SynchronousTestCase):
         )
         limits = {"rate": 50, "text": 4096, "line": 9216}
         self.assertEqual(happened, [Joined("Alice", "token", limits)])
+        self.assertEqual(session.limits, limits)
         self.assertEqual(
             (session.state, session.name, session.key), (State.JOINED, "Alice", "token")
         )

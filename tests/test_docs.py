@@ -492,7 +492,7 @@ class ChatExampleTests(SynchronousTestCase):
                     hang_up=outbox.close,
                     on_change=lambda: None,
                     complain=lambda _: None,
-                    limits=Limits().told(),
+                    limits=Limits(),
                 )
                 people[name] = (talk, transport, deque())
             return people[name]

@@ -244,6 +244,14 @@ class TalkingTests(RoomTestCase):
         self.assertFalse(self.room.send(" \n"))
         self.assertEqual(self.server.requests(), [])
 
+    def test_how_long_it_may_be(self) -> None:
+        """That is the server's to say."""
+        self.server.connection.session.limits = {"text": MAX_TEXT_BYTES + 1}
+        self.room.send("x" * (MAX_TEXT_BYTES + 1))
+        self.assertEqual(len(self.server.requests()), 1)
+        self.room.send("x" * (MAX_TEXT_BYTES + 2))
+        self.assertEqual(self.server.requests(), [])
+
     def test_halves_of_characters(self) -> None:
         """An emoji that came as two halves is one; a half alone does no harm."""
         self.room.send("\ud83d\ude00 \ud83d")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,12 @@ class ServerLimitTests(SynchronousTestCase):
         """Start a server; what is not named has no limit."""
         self.clock = Clock()
         self.log = log or DelayedLog()
-        room = Room(
-            self.log, LocalNames(tokens()), Turn(lambda work: self.clock.callLater(0, work))
-        )
-        every = dict.fromkeys(Limits.__slots__, 0) | limits
+        turn = Turn(lambda work: self.clock.callLater(0, work))
+        room = Room(self.log, LocalNames(tokens()), turn, limits.get("users", 0))
         shelf = FakeShelf()
-        self.factory = ChatFactory(room, shelf, shelf, self.clock, limits=Limits(**every))
+        self.factory = ChatFactory(
+            room, shelf, shelf, self.clock, limits=replace(NO_LIMITS, **limits)
+        )
 
     def connect(self, *lines: str) -> Connection:
         """Come, and say something."""
@@ -148,6 +149,54 @@ class ServerLimitTests(SynchronousTestCase):
         self.start()
         answer, _ = self.connect(JOIN.format("alice")).messages()
         self.assertEqual(answer.limits, told)
+        self.start(text=10_000, name=8, users=5)
+        answer, _ = self.connect(JOIN.format("alice")).messages()
+        self.assertEqual(answer.limits, "line=21024 text=10000 name=8 open=64 users=5")
+
+    def test_long_texts(self) -> None:
+        """A text may have as many bytes as the operator says; what has a few more is refused."""
+        for most in (3, 60_000):
+            self.start(text=most)
+            alice = self.connect(JOIN.format("alice"))
+            alice.read()
+            for text in ("<" * most, "x" * (most + 1), "x" * 3000):
+                escaped = text.replace("<", r"\<")
+                alice.send(f"<r:all><t:message_request><q:7><m:{escaped}>")
+                self.settle()
+            answers = [
+                (one.sequence, one.error)
+                for one in alice.messages()
+                if one.response == "message_response"
+            ]
+            last = None if most > 3000 else "text-too-long"
+            self.assertEqual(answers, [(7, None), (7, "text-too-long"), (7, last)])
+
+    def test_long_names(self) -> None:
+        """A name may have as many characters as the operator says; a device's is not counted."""
+        self.start(name=4)
+        for name, error in (("anna", None), ("berta", "name-too-long"), ("carl+phone", None)):
+            answer = self.connect(JOIN.format(name)).messages()[0]
+            self.assertEqual((answer.text, answer.error), (str(error is None), error))
+
+    def test_full_room(self) -> None:
+        """So many may be here; who is here already may come back, and who goes makes room."""
+        self.start(users=2)
+        alice, _ = (self.connect(JOIN.format(name)) for name in ("alice", "bob"))
+        token = alice.messages()[0].key
+        carol = self.connect(JOIN.format("carol"))
+        [answer] = carol.messages()
+        self.assertEqual((answer.text, answer.error), ("False", "room-full"))
+        back = self.connect(f"<s:alice><t:connect><k:{token}>")
+        self.assertEqual(back.messages()[0].text, "True")
+        carol.send(JOIN.format("bob"), JOIN.format("carol"))
+        self.settle()
+        self.assertEqual([one.error for one in carol.messages()], ["name-taken", "room-full"])
+        back.lose()
+        self.settle()
+        carol.send(JOIN.format("alice"))
+        self.settle()
+        self.assertEqual(carol.messages()[0].text, "True")
+        self.assertEqual(self.factory.room.names(), ["bob", "alice"])
 
     def test_flood(self) -> None:
         """A flooder is not read from; all its requests are answered in order, at the rate."""

@@ -195,12 +195,11 @@ class SurvivingTests(SurvivingTestCase):
     def test_refused_for_now(self) -> None:
         """A server that cannot let us in yet is tried again."""
         self.cut()
-        [connect] = self.reconnect()
-        self.server.answer(
-            connect.sequence, "connect_response", text="False", error="log-unavailable"
-        )
-        self.assertEqual(self.session.state, State.AWAY)
-        self.assertTrue(self.server.transport.disconnecting)
+        for code in ("log-unavailable", "room-full"):
+            [connect] = self.reconnect()
+            self.server.answer(connect.sequence, "connect_response", text="False", error=code)
+            self.assertEqual(self.session.state, State.AWAY)
+            self.assertTrue(self.server.transport.disconnecting)
         self.assertEqual(self.happened(), [Cut()])
 
     def test_the_name_is_somebody_elses(self) -> None:

@@ -191,7 +191,9 @@ class OptionsTests(TapTestCase):
 
     def test_bad_limits_are_refused(self) -> None:
         """Nonsense about clients is refused with words that say what to write."""
-        for option in ("--max-connections", "--max-connections-per-address"):
+        self.assertIn("from 1 to 65536", self.complaint("--max-text=65537"))
+        self.assertIn("from 1 to 32", self.complaint("--max-name=0"))
+        for option in ("--max-connections", "--max-connections-per-address", "--max-users"):
             self.assertEqual(self.options(f"{option}=0")[option[2:]], 0)
             self.assertIn("from 0 to 999999", self.complaint(f"{option}=-1"))
         for option in ("--burst", "--join-burst"):
@@ -374,9 +376,12 @@ class MakeServiceTests(TapTestCase):
             "1.5",
         ]
         given += ["--rate", "10", "--burst", "20", "--join-rate", "3", "--join-burst", "4"]
+        given += ["--max-users", "5", "--max-text", "65536", "--max-name", "9"]
         with mock.patch("chatbox.tap.ChatFactory", wraps=ChatFactory) as made:
             makeService(self.options(*given), Reactor())
-        self.assertEqual(made.call_args.kwargs["limits"], Limits(7, 0, 1.5, 10, 20, 3, 4))
+        limits = Limits(7, 0, 1.5, 10, 20, 3, 4, 5, 65536, 9)
+        self.assertEqual(made.call_args.kwargs["limits"], limits)
+        self.assertEqual(made.call_args.args[0]._max_users, 5)
 
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""

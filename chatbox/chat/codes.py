@@ -49,6 +49,7 @@ class Code(str, Enum):
     BAD_TOKEN = "bad-token", "The resume token is not one that this server gave."
 
     # About coming in.
+    ROOM_FULL = "room-full", "The room is full. Try again later."
     TOO_MANY_JOINS = (
         "too-many-joins",
         "Too many people come in from your address. Try again in a moment.",

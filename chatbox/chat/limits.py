@@ -40,7 +40,8 @@ are no more than the open files that a server has to spare (see `chatbox.openfil
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator allows. 0 means that there is no such limit."""
+    """What the operator allows. 0 means that there is no such limit; of `text` and `name` there
+    always is one."""
 
     connections: int = 10_000
     """Clients connected at once: some 120 MB of memory."""
@@ -58,15 +59,29 @@ class Limits:
     join_burst: int = 200
     """How many may come in at once: as many as may be connected from one address by default, after
     a restart."""
+    users: int = 0
+    """People in the room. Whoever is connected may come in, unless an operator wants it smaller."""
+    text: int = MAX_TEXT_BYTES
+    """Bytes of one message's text."""
+    name: int = MAX_NAME_CHARACTERS
+    """Characters of a name, as far as it is that of an account."""
+
+    @property
+    def line(self) -> int:
+        """Bytes of a line from a client. A text that is a bit too long is still read, so that the
+        refusal can say what is too long."""
+        return max(MAX_REQUEST_BYTES, MAX_REQUEST_BYTES + 2 * (self.text - MAX_TEXT_BYTES))
 
     def told(self) -> str:
         """What a client is told: words ``name=number``."""
         facts = {
-            "line": MAX_REQUEST_BYTES,
-            "text": MAX_TEXT_BYTES,
-            "name": MAX_NAME_CHARACTERS,
+            "line": self.line,
+            "text": self.text,
+            "name": self.name,
             "open": MAX_IN_PROGRESS,
         }
+        if self.users:
+            facts["users"] = self.users
         if self.rate:
             facts |= {"rate": round(self.rate) or 1, "burst": self.burst, "answer": ANSWER_BYTES}
         return " ".join(f"{name}={number}" for name, number in facts.items())

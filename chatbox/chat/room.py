@@ -63,12 +63,16 @@ class _Asked(NamedTuple):
 
 
 class Room:
-    """One room. `turn` is shared with `fanout`, which carries what everybody hears."""
+    """One room. `turn` is shared with `fanout`, which carries what everybody hears.
 
-    def __init__(self, log: MessageLog, names: Names, turn: Turn) -> None:
+    At most `max_users` may be here; 0 is no limit.
+    """
+
+    def __init__(self, log: MessageLog, names: Names, turn: Turn, max_users: int = 0) -> None:
         self._log = log
         self._names = names
         self._turn = turn
+        self._max_users = max_users
         self.fanout = Fanout(turn)
         self._presences = Presences(self.fanout)
         self._list: str | None = None
@@ -110,8 +114,8 @@ class Room:
     def join(self, name: Name, token: str | None, seat: Seat) -> None:
         """Ask to be here. `seat.answer` gets the person, once here, or the code of a refusal.
 
-        The codes are those of `Names.claim`, and log-unavailable. `token` is what an earlier
-        connection of the same person was given, or None.
+        The codes are those of `Names.claim`, room-full and log-unavailable. `token` is what an
+        earlier connection of the same person was given, or None.
         """
         seat.number = str(next(self._seats))
         self._names.claim(name, token, partial(self._claimed, seat))
@@ -242,6 +246,9 @@ class Room:
                 self._take_over(person, seat)
         elif seat.left and not outcome.moved:
             self._names.release(outcome)
+        elif self._max_users and self.size >= self._max_users and not outcome.moved:
+            self._names.release(outcome)
+            seat.answer(Code.ROOM_FULL)
         else:
             if former := self._people.get(outcome.name.key):
                 self._expel(former, lambda seat: seat.replaced())

@@ -52,7 +52,6 @@ from chatbox.chat.sharing import Downloads, Files, RecentFiles
 from chatbox.chat.states import State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
-from chatbox.chat.wire import MAX_REQUEST_BYTES
 from chatbox.errors import CannotStart, LocalError, RemoteError
 from chatbox.log import MessageLog
 from chatbox.sparing import SparingLog
@@ -279,7 +278,7 @@ class ChatProtocol(Protocol):
 
     def __init__(self, factory: ChatFactory) -> None:
         self._factory = factory
-        self._lines = Lines(MAX_REQUEST_BYTES)
+        self._lines = Lines(factory.limits.line)
         self._reading = True
         self._input_ended = False
         self._hung_up = False
@@ -328,7 +327,7 @@ class ChatProtocol(Protocol):
             complain=self._complain,
             on_long_answer=self._long_answer,
             on_visit=self._visit,
-            limits=self._factory.limits.told(),
+            limits=self._factory.limits,
         )
         way_out.start(self._outbox)
         self._factory.connected(self)

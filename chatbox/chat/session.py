@@ -21,10 +21,11 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from chatbox.chat.accounts import account_of
 from chatbox.chat.codes import Code, sentence
 from chatbox.chat.gate import NOWHERE, Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.history import page, wanted
-from chatbox.chat.limits import ANSWER_BYTES
+from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Limits
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name, is_same_name, parse_name
 from chatbox.chat.orders import Action
@@ -58,8 +59,8 @@ class Session:
     operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
     called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
     not send. `on_long_answer` hears of answers of `ANSWER_BYTES` or more, with their size in bytes.
-    `on_visit` hears which name has ``joined`` or ``left``. `limits` is what a client is told of its
-    limits.
+    `on_visit` hears which name has ``joined`` or ``left``. `limits` are what the client must keep
+    to, and is told; without them it keeps to `NO_LIMITS`.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Session:
         complain: Callable[[RemoteError], None],
         on_long_answer: Callable[[int], None] = lambda _: None,
         on_visit: Callable[[str, str], None] = lambda name, what: None,
-        limits: str = "",
+        limits: Limits | None = None,
     ) -> None:
         self._room = room
         self._files = files
@@ -95,7 +96,8 @@ class Session:
         self._complain = complain
         self._on_long_answer = on_long_answer
         self._on_visit = on_visit
-        self._limits = limits or None
+        self._limits = limits or NO_LIMITS
+        self._told = limits and limits.told()
         self._state = State.NAMELESS
         self._called = ""
         self._addressed: tuple[str | None, bytes] = None, b""
@@ -201,6 +203,8 @@ class Session:
         """Ask for a name, and to be here under it."""
         self._called = ""
         name = parse_name(asked.message.sender or "")
+        if len(account_of(name).text) > self._limits.name:
+            raise RemoteError(Code.NAME_TOO_LONG)
         self._called = name.text
         self._become(State.JOINING)
         visitor = Visitor(name, asked.message.key, asked.message.text, self._origin)
@@ -241,7 +245,7 @@ class Session:
         self._called = outcome.name.text
         self._on_visit(self._called, "joined")
         key = admission.key or outcome.claim.token
-        self._answer(asked, text="True", key=key, limits=self._limits)
+        self._answer(asked, text="True", key=key, limits=self._told)
 
     def disconnect(self, asked: Asked) -> None:
         """Say goodbye."""
@@ -266,7 +270,7 @@ class Session:
         recipient, text = asked.message.recipient, asked.message.text
         if not recipient:
             raise RemoteError(Code.MISSING_FIELD, "A message needs its recipient, r.")
-        check_text(text or "")
+        check_text(text or "", self._limits.text)
         if self._moderation is not None:
             self._moderation.check_may_speak(parse_name(self._called), self._origin)
         answer = partial(self._said, asked)

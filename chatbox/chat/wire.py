@@ -35,6 +35,7 @@ __all__ = [
     "MAX_NUMBER",
     "MAX_REQUEST_BYTES",
     "MAX_TEXT_BYTES",
+    "TEXT_BYTES_CEILING",
     "Message",
     "check_text",
     "format_fields",
@@ -53,6 +54,10 @@ ACCOUNT_SEPARATOR: Final = "+"
 
 MAX_TEXT_BYTES: Final = 4096
 """The longest text of one message, in UTF-8: a page of prose, or a long traceback."""
+
+TEXT_BYTES_CEILING: Final = 64 << 10
+"""What an operator may make of that: a file of moderate length. A page of history has room for it.
+"""
 
 MAX_REQUEST_BYTES: Final = 2 * MAX_TEXT_BYTES + 1024
 """The longest line from a client: a longest text, every byte escaped, and 1 KiB for the rest."""
@@ -218,10 +223,10 @@ def format_fields(**fields: str | int | tuple[int, ...] | None) -> bytes:
         raise LocalError(f"This cannot be sent as UTF-8: {line!r}") from error
 
 
-def check_text(text: str) -> None:
+def check_text(text: str, max_bytes: int = MAX_TEXT_BYTES) -> None:
     """Say whether `text` may be said in the room, by raising RemoteError if not.
 
-    It must have something in it, be no longer than `MAX_TEXT_BYTES` in UTF-8, and have no control
+    It must have something in it, be no longer than `max_bytes` in UTF-8, and have no control
     characters (C0, DEL, C1) but tab, newline and carriage return. The text is never altered:
     either everybody hears exactly what was sent, or its sender hears why not. Emoji and writing
     from right to left pass; whoever shows text on a terminal makes it safe for that terminal.
@@ -229,8 +234,8 @@ def check_text(text: str) -> None:
     if not text:
         raise RemoteError(Code.TEXT_EMPTY)
     # Most texts are short enough whatever their characters are, and need not be encoded to know.
-    if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
-        raise RemoteError(Code.TEXT_TOO_LONG, f"A message has at most {MAX_TEXT_BYTES} bytes.")
+    if len(text) * 4 > max_bytes and len(text.encode()) > max_bytes:
+        raise RemoteError(Code.TEXT_TOO_LONG, f"A message has at most {max_bytes} bytes.")
     control = _find_control(text)
     if control is not None:
         raise RemoteError(Code.CONTROL_CHARACTER, f"U+{ord(control[0]):04X} cannot be sent.")

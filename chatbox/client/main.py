@@ -322,10 +322,11 @@ def _what_to_say(words: Sequence[str]) -> str:
     """
     if list(words) != [_STDIN] or sys.stdin is None:
         return " ".join(words)
-    from chatbox.chat.wire import MAX_REQUEST_BYTES
+    from chatbox.chat.wire import TEXT_BYTES_CEILING
 
-    # Of what is longer than a message may be, no more is read than it takes to be refused.
-    text = sys.stdin.buffer.read(MAX_REQUEST_BYTES).decode("utf-8", "replace").rstrip("\r\n")
+    # Of what is longer than a message may be anywhere, no more is read than it takes to be refused.
+    data = sys.stdin.buffer.read(TEXT_BYTES_CEILING + len("\r\n") + 1)
+    text = data.decode("utf-8", "replace").rstrip("\r\n")
     if not text:
         raise Stop(Exit.USAGE, "There is nothing to say: standard input is empty.")
     return text

@@ -26,6 +26,7 @@ dozen names to wire where one `match` reads better).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 from chatbox.chat import wire
@@ -78,6 +79,7 @@ _PASSING: Final = frozenset(
         Code.SERVER_STOPPING,
         Code.TRY_LATER,
         Code.TOO_MANY_JOINS,
+        Code.ROOM_FULL,
         Code.ACCOUNTS_UNAVAILABLE,
         Code.RESTARTING,
     }
@@ -102,6 +104,8 @@ class ClientSession:
         """What we are called, as the server spells it; empty until joined."""
         self.key = ""
         """What takes our name over again after a cut connection."""
+        self.limits: Mapping[str, int] = {}
+        """What the server would have us keep to: see `Joined`."""
         self.survives = False
         """Whether the session waits for another connection when one is cut."""
         self.ignored = 0
@@ -380,6 +384,7 @@ class ClientSession:
                 self._caught_up(answers.history_count(message), message.after is not None)
             elif self.state is State.REJOINING and request.kind is Kind.CONNECT:
                 self.key = message.key or self.key
+                self.limits = answers.limits(message)
                 self._catch_up()
             else:
                 self._events.append(self._read(request, message))
@@ -452,7 +457,8 @@ class ClientSession:
         self._move(Cause.ACCEPTED)
         self.name = message.recipient or request.text
         self.key = message.key or ""
-        return Joined(self.name, self.key, answers.limits(message))
+        self.limits = answers.limits(message)
+        return Joined(self.name, self.key, self.limits)
 
     def _history(self, request: Request, message: Message) -> HistoryPage:
         """What was asked for; where something is missing in it, that is said before."""

@@ -24,7 +24,7 @@ from datetime import tzinfo
 from enum import Enum, Flag, auto
 from typing import Final
 
-from chatbox.chat.wire import check_text
+from chatbox.chat.wire import MAX_TEXT_BYTES, check_text
 from chatbox.client import words
 from chatbox.client.commands import (
     Action,
@@ -363,7 +363,7 @@ class Room:
 
     def _say(self, text: str, to: str) -> bool:
         try:
-            check_text(text)
+            check_text(text, self._session.limits.get("text", MAX_TEXT_BYTES))
         except RemoteError as error:
             self._add_failed(text, to, words.explain(Problem(error.code, error.detail)))
             return True
