@@ -158,6 +158,24 @@ class JoiningTests(SynchronousTestCase):
 class RequestTests(SynchronousTestCase):
     """Each request, its line, and what becomes of its answer."""
 
+    def test_too_long_to_be_read(self) -> None:
+        """A refusal without a number, because the line was not read, is of the longest message."""
+        session = joined()
+        session.ping()
+        for text in ("short", "<" * 6000, "x" * 10_000, "y" * 5000):
+            session.say(text)
+        happened: list[Event] = []
+        for _ in range(2):
+            refusal = answer("error", None, text="Long.", error="too-long")
+            happened += receive(session, refusal)
+        refused = [
+            one.request and one.request.text[0] for one in happened if isinstance(one, Failed)
+        ]
+        self.assertEqual(refused, ["<", "x"])
+        self.assertEqual([one.text for one in session.pending], ["", "short", "y" * 5000])
+        session = joined()
+        self.assertEqual(receive(session, refusal), [Failed(None, Problem("too-long", "Long."))])
+
     def test_say(self) -> None:
         """What was said is in the log once the server says True."""
         session = joined()

@@ -438,6 +438,8 @@ def test_say_in_words(server: Served) -> None:
         assert last() == text.replace("\n", r"\n")
     done = errand("say", server.host, "-", *as_zoe, typed="\n")
     assert (done.returncode, "nothing to say" in done.stderr) == (Exit.USAGE, True)
+    done = errand("say", server.host, "-", *as_zoe, typed="x" * 100_000)
+    assert (done.returncode, done.stderr) == (Exit.REFUSED, "chatbox: The line is too long.\n")
 
 
 def test_words_for_a_host(server: Served) -> None:

@@ -366,7 +366,10 @@ class ClientSession:
         if problem.code == Code.RESTARTING and message.sequence is None and self.survives:
             self._restarting = True  # and no more need be said
             return
-        request = self._pending.pop(message.sequence or 0, None)
+        number = message.sequence
+        if problem.code == Code.TOO_LONG and number is None and self.state is not State.JOINING:
+            number = self._longest()
+        request = self._pending.pop(number or 0, None)
         if self.state is State.JOINING and (request is None or request.kind is Kind.CONNECT):
             request = request or self._take(Kind.CONNECT, None)
         self._fail(request, problem)
@@ -400,6 +403,16 @@ class ClientSession:
         if request is None or request.kind.wire != kind.wire:
             return None
         return self._pending.pop(number)
+
+    def _longest(self) -> int:
+        """The number of the longest message without an answer, 0 if there is none.
+
+        A line that is too long was not read, and its refusal has no number. But the lines that are
+        too long are the longest ones.
+        """
+        said = [request for request in self.pending if request.kind is Kind.SAY]
+        lengths = {one.number: len(wire.format_fields(text=one.text)) for one in said}
+        return max(lengths, key=lengths.__getitem__, default=0)
 
     def _fail(self, request: Request | None, problem: Problem) -> None:
         """Say that a request was refused."""
