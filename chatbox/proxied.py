@@ -6,8 +6,9 @@ clear. So proxies can send a header ahead of what the client says (the PROXY pro
 versions 1 and 2), and ``haproxy:`` in front of an endpoint reads it.
 
 Twisted's wrapper knows the header, but tells what is inside of the connection before the header has
-come, when the address is still the proxy's. Here a connection is held back until then, and nobody
-inside ever sees the proxy. What comes without an address is hung up on: the header says so itself
+come, when the address is still the proxy's, and wants enough of the header in one piece. Here a
+connection is held back until the header has come, in pieces of any size, and nobody inside ever
+sees the proxy. What comes without an address is hung up on: the header says so itself
 where a proxy looks whether the server lives, or does not know whom it speaks for.
 
 Whoever reaches the port around the proxy can say any address. It must listen where only the proxy
@@ -21,8 +22,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.haproxy._v1parser import V1Parser
+from twisted.protocols.haproxy._v2parser import V2Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
@@ -35,6 +44,9 @@ HEADER_SECONDS: Final = 10.0
 
 MAX_HELD: Final = 1024
 """Connections that wait for their header. What comes on top is hung up on."""
+
+_BEGINNINGS: Final = {V1Parser.PROXYSTR: 8, V2Parser.PREFIX: 16}
+"""How headers begin, and how many bytes of one Twisted has to have at first."""
 
 
 class ProxiedFactory(WrappingFactory):
@@ -70,6 +82,8 @@ class _Proxied(HAProxyProtocolWrapper):
     def __init__(self, factory: ProxiedFactory, inner: Any) -> None:
         self._inner = inner
         self._ahead = _Ahead()
+        self._beginning = b""
+        """The first of the header, as long as that is too little for Twisted."""
         self._timer: IDelayedCall | None = None
         super().__init__(factory, self._ahead)  # type: ignore[arg-type]  # it says only WrappingFactory
 
@@ -83,6 +97,11 @@ class _Proxied(HAProxyProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         """Some of the header, or what stands behind it."""
+        if self._parser is None:
+            data, self._beginning = self._beginning + data, b""
+            if _is_short(data):
+                self._beginning = data
+                return
         super().dataReceived(data)
         if self._timer is None:
             return
@@ -91,6 +110,15 @@ class _Proxied(HAProxyProtocolWrapper):
             self._begin()
         elif self._ahead.data:
             self.loseConnection()
+
+    def __conform__(self, interface: Any) -> Any:
+        """Have what is inside hear of it if the client has ended its side, if it wants to know.
+
+        It is asked itself, and adapted to nothing: TLS, which does not want to know, passes on all
+        that it lacks to its transport, which is this.
+        """
+        hears = interface is IHalfCloseableProtocol and interface.providedBy(self.wrappedProtocol)
+        return self.wrappedProtocol if hears else None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The proxy is gone, and the client with it."""
@@ -110,3 +138,11 @@ class _Proxied(HAProxyProtocolWrapper):
             if self._timer.active():
                 self._timer.cancel()
             self._timer = None
+
+
+def _is_short(data: bytes) -> bool:
+    """Whether this may be the beginning of a header, of which more must come to know."""
+    return any(
+        len(data) < least and beginning.startswith(data[: len(beginning)])
+        for beginning, least in _BEGINNINGS.items()
+    )

@@ -8,12 +8,13 @@ import struct
 from pathlib import Path
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from chatbox.proxied import HEADER_SECONDS, MAX_HELD, ProxiedFactory
 from tests.helpers.processes import PATIENCE, Running, script
@@ -88,7 +89,7 @@ class ProxiedTests(SynchronousTestCase):
 
     def test_held_back(self) -> None:
         """The connection begins with the header, with the client's address, and nothing is lost."""
-        for cut in (8, len(HEADER) - 1, len(HEADER), len(HEADER) + 3):
+        for cut in range(1, len(HEADER) + 4):
             self.notes.clear()
             wire = self.connect()
             wire.protocol.dataReceived((HEADER + b"hello")[:cut])
@@ -108,6 +109,27 @@ class ProxiedTests(SynchronousTestCase):
         wire.protocol.dataReceived(header_v2("2001:db8::7") + b"hello")
         self.assertEqual(self.notes, [IPv6Address("TCP", "2001:db8:0:0:0:0:0:7", 4000), b"hello"])
 
+    def test_byte_by_byte(self) -> None:
+        """A header may come in pieces of any size."""
+        for header in (HEADER, header_v2("2001:db8::7")):
+            self.notes.clear()
+            wire = self.connect()
+            for byte in header + b"hello":
+                wire.protocol.dataReceived(bytes([byte]))
+            self.assertEqual(self.notes[1:], [b"h", b"e", b"l", b"l", b"o"])
+
+    def test_half_closed(self) -> None:
+        """Who is inside hears that the client has ended its side, if they want to know."""
+        wire = self.connect()
+        wire.protocol.dataReceived(HEADER)
+        self.assertIsNone(IHalfCloseableProtocol(wire.protocol, None))
+        inner = wire.protocol.wrappedProtocol  # type: ignore[attr-defined]  # it is a wrapper
+        alsoProvides(inner, IHalfCloseableProtocol)
+        self.assertIs(IHalfCloseableProtocol(wire.protocol, None), inner)
+        early = self.connect()
+        early.protocol.dataReceived(HEADER[:-1])
+        self.assertIsNone(IHalfCloseableProtocol(early.protocol, None))
+
     def test_nobody_named(self) -> None:
         """A proxy that speaks for nobody, as when it looks whether we live, gets nothing."""
         for header in (b"PROXY UNKNOWN 1 2 3 4\r\n", V2 + struct.pack("!BBH", 0x20, 0, 0)):
@@ -123,7 +145,13 @@ class ProxiedTests(SynchronousTestCase):
 
     def test_no_header(self) -> None:
         """Who comes around the proxy gets nothing, nor does who is silent."""
-        for said in (b"<s:op><t:connect>\n", b"PROXY TCP4 nonsense\r\n", b"\0"):
+        for said in (
+            b"<s:op><t:connect>\n",
+            b"PROXY TCP4 nonsense\r\n",
+            b"\0",
+            b"\r\n<",
+            V2 + b"\x91abc",
+        ):
             wire = self.connect()
             wire.protocol.dataReceived(said)
             self.assertFalse(wire.connected, said)
@@ -185,3 +213,9 @@ def test_nobody_is_local(tmp_path: Path) -> None:
             other = HEADER.replace(b"203.0.113.5", b"203.0.113.6")
             assert b"<m:True>" in talk(port, other, b"<s:bob><t:connect>\n")
         server.read_until("ann joined from 203.0.113.5")
+        # Who has ended their side, as netcat does when its input ends, still gets their answers.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as ended:
+            ended.sendall(HEADER + b"<s:eve><t:connect>\n<t:ping><q:7>\n")
+            ended.shutdown(socket.SHUT_WR)
+            with ended.makefile("rb") as lines:
+                assert b"<p:ping_response><q:7>" in lines.read()
