@@ -26,14 +26,14 @@ from chatbox.chat.limits import (
     ConnectionCount,
     Limits,
 )
-from chatbox.chat.names import LocalNames, Name
+from chatbox.chat.names import Name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.people import Seat
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.turnstile import LONGEST_ROW_SECONDS
 from chatbox.openfiles import OTHER_FILES, OpenFiles, allow_open_files
-from tests.helpers.chat import DelayedLog, FakeShelf, tokens
+from tests.helpers.chat import DelayedLog, DelayedNames, FakeShelf, tokens
 from tests.helpers.processes import PATIENCE, Running, script
 from tests.helpers.server import free_port
 from tests.test_server import Connection, producer_of
@@ -121,7 +121,8 @@ class ServerLimitTests(SynchronousTestCase):
         self.clock = Clock()
         self.log = log or DelayedLog()
         turn = Turn(lambda work: self.clock.callLater(0, work))
-        room = Room(self.log, LocalNames(tokens()), turn, limits.get("users", 0))
+        self.names = DelayedNames(tokens())
+        room = Room(self.log, self.names, turn, limits.get("users", 0))
         shelf = FakeShelf()
         self.factory = ChatFactory(
             room, shelf, shelf, self.clock, limits=replace(NO_LIMITS, **limits)
@@ -408,6 +409,22 @@ class ServerLimitTests(SynchronousTestCase):
         self.settle(1)
         self.assertEqual(self.factory.room.names(), ["alice", "bob", "carol"])
         self.assertNotIn(b"gone", alice.read())
+
+    def test_who_goes_before_the_names_answer(self) -> None:
+        """Nobody hears of them, so nobody waits for that; it is the same with who comes back."""
+        self.start(join_rate=1, join_burst=2)
+        alice = self.connect(JOIN.format("alice"))
+        token = alice.messages()[0].key
+        self.names.delayed = True
+        back = f"<s:alice><t:connect><k:{token}>"
+        for line in (JOIN.format("bob"), JOIN.format("alice"), back):
+            self.connect(line).lose()
+            self.names.give()
+        self.names.delayed = False
+        self.connect(JOIN.format("carol"))
+        self.connect(JOIN.format("dave"))
+        self.assertEqual(self.factory.room.names(), ["alice", "carol"])
+        self.assertNotIn(b"bob", alice.read())
 
     def test_joins_and_a_bug(self) -> None:
         """If one of a row cannot come in, the others do, and those who come after them."""

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
 from chatbox.chat.heard import heard
-from chatbox.chat.names import Claim, LocalNames, Name, parse_name
+from chatbox.chat.names import Claim, parse_name
 from chatbox.chat.outbox import Outbox, Turn
 from chatbox.chat.people import PLACES, Person, Place, Seat
 from chatbox.chat.room import MAX_UNCOMMITTED_BYTES, Room
 from chatbox.chat.wire import Message, parse_line
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind, Record
-from tests.helpers.chat import DelayedLog, Turns, Wire, tokens
-
-
-class DelayedNames(LocalNames):
-    """Names that are given out when the test says so, if it is set to say so."""
-
-    def __init__(self, make_token: Callable[[], str]) -> None:
-        super().__init__(make_token)
-        self.delayed = False
-        self.asked: list[Callable[[], None]] = []
-
-    def claim(self, name: Name, token: str | None, answer: Callable[[Claim | Code], None]) -> None:
-        """Let the claim wait."""
-        claim = super().claim
-        if self.delayed:
-            self.asked.append(lambda: claim(name, token, answer))
-        else:
-            claim(name, token, answer)
-
-    def give(self) -> None:
-        """Decide the oldest claim."""
-        self.asked.pop(0)()
+from tests.helpers.chat import DelayedLog, DelayedNames, Turns, Wire, tokens
 
 
 class Guest:

@@ -66,7 +66,7 @@ class Admission:
     key: str | None = None
     """What the client is given to come back with; None if that is the token of the claim."""
     unused: Callable[[], None] = lambda: None
-    """What to call if they do not come in after all."""
+    """What to call if they do not come in after all, and nobody hears of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ class Seat:
 
     `replaced` is called when another connection with the same token takes the place of this one,
     `expelled` when the name could not be kept, and `put_out` with a code and a reason when an
-    operator wants that. `origin` is where the connection comes from.
+    operator wants that. `unused` is called if nobody hears of it that the person comes in, for they
+    do not, whether or not the connection still waits. `origin` is where the connection comes from.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Seat:
         replaced: Callable[[], None],
         expelled: Callable[[], None] = lambda: None,
         put_out: Callable[[Code, str], None] = lambda _, __: None,
+        unused: Callable[[], None] = lambda: None,
         origin: Origin = NOWHERE,
     ) -> None:
         self.outbox = outbox
@@ -63,6 +65,7 @@ class Seat:
         self.replaced = replaced
         self.expelled = expelled
         self.put_out = put_out
+        self.unused = unused
         self.origin = origin
         self.person: Person | None = None
         self.left = False

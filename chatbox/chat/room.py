@@ -236,19 +236,21 @@ class Room:
 
     def _claimed(self, seat: Seat, outcome: Claim | Code) -> None:
         if isinstance(outcome, Code):
-            if not seat.left:
-                seat.answer(outcome)
+            self._refuse(seat, outcome)
             return
         person = self._people.get(outcome.name.key) if outcome.resumed else None
         if person is not None:
             person.claim = outcome
             if not seat.left:
                 self._take_over(person, seat)
+            else:
+                seat.unused()
         elif seat.left and not outcome.moved:
             self._names.release(outcome)
+            seat.unused()
         elif self._max_users and self.size >= self._max_users and not outcome.moved:
             self._names.release(outcome)
-            seat.answer(Code.ROOM_FULL)
+            self._refuse(seat, Code.ROOM_FULL)
         else:
             if former := self._people.get(outcome.name.key):
                 self._expel(former, lambda seat: seat.replaced())
@@ -257,6 +259,11 @@ class Room:
                 seat.person = person
             self._people[person.name.key] = person
             self._gather(_presence(person, JOINED, Kind.HERE if outcome.moved else Kind.PRESENCE))
+
+    def _refuse(self, seat: Seat, code: Code) -> None:
+        seat.unused()
+        if not seat.left:
+            seat.answer(code)
 
     def _take_over(self, person: Person, seat: Seat) -> None:
         ghost, person.seat = person.seat, seat
@@ -302,7 +309,7 @@ class Room:
                 if origin.seat is not None:
                     seat, origin.seat = origin.seat, None
                     seat.person = None
-                    seat.answer(Code.LOG_UNAVAILABLE)
+                    self._refuse(seat, Code.LOG_UNAVAILABLE)
             elif isinstance(origin, Person) and origin.name.key not in self._people:
                 self._unheard.append(entry)
 

@@ -226,6 +226,7 @@ class Session:
             replaced=partial(self.dismiss, Code.REPLACED),
             expelled=partial(self.dismiss, Code.LOG_UNAVAILABLE),
             put_out=self.dismiss,
+            unused=outcome.unused,
             origin=self._origin,
         )
         self._room.join(name, outcome.token, self._seat)
@@ -238,7 +239,6 @@ class Session:
 
     def _joined(self, asked: Asked, admission: Admission, outcome: Person | Code) -> None:
         if isinstance(outcome, Code):
-            admission.unused()
             self._turn_away(asked, Refusal(outcome))
             return
         self._become(State.HERE)

@@ -4,8 +4,8 @@ So a client that comes and goes as fast as it can would make all others read not
 network (see `network_of`) has a bucket of joins. When it is empty, those who come from there wait
 in a row, and one goes on to the `Gate` behind whenever there is a token: nothing else is done for
 them meanwhile, and no more is read from them than may be asked at once. Who would have to wait for
-too long is refused, and told for how long. Who does not become one of those who are here, because
-of the name or the password, has their token back.
+too long is refused, and told for how long. Of whom nobody hears, because of the name or the
+password or because they are gone before those are known, has their token back.
 
 Way not taken: to tell less of who comes and goes. In a room of more than 500 that is done (see
 `chatbox.chat.presence`); in others people want to know it.

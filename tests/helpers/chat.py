@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from chatbox.chat.codes import Code
+from chatbox.chat.names import Claim, LocalNames, Name
 from chatbox.chat.sharing import Offer, Probe
 from chatbox.chat.wire import Message, format_line, parse_line
 from chatbox.errors import RemoteError
@@ -83,6 +85,27 @@ class Wire:
         messages = [parse_line(line) for line in lines]
         assert [format_line(message) for message in messages] == lines
         return messages
+
+
+class DelayedNames(LocalNames):
+    """Names that are given out when the test says so, if it is set to say so."""
+
+    def __init__(self, make_token: Callable[[], str]) -> None:
+        super().__init__(make_token)
+        self.delayed = False
+        self.asked: list[Callable[[], None]] = []
+
+    def claim(self, name: Name, token: str | None, answer: Callable[[Claim | Code], None]) -> None:
+        """Let the claim wait."""
+        claim = super().claim
+        if self.delayed:
+            self.asked.append(lambda: claim(name, token, answer))
+        else:
+            claim(name, token, answer)
+
+    def give(self) -> None:
+        """Decide the oldest claim."""
+        self.asked.pop(0)()
 
 
 class DelayedLog:
