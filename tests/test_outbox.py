@@ -125,6 +125,7 @@ class OutboxTests(SynchronousTestCase):
         self.fanout = Fanout(Turn(self.turns.later))
         self.overflows: list[str] = []
         self.changes: list[str] = []
+        self.faults: list[str] = []
         self.alice, self.bob, self.guest = (self.make(name) for name in ("alice", "bob", "guest"))
         self.alice.listen()
         self.bob.listen()
@@ -138,6 +139,7 @@ class OutboxTests(SynchronousTestCase):
             wire,
             on_overflow=lambda: self.overflows.append(name),
             on_change=lambda: self.changes.append(name),
+            on_fault=lambda: self.faults.append(name),
         )
 
     alice_wire: Wire
@@ -189,7 +191,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(wire.writes, [])
 
     def test_failure(self) -> None:
-        """A bug that one client meets is logged, and costs the others nothing."""
+        """A bug that one client meets is logged, ends that client, and costs the others nothing."""
 
         def fail() -> None:
             raise ZeroDivisionError
@@ -197,8 +199,14 @@ class OutboxTests(SynchronousTestCase):
         full, last = Full(), Wire()
         full.on_write = fail
         self.alice_wire.on_write = self.guest_wire.on_write = fail
-        for wire in (full, last):
-            outbox = Outbox(self.fanout, wire, on_overflow=fail, on_change=fail)
+        for name, wire in (("full", full), ("last", last)):
+            outbox = Outbox(
+                self.fanout,
+                wire,
+                on_overflow=fail,
+                on_change=fail,
+                on_fault=partial(self.faults.append, name),
+            )
             outbox.listen()
         self.guest.put(b"g\n")
         outbox.put(b"x" * (MAX_OWN_BYTES + 1))
@@ -210,12 +218,16 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
         self.assertEqual([wire.take()[-2:] for wire in (last, self.bob_wire)], [b"1\n"] * 2)
         self.assertEqual(self.changes, ["bob"])
-        self.alice_wire.on_write = lambda: None
-        self.alice_wire.take()
+        self.assertEqual(self.faults, ["alice", "full", "guest", "last"])
+        for wire in (self.alice_wire, full, self.guest_wire, last):
+            wire.on_write = lambda: None
+            wire.take()
+        self.guest.put(b"g\n")
         self.fanout.share(b"2\n")
         self.turns.end()
-        self.flushLoggedErrors(ZeroDivisionError)
-        self.assertEqual([w.take() for w in (self.alice_wire, self.bob_wire, last)], [b"2\n"] * 3)
+        self.assertEqual(self.bob_wire.take(), b"2\n")
+        for wire in (self.alice_wire, full, self.guest_wire, last):
+            self.assertEqual(wire.take(), b"")
 
     def test_own_lines_in_their_place(self) -> None:
         """Lines of one client's own are where they were put down, in the same one write."""

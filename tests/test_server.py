@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -156,6 +156,24 @@ class ServerTests(SynchronousTestCase):
         self.assertRaises(OSError, names)
         shelf.error, shelf.files = None, (File("c.txt", 5),)
         self.assertEqual(names(), ["c.txt"])
+
+    def test_fault_in_sending(self) -> None:
+        """Whoever a bug keeps from being sent to is cut off, and not left without some lines."""
+        alice, bob = self.connect("alice"), self.connect("bob")
+        self.patch(bob.transport, "write", lambda _: 1 / 0)
+        alice.read()
+        with capturedLogs() as logs:
+            alice.send("<r:all><t:message_request><m:hi>")
+            self.turn()
+        self.assertEqual([m.text for m in alice.messages()], ["hi", "True"])
+        self.assertTrue(bob.transport.disconnecting)
+        self.assertFalse(alice.transport.disconnecting)
+        [told] = [formatEvent(event) for event in logs if event["log_level"] is LogLevel.error]
+        self.assertIn("192.0.2.7 port 40000 is cut off", told)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        bob.lose()
+        self.turn()
+        self.assertIn(b"left", alice.read())
 
     def test_unix_socket(self) -> None:
         """A transport without hosts will do."""

@@ -12,7 +12,8 @@ bytes, and what lies between two of them is one piece.
 - `Fanout` holds what everybody hears in this turn and knows who listens.
 - `Outbox` is one client's end: its own lines, and, while its transport pushes back, references to
   what could not be written yet, up to a bound. Past the bound it forgets what waited and calls
-  `on_overflow`; its owner says so and hangs up.
+  `on_overflow`; its owner says so and hangs up. After a fault of ours nobody knows what the client
+  has; it gets nothing more, and `on_fault` is called: who comes back is told what was missed.
 
 The hot path is somebody who merely listens. To `Fanout` that is what sends to them and nothing
 else: one loop, one call each. What is kept of hundreds of clients has left the processor's cache by
@@ -203,13 +204,15 @@ class Fanout:
         aside = list(self._aside)  # as it is now: who is set aside by a send has had the whole
         if whole:
             self._send_to_all(whole)
-        _run(partial(outbox.end_turn, whole) for outbox in aside)
+        for outbox in aside:
+            outbox.attempt(partial(outbox.end_turn, whole))
         self._shared.clear()
         self._shared_bytes = 0
         # Only now, since this may put down more: for a new turn, at new positions.
         attended = list(self._attended)
         self._attended.clear()
-        _run(outbox.turn_ended for outbox in attended)
+        for outbox in attended:
+            outbox.attempt(outbox.turn_ended)
 
     def _send_to_all(self, whole: bytes) -> None:
         """Send to those who merely listen."""
@@ -221,16 +224,18 @@ class Fanout:
                 sent = 0
             except Exception:
                 _log.failure(_FAILED)
+                if (outbox := self._listeners.get(send)) is not None:
+                    _run([outbox.give_up])
                 continue
             if sent != size and (outbox := self._listeners.get(send)) is not None:
-                _run([partial(outbox.send_rest, whole[sent:])])
+                outbox.attempt(partial(outbox.send_rest, whole[sent:]))
 
 
 class Outbox:
     """What goes to one client.
 
     `on_overflow` is called when more than `MAX_QUEUED_BYTES` wait, `on_change` when `congested` may
-    have changed.
+    have changed, and `on_fault` when something went wrong that nobody has foreseen.
     """
 
     __slots__ = (
@@ -238,6 +243,7 @@ class Outbox:
         "_fanout",
         "_listening",
         "_on_change",
+        "_on_fault",
         "_on_overflow",
         "_own",
         "_own_bytes",
@@ -256,12 +262,14 @@ class Outbox:
         *,
         on_overflow: Callable[[], None],
         on_change: Callable[[], None],
+        on_fault: Callable[[], None] = lambda: None,
     ) -> None:
         self._fanout = fanout
         self._transport = transport
         self._send = transport.send
         self._on_overflow = on_overflow
         self._on_change = on_change
+        self._on_fault = on_fault
         self._listening = False
         self._start = 0
         """The place in what this turn shares from which on it concerns us."""
@@ -345,6 +353,19 @@ class Outbox:
         self._fanout.forget(self, self._send)
 
     # What the fan-out calls.
+
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Call `work`; if it fails, give this client up, and nobody else."""
+        try:
+            work()
+        except Exception:
+            _log.failure(_FAILED)
+            _run([self.give_up])
+
+    def give_up(self) -> None:
+        """Write nothing more: it may be something else than what should come next."""
+        self.discard()
+        self._on_fault()
 
     def send_rest(self, rest: bytes) -> None:
         """Write what did not go."""

@@ -311,6 +311,7 @@ class ChatProtocol(Protocol):
             way_out,
             on_overflow=self._overflow,
             on_change=self._reconsider_reading,
+            on_fault=self._fail,
         )
         self.session = Session(
             self._factory.room,
@@ -446,6 +447,15 @@ class ChatProtocol(Protocol):
     def _overflow(self) -> None:
         self._complain(RemoteError(Code.TOO_SLOW))
         self.session.dismiss(Code.TOO_SLOW)
+
+    def _fail(self) -> None:
+        """Cut the connection at once: what it was to carry cannot be told any more."""
+        _log.error(
+            "{peer} is cut off, because what it should hear could not be sent; what went wrong is"
+            " above. Who comes back is told what was missed",
+            peer=self._peer,
+        )
+        self.abort()
 
     def _hang_up(self) -> None:
         """Close after what is in the outbox, and cut if the client does not read that."""
