@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from chatbox.chat.wire import Message, parse_list, parse_request
 from tests.helpers.crash import Server, Talker, check, drive, talk_through_kills
+from tests.helpers.processes import patient
 from tests.helpers.redis import MISSING, RedisServer, stored
 from tests.helpers.server import free_port
 
@@ -29,7 +31,12 @@ def cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[RedisServ
     redis = RedisServer(folder / "redis")
     redis.start()
     servers = [
-        Server(folder / f"node{n}", free_port(socket.SOCK_STREAM), "--log", redis.url, *options)
+        Server(
+            folder / f"node{n}",
+            free_port(socket.SOCK_STREAM),
+            *("--log", redis.url, *options),
+            program=patient("twistd"),
+        )
         for n in range(nodes)
     ]
     try:
@@ -95,6 +102,7 @@ def test_one_room(tmp_path: Path) -> None:
         drive([thief], lambda: thief.answer("connect_response", "False"))
         again = Person("ann", servers[1].port)
         again.token = ann.token
+        ann.retry_at = math.inf  # she does not fight back
         drive([ann, again], lambda: again.answer("connect_response", "True") and not ann.connection)
         assert any(m.error == "replaced" for m in ann.lines)
         again.ask("<t:disconnect>")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shlex
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ from chatbox.client.session import MAX_PENDING
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeFetch, FakeTransfer, Server
-from tests.helpers.processes import PATIENCE, Running, environment
+from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import Served, serving
 
 
@@ -386,7 +386,7 @@ class TerminalTests(ConsoleTestCase):
         self.assertEqual(self.printed(), "--:-- bob: hi\n")
 
 
-CLIENT = [sys.executable, "-m", "chatbox.client.main"]
+CLIENT = patient("chatbox")
 
 
 def joining(server: Served, folder: Path, *options: str) -> Running:
@@ -515,7 +515,7 @@ def test_signals_leave_cleanly(tmp_path: Path, number: signal.Signals, status: E
 def test_terminal_is_given_back(tmp_path: Path) -> None:
     """The terminal that the shell shares with us blocks again after we are gone."""
     with serving(tmp_path) as server:
-        shell = f"{' '.join(CLIENT)} join {server.host} --name alice; echo gone; exec cat"
+        shell = f"{shlex.join(CLIENT)} join {server.host} --name alice; echo gone; exec cat"
         with in_a_terminal(["sh", "-c", shell], tmp_path) as (terminal, _):
             read_until(terminal, "You are in")
             os.write(terminal, b"/quit\n")

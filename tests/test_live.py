@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,11 +17,11 @@ import pytest
 
 from chatbox.chat.wire import Message, format_line, format_list, parse_line
 from chatbox.client.exits import Exit
-from tests.helpers.processes import PATIENCE, Running, environment
+from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import Served, serving
 from tests.helpers.terminal import Person, at_terminal
 
-CLIENT = [sys.executable, "-m", "chatbox.client.main"]
+CLIENT = patient("chatbox")
 USUAL = (80, 24)
 
 
@@ -177,7 +177,7 @@ def test_suspended(server: Served, tmp_path: Path) -> None:
         talking(server, tmp_path) as bob,
     ):
         person.see("$")
-        person.type(f"{' '.join(CLIENT)} join {server.host} --name alice\r")
+        person.type(f"{shlex.join(CLIENT)} join {server.host} --name alice\r")
         person.see("2 here")
         person.type("half a line\x1a")
         person.see("Stopped")

@@ -33,7 +33,7 @@ from chatbox.client.main import arguments
 from chatbox.client.oneshots import Visit, print_history
 from chatbox.client.words import MAYBE_MORE
 from tests.helpers.client import Server
-from tests.helpers.processes import PATIENCE, Running, environment
+from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import Served, serving
 from tests.helpers.talk import Talker
 
@@ -378,7 +378,7 @@ def errand(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; `typed` is what its standard input has."""
     return subprocess.run(
-        [sys.executable, "-m", "chatbox.client.main", *argv],
+        [*patient("chatbox"), *argv],
         input=typed,
         capture_output=True,
         encoding="utf-8",

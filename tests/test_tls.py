@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +25,13 @@ from chatbox.client.hosts import DEFAULT_TLS_PORT as CLIENTS_PORT
 from chatbox.errors import LocalError
 from chatbox.tls import DEFAULT_TLS_PORT, RELOAD_SECONDS, Certificate, check_endpoint, load_from
 from tests.helpers.certificates import Authority
-from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.processes import PATIENCE, Running, environment, patient, script
 from tests.helpers.server import free_port
 
 WRONG = (ValueError, TypeError, OSError, LocalError, VerifyError)
 """What is raised by the parsers of endpoints."""
 
-CLIENT = [sys.executable, "-m", "chatbox.client.main"]
+CLIENT = patient("chatbox")
 
 
 class RenewalTests(SynchronousTestCase):

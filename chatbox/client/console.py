@@ -229,7 +229,7 @@ class Console(Protocol):
         """Act on the lines that were typed, as far as the session has room for requests."""
         while self._typed and not self._session.is_full:
             line = self._typed.popleft()
-            if self._session.state is State.LEAVING:
+            if self._session.state is State.LEAVING and line is not Control.INTERRUPT:
                 pass  # it follows /quit
             elif isinstance(line, Control):
                 self._obey(line)

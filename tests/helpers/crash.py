@@ -24,12 +24,14 @@ from tests.helpers.processes import PATIENCE, environment, script
 class Server:
     """A `twistd` that can be killed and started again, on the same port and with the same log."""
 
-    def __init__(self, folder: Path, port: int, *options: str) -> None:
+    def __init__(
+        self, folder: Path, port: int, *options: str, program: Sequence[str] = script("twistd")
+    ) -> None:
         self.folder = folder
         self.port = port
         (folder / "shelf").mkdir(exist_ok=True, parents=True)
         self._command = [
-            *script("twistd"),
+            *program,
             *("-n", "--pidfile=", f"--logfile={folder / 'twistd.log'}", "chatbox"),
             *("--files", str(folder / "shelf"), "--udp-ports", "0"),
             *("--listen", f"tcp:{port}:interface=127.0.0.1", "--join-rate", "0", *options),

@@ -33,6 +33,12 @@ def script(name: str) -> list[str]:
     return [sys.executable, os.path.join(sysconfig.get_path("scripts"), name)]
 
 
+def patient(program: str) -> list[str]:
+    """Return the command line of ``chatbox`` or ``twistd`` with more patience than a test has."""
+    helper = ROOT / "tests" / "helpers" / "patient.py"
+    return [sys.executable, str(helper), str(2 * PATIENCE), program]
+
+
 def environment(**extra: str) -> dict[str, str]:
     """Return an environment in which chatbox is found, installed or not.
 
