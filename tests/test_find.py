@@ -25,7 +25,7 @@ from chatbox.client.exits import Exit, Stop
 from chatbox.client.find import choose, describe
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser, CannotBrowse, find_servers
-from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -72,7 +72,7 @@ def announced(folder: Path, *options: str) -> Iterator[str]:
     (folder / "files").mkdir()
     tcp_port, udp_port = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
     command = [
-        *(*script("twistd"), "-n", "--pidfile=", "chatbox", "--log", "memory:"),
+        *(*patient("twistd"), "-n", "--pidfile=", "chatbox", "--log", "memory:"),
         *("--listen", f"tcp:{tcp_port}:interface={LOOPBACK}", "--udp-ports", str(udp_port)),
         *("--room", ROOM, "--announce", LOOPBACK, *options),
     ]
@@ -102,6 +102,19 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+ATTEMPTS = 20
+"""Who is busy with something else for some seconds cannot be found in so little time."""
+
+
+def say(pattern: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run it until it says something."""
+    for _ in range(ATTEMPTS):
+        done = run(*argv)
+        if re.search(pattern, done.stdout + done.stderr):
+            return done
+    raise AssertionError(f"it never says {pattern!r}: {done}")
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The HOST of a server that is announced."""
@@ -111,34 +124,43 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_find(host: str) -> None:
     """`chatbox find` prints what the server announced, for people and for scripts."""
-    done = run("find")
+    done = say(host, "find")
     assert done.returncode == 0
     assert f"{host}\t{ROOM}\tplain\t{chatbox.__version__}\n" in done.stdout
 
 
 def test_join_with_nobody_to_ask(host: str) -> None:
     """Without a terminal a script is told what there is, and nothing is joined."""
-    done = run("join")
+    done = say(host, "join")
     assert done.returncode == Exit.USAGE
     assert re.search(r"Which server\? Say HOST; on this network there is .*" + host, done.stderr)
 
 
 def test_join_by_number(host: str) -> None:
     """On a terminal the server is chosen by its number, and joined."""
+    for _ in range(ATTEMPTS):
+        with at_terminal("join") as (client, terminal):
+            shown = read_until(terminal, r"Which one\?|Enter, or Ctrl-C:|No server was found")
+            if number := re.search(rf"(\d+)  {ROOM}", shown):
+                os.write(terminal, f"{number[1]}\n".encode())
+                read_until(terminal, "You are in, as zoe")
+                os.write(terminal, b"/quit\n")
+                assert client.wait(PATIENCE) == 0
+                return
+    raise AssertionError("it is never found")
+
+
+@contextmanager
+def at_terminal(*argv: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command on a terminal; the process, and our end of it."""
     ours, theirs = pty.openpty()
     env = environment(CHATBOX_NAME="zoe", TERM="dumb")
     with subprocess.Popen(
-        chatbox_command("join"), stdin=theirs, stdout=theirs, stderr=theirs, env=env
+        chatbox_command(*argv), stdin=theirs, stdout=theirs, stderr=theirs, env=env
     ) as client:
         os.close(theirs)
         try:
-            shown = read_until(ours, rf"{ROOM}.*(Which one\?|Enter, or Ctrl-C:)")
-            number = re.search(rf"(\d+)  {ROOM}", shown)
-            assert number
-            os.write(ours, f"{number[1]}\n".encode())
-            read_until(ours, "You are in, as zoe")
-            os.write(ours, b"/quit\n")
-            assert client.wait(PATIENCE) == 0
+            yield client, ours
         finally:
             client.kill()
             os.close(ours)
