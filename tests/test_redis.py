@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from chatbox.log import Attempt, Kind, MessageLog, Record, redis
+from chatbox.log import Attempt, Kind, MessageLog, Record, connect, redis
 from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.place import Place, parse_place
@@ -480,6 +483,32 @@ class PlaceTests(SynchronousTestCase):
         places = [place_of(id) for id in ids]
         self.assertEqual(places, sorted(set(places)))
         self.assertLess(places[-1], 1 << 63)
+
+
+class WayTests(SynchronousTestCase):
+    """The way to a Redis."""
+
+    def test_why_it_cannot_be_reached(self) -> None:
+        """It is told once for all that try, and that it is over; and not that we ended a try."""
+        reactor: Any = MemoryReactor()
+        endpoint = connect.endpoint_for(parse_place("redis://192.0.2.1/0"), reactor)
+        with capturedLogs() as logs:
+            for _ in range(2):
+                d = endpoint.connect(Factory.forProtocol(Protocol))
+                reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
+                self.failureResultOf(d, ConnectError)
+            d = endpoint.connect(Factory.forProtocol(Protocol))
+            d.cancel()
+            self.failureResultOf(d)
+            for _ in range(2):
+                d = endpoint.connect(Factory.forProtocol(Protocol))
+                reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
+                self.successResultOf(d)
+        said = [formatEvent(event) for event in logs]
+        where = "Redis at 192.0.2.1:6379"
+        wrong = f"{where} cannot be reached: An error occurred while connecting."
+        self.assertEqual(said, [wrong, f"{where} is reached again"])
+        self.assertEqual(repr(endpoint), where)
 
 
 class FitnessTests(SynchronousTestCase):

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.abstract import isIPAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
     connectProtocol,
     wrapClientTLS,
 )
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import (
@@ -41,8 +42,7 @@ def endpoint_for(place: Place, reactor: Any) -> IStreamClientEndpoint:
     tls = _tls(place)
     if place.service:
         return _Sentinels(place, reactor, tls)
-    [(host, port)] = place.hosts
-    return _endpoint(reactor, host, port, tls)
+    return _Straight(place, reactor, tls)
 
 
 def _endpoint(
@@ -78,6 +78,54 @@ def _tls(place: Place) -> Callable[[str], Any] | None:
     return lambda host: optionsForClientTLS(host, trusted, own)
 
 
+class _Complaint:
+    """What is wrong with the way to Redis: told once, however often it is tried."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def about(self, what: str, why: object) -> None:
+        """Something is in the way."""
+        if str(why) != self._told:
+            self._told = str(why)
+            _log.error("{what}: {why}", what=what, why=printable(str(why)))
+
+    def over(self, what: str = "") -> None:
+        """Nothing is. `what` is told if something was."""
+        if self._told and what:
+            _log.info("{what}", what=what)
+        self._told = ""
+
+
+@implementer(IStreamClientEndpoint)
+class _Straight:
+    """The endpoint of the one Redis that there is."""
+
+    def __init__(self, place: Place, reactor: Any, tls: Callable[[str], Any] | None) -> None:
+        [(host, port)] = place.hosts
+        self._where = f"Redis at {host}:{port}"
+        self._endpoint = _endpoint(reactor, host, port, tls)
+        self._complaint = _Complaint()
+
+    def __repr__(self) -> str:
+        return self._where  # Twisted's own log of what it tries
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Connect; say why if that cannot be."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        try:
+            connection = await self._endpoint.connect(factory)
+        except (CancelledError, ConnectingCancelledError):
+            raise  # we are stopping
+        except Exception as error:
+            self._complaint.about(f"{self._where} cannot be reached", error)
+            raise
+        self._complaint.over(f"{self._where} is reached again")
+        return connection
+
+
 @implementer(IStreamClientEndpoint)
 class _Sentinels:
     """The endpoint of whichever Redis the sentinels call the master now.
@@ -90,7 +138,10 @@ class _Sentinels:
         self._reactor = reactor
         self._tls = tls
         self._hosts = list(place.hosts)
-        self._complaint = ""
+        self._complaint = _Complaint()
+
+    def __repr__(self) -> str:
+        return f"the Redis that sentinels call {self._place.service}"
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         """Ask one sentinel after the other, beginning with the one that knew last."""
@@ -104,13 +155,11 @@ class _Sentinels:
             except Exception as error:  # whatever is wrong with this one, the next may know
                 why = error
                 continue
-            self._complaint = ""
+            self._complaint.over()
             self._hosts.remove((host, port))
             self._hosts.insert(0, (host, port))
             return await _endpoint(self._reactor, *address, self._tls).connect(factory)
-        if str(why) != self._complaint:
-            self._complaint = str(why)
-            _log.error("no sentinel says where Redis is: {why}", why=printable(str(why)))
+        self._complaint.about("no sentinel says where Redis is", why)
         raise why
 
     async def _ask(self, host: str, port: int) -> tuple[str, int]:
@@ -143,7 +192,7 @@ class Connections(Factory):
         self._place = place
         self._reactor = reactor
         self._use = use
-        self._complaint = ""
+        self._complaint = _Complaint()
 
     def buildProtocol(self, addr: object) -> Any:
         """Make one."""
@@ -163,7 +212,7 @@ class Connections(Factory):
         return connection
 
     def _let_in(self, connection: Any) -> None:
-        self._complaint = ""
+        self._complaint.over()
         self._use(connection)
 
     def stopTrying(self) -> None:
@@ -171,6 +220,4 @@ class Connections(Factory):
 
     def connectionError(self, why: object) -> None:
         """txredisapi calls this to say why; once is enough to be told of it."""
-        if str(why) != self._complaint:
-            self._complaint = str(why)
-            _log.error("Redis does not let us in: {why}", why=printable(str(why)))
+        self._complaint.about("Redis does not let us in", why)

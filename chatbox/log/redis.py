@@ -142,9 +142,10 @@ class RedisLog(OneSubscriber):
             from twisted.internet import reactor
 
             self._reactor = reactor
+        endpoint = endpoint_for(self._place, self._reactor)  # one, so that it complains once
         for use in (self._use_for_commands, self._use_for_bus):
             service = ClientService(
-                endpoint_for(self._place, self._reactor),
+                endpoint,
                 Connections(self._place, self._reactor, use),
                 retryPolicy=backoffPolicy(0.05, MAX_RETRY_SECONDS),
                 clock=self._reactor,
