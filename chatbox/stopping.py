@@ -23,10 +23,11 @@ people see as long as the grace.
 
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
@@ -52,6 +53,13 @@ _LOOK_SECONDS: Final = 0.1
 """How often to look whether the downloads have ended."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+_ADVICE: Final[Mapping[int | None, str]] = {
+    errno.EADDRINUSE: " Does a server run already? Other ports: --listen and --udp-ports.",
+    errno.EADDRNOTAVAIL: " Has this machine that address? See --listen and --udp-interface.",
+    errno.EACCES: " Ports below 1024 are for root, which twistd --uid USER gives up afterwards.",
+}
+"""What to do about a port that cannot be had."""
 
 _log = Logger()
 
@@ -171,4 +179,5 @@ def _ports_or_the_end() -> Iterator[None]:
     try:
         yield
     except CannotListenError as error:
-        raise CannotStart(f"chatbox: {error}") from error
+        advice = _ADVICE.get(getattr(error.socketError, "errno", None), "")
+        raise CannotStart(f"chatbox: {error}{advice}") from error

@@ -786,10 +786,10 @@ class HostTests(SynchronousTestCase):
         self.assertEqual(report.port, 6000)
         report.read(
             "2026-01-01T00:00:00+0000 [stderr#error] twisted.internet.error.CannotListenError:"
-            " Couldn't listen on any:6000: [Errno 98] Address already in use."
+            " Couldn't listen on any:6000: [Errno 98] Address already in use. Does one run already?"
         )
         self.assertIn("Another program uses port 6000", report.why_it_ended())
-        report.read("... Couldn't listen on any:80: [Errno 13] Permission denied.")
+        report.read("... Couldn't listen on any:80: [Errno 13] Permission denied. See --uid.")
         self.assertEqual(report.why_it_ended(), "Port 80 cannot be used: Permission denied.")
 
     def test_report_of_tls(self) -> None:

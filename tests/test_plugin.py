@@ -159,16 +159,18 @@ def test_a_server_that_cannot_start(place: Path, command: str) -> None:
     ):
         taken_udp.bind(("127.0.0.1", 0))
         tcp, udp = taken.getsockname()[1], taken_udp.getsockname()[1]
-        for options, words in {
-            ("--listen", f"tcp:{tcp}:interface=127.0.0.1"): f"listen on 127.0.0.1:{tcp}: ",
-            ("--udp-ports", str(udp)): f"listen on 127.0.0.1:{udp}: ",
-            ("--log", f"sqlite:{place / 'files'}"): "chatbox cannot keep messages: ",
-        }.items():
+        for option, value, words, advice in (
+            ("--listen", f"tcp:{tcp}:interface=127.0.0.1", f"listen on 127.0.0.1:{tcp}: ", "Other"),
+            ("--udp-ports", f"{udp}", f"listen on 127.0.0.1:{udp}: ", "Other ports: --listen"),
+            ("--state-dir", f"{place}/files/a.txt", "chatbox cannot let people in: ", "See --st"),
+            ("--log", f"sqlite:{place}/files", "chatbox cannot keep messages: ", "See --log"),
+        ):
             name, *rest = command.split()
-            with Running([*script(name), *rest, *OPTIONS, *options], cwd=place) as server:
+            with Running([*script(name), *rest, *OPTIONS, option, value], cwd=place) as server:
                 assert server.wait() == 1
                 said = "".join(server.said)
             assert words in said
+            assert advice in said or command == "twistd"  # which passes on the first 100 bytes
             assert "Traceback" not in said
             see_daemon_end(place / "twistd.pid")
 

@@ -682,7 +682,7 @@ class ChatServiceTests(SynchronousTestCase):
         end = self.assertRaises(CannotStart, service.startService)
         self.assertEqual(
             str(end),
-            "chatbox cannot keep messages: Another server writes to it. See --log.",
+            "chatbox cannot keep messages: Another server writes to it. See --log and --state-dir.",
         )
 
 

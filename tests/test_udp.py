@@ -278,11 +278,15 @@ async def test_port_taken(shelf: Shelf) -> None:
     taken.bind(("127.0.0.1", 0))
     number = taken.getsockname()[1]
     service = TransferService(reactor, "127.0.0.1", [number, 0])
-    service.startService()
+    with capturedLogs() as logs:
+        service.startService()
+    [said] = [formatEvent(one) for one in logs if one.get("log_level") is LogLevel.warn]
+    assert said.startswith(f"UDP port {number} cannot be had (Address already in use): ")
     assert len(service.ports) == 1
     await service.stopService()
-    with pytest.raises(CannotListenError):
+    with capturedLogs() as logs, pytest.raises(CannotListenError):
         TransferService(reactor, "127.0.0.1", [number]).startService()
+    assert logs == []  # the error says it all
     taken.close()
     with pytest.raises(RemoteError, match="unavailable"):
         service.offer(Taker("alice"), shelf.open("a.bin"))

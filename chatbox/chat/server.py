@@ -241,11 +241,14 @@ class ChatService(Service):
         try:
             self._factory.gate.start()
         except (LocalError, OSError) as error:
-            raise CannotStart(f"chatbox cannot let people in: {error}.") from error
+            place = " See --state-dir." if isinstance(error, OSError) else ""
+            raise CannotStart(f"chatbox cannot let people in: {error}.{place}") from error
         try:
             self._log.start()
         except (LocalError, OSError) as error:
-            raise CannotStart(f"chatbox cannot keep messages: {error}. See --log.") from error
+            raise CannotStart(
+                f"chatbox cannot keep messages: {error}. See --log and --state-dir."
+            ) from error
         claims = self._register.recall() if self._register is not None else []
         if claims:
             room = self._factory.room

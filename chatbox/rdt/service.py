@@ -147,7 +147,7 @@ class TransferService(Service):
         :raises twisted.internet.error.CannotListenError: if none of them can.
         """
         super().startService()
-        failure: CannotListenError | None = None
+        failures: list[CannotListenError] = []
         for wanted in self._wanted:
             demux = Demux(
                 self._make_controller,
@@ -160,12 +160,17 @@ class TransferService(Service):
             try:
                 port.number = port.pump.listen(wanted, self._interface, gso=self._gso)
             except CannotListenError as error:
-                failure = error
-                _log.warn("UDP port {port} is taken: going on without it", port=wanted)
+                failures.append(error)
             else:
                 self._ports.append(port)
-        if not self._ports and failure is not None:
-            raise failure
+        if failures and not self._ports:
+            raise failures[0]
+        for failure in failures:
+            _log.warn(
+                "UDP port {port} cannot be had ({why}): going on without it",
+                port=failure.port,
+                why=getattr(failure.socketError, "strerror", failure.socketError),
+            )
 
     def refuse(self, code: str, sentence: str) -> None:
         """From now on begin no transfer; say why. Those under way go on."""

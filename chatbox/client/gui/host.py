@@ -92,7 +92,9 @@ class Report:
     def why_it_ended(self) -> str:
         """A sentence for somebody whose server has ended."""
         for line in reversed(self._last):
-            if found := re.search(r"Couldn't listen on .*?:(\d+): (?:\[Errno \d+\] )?(.*)", line):
+            if found := re.search(
+                r"Couldn't listen on .*?:(\d+): (?:\[Errno \d+\] )?([^.]*\.)", line
+            ):
                 port, why = found.groups()
                 if "in use" in why:
                     return f"Another program uses port {port} already. Choose another port."
