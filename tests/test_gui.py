@@ -196,8 +196,13 @@ async def test_talk(sit: Sit, served: Served) -> None:
         await guest.keys("alt+s")
         await guest.reads_that("Not sent to carol: Nobody here has that name.\nare you there?")
         text = view.messages.text
-        x, y, width, height = text.bbox(text.search("Send again", "1.0")) or (0, 0, 0, 0)
-        await guest.click(text.winfo_rootx() + x + 3 * width, text.winfo_rooty() + y + height // 2)
+
+        def again() -> tuple[int, int]:
+            x, y, width, height = text.bbox(text.search("Send again", "1.0")) or (0, 0, 0, 0)
+            return text.winfo_rootx() + x + 3 * width, text.winfo_rooty() + y + height // 2
+
+        await guest.until(lambda: text.bbox(text.search("Send again", "1.0")), "what to click on")
+        await guest.click_where(again)
         await guest.until(lambda: view.field.content == "are you there?", "the draft")
         assert view.to_box.get() == "carol"
         await guest.keys("Escape", "alt+s")
@@ -292,6 +297,10 @@ async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
         assert downloads[1].path == str(tmp_path / "film (2).bin")
         await guest.until(lambda: downloads[1].stage is Stage.HALF_WAY, "half of it")
         lines = guest.window.transfers.lines
+
+        def is_gone(key: int) -> bool:
+            return key not in lines
+
         await guest.until(lambda: id(downloads[1]) in lines, "its row")
         second = lines[id(downloads[1])]
         await guest.until(
@@ -302,10 +311,10 @@ async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
         await guest.reads_that("film.bin did not arrive:")
         assert not (tmp_path / "film (2).bin").exists()
         # Both rows can be closed, and what cannot be saved is said.
-        for one in list(guest.window.transfers.lines.values()):
+        for key, one in list(lines.items()):
             await guest.until(one.close.winfo_viewable, "the button")
             await guest.click_on(one.close)
-        await guest.until(lambda: not guest.window.transfers.lines, "no rows")
+            await guest.until(partial(is_gone, key), "the end of its row")
         await guest.fill("alt+a", str(tmp_path / "film.bin"))
         await guest.keys("alt+d")
         await guest.reads_that("There is such a file already")
@@ -344,7 +353,7 @@ async def test_server_lost_and_back(sit: Sit, tmp_path: Path) -> None:
             await guest.until(lambda: "sending" not in guest.reads, "the answer")
             assert guest.reads.count("meanwhile") == 1
             assert guest.reads.count("before") == 1
-            assert view.state_label.cget("text") == "Connected"
+            await guest.until(lambda: view.state_label.cget("text") == "Connected", "what it says")
     finally:
         server.kill()
 
@@ -504,20 +513,28 @@ async def test_choose(sit: Sit, served: Served, tmp_path: Path) -> None:
         assert view is not None
         await guest.click_row(view.files.tree, 0)
         await guest.until(view.save_as.get, "the name")
-        await guest.keys("alt+b")
-        await guest.xdotool("search", "--sync", "--onlyvisible", "--name", "Save as")
-        bob.say("meanwhile")
-        await guest.reads_that("meanwhile")
-        await guest.click_dialog("Save as")
-        # Nobody sees from outside whether the dialog takes keys yet: do as people do. What is typed
-        # when it has just closed goes to where the choice is shown, and says the same.
         path = str(tmp_path / "other.txt")
-        while guest.app.is_choosing:
-            await guest.keys("ctrl+slash")
-            await guest.type(path)
-            await guest.keys("Return")
-            await guest.wait(lambda: not guest.app.is_choosing, 0.5)
-        await guest.until(lambda: view.save_as.get() == path, "the choice")
+
+        async def choose() -> None:
+            await guest.keys("alt+b")
+            await guest.xdotool("search", "--sync", "--onlyvisible", "--name", "Save as")
+            bob.say("meanwhile")
+            await guest.reads_that("meanwhile")
+            await guest.click_dialog("Save as")
+            # Nobody sees from outside whether the dialog takes keys yet: do as people do. What is
+            # typed when it has just closed goes to where the choice is shown, and says the same...
+            while guest.app.is_choosing:
+                await guest.keys("ctrl+slash")
+                await guest.type(path)
+                await guest.keys("Return")
+                await guest.wait(lambda: not guest.app.is_choosing, 0.5)
+
+        for _ in range(5):
+            await choose()
+            # ... if all of it has come too late. If only a part has, one chooses again.
+            if await guest.wait(lambda: view.save_as.get() == path, 5):
+                break
+        assert view.save_as.get() == path
 
 
 def is_open(port: int) -> bool:
@@ -595,7 +612,7 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
         # Back, by keys; what comes now does not move what is read.
         text.focus_set()
-        await guest.keys("Prior", "Prior")
+        await guest.keys("Prior")
         await guest.until(lambda: text.yview()[1] < 1.0, "an earlier part")
         top = text.get("@0,0 linestart", "@0,0 lineend")
         room.notice("more")
@@ -603,7 +620,7 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
         assert text.get("@0,0 linestart", "@0,0 lineend") == top
         await guest.click_on(view.messages.more)
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
-        assert not view.messages.more.winfo_viewable()
+        await guest.until(lambda: not view.messages.more.winfo_viewable(), "no button")
 
 
 @pytest_twisted.ensureDeferred
@@ -622,7 +639,7 @@ async def test_older(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) 
         messages, text = view.messages, view.messages.text
         await guest.reads_that("line 15.")
         await guest.until(lambda: text.yview()[0] > 0.0, "the end in view")
-        assert not messages.older.winfo_viewable()
+        await guest.until(lambda: not messages.older.winfo_viewable(), "no button")
         text.yview_moveto(0)
         await guest.until(messages.older.winfo_viewable, "the button")
         await guest.click_on(messages.older)
@@ -697,7 +714,7 @@ async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
         changes = ("ctrl+plus",) * 4 + ("ctrl+t", "ctrl+0", "ctrl+minus", "ctrl+t")
         for key in changes:
             await press(key)
-            assert text.yview()[1] == 1.0, key
+            await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
             assert not view.messages.more.winfo_viewable()
         view.room.notice("more")
         await guest.reads_that("more")
@@ -734,7 +751,8 @@ async def test_looks(sit: Sit, served: Served) -> None:
         assert theme.text.metrics("linespace") > usual
         guest.window.root.geometry("700x560")
         await guest.until(lambda: guest.window.root.winfo_width() == 700, "a smaller window")
-        assert view.send_button.winfo_rootx() + view.send_button.winfo_width() <= 700
+        button = view.send_button
+        await guest.until(lambda: button.winfo_rootx() + button.winfo_width() <= 700, "the button")
     assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
     assert "700x560" in guest.app.settings.geometry
 

@@ -17,7 +17,10 @@ MISSING = None if shutil.which("Xvfb") else "there is no Xvfb, which shows windo
 
 
 class Screen:
-    """An X server on a display that was free; its framebuffer is a file in `folder`."""
+    """An X server on a display that was free; its framebuffer is a file in `folder`.
+
+    A key that is held does not repeat: a program that presses it may find no time to let it go.
+    """
 
     def __init__(self, folder: Path, width: int = 1280, height: int = 900) -> None:
         self._folder = folder
@@ -25,7 +28,7 @@ class Screen:
         self._process = subprocess.Popen(
             [
                 *("Xvfb", "-displayfd", str(write), "-screen", "0", f"{width}x{height}x24"),
-                *("-dpi", "96", "-nolisten", "tcp", "-noreset", "-fbdir", str(folder)),
+                *("-dpi", "96", "-r", "-nolisten", "tcp", "-noreset", "-fbdir", str(folder)),
             ],
             pass_fds=[write],
             stdin=subprocess.DEVNULL,
