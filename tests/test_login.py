@@ -245,7 +245,7 @@ def test_asked_at_a_terminal(tmp_path: Path) -> None:
     auth, _ = server_place(tmp_path)
     port = free_port(socket.SOCK_STREAM)
     with serving(tmp_path, f"tcp:{port}:interface=127.0.0.1", auth=auth) as server:
-        server.read_until("starting")
+        server.read_until(f"starting on {port}")
         ours, theirs = pty.openpty()
         client = subprocess.Popen(
             [*CLIENT, "who", f"127.0.0.1:{port}", "--name", "alice"],
@@ -258,6 +258,7 @@ def test_asked_at_a_terminal(tmp_path: Path) -> None:
         )
         os.close(theirs)
         watchdog = threading.Timer(PATIENCE, client.kill)
+        watchdog.daemon = True
         watchdog.start()
         shown = b""
         for typed in (b"wrong horse\n", b"correct horse\n"):
@@ -277,7 +278,7 @@ def test_guessing(tmp_path: Path) -> None:
     auth, password = server_place(tmp_path)
     port = free_port(socket.SOCK_STREAM)
     with serving(tmp_path, f"tcp:{port}:interface=127.0.0.1", auth=auth) as server:
-        server.read_until("starting")
+        server.read_until(f"starting on {port}")
         host = f"127.0.0.1:{port}"
         login = ["--name", "alice", "--password-file", str(password)]
         with Running([*CLIENT, "join", host, *login], cwd=tmp_path) as alice:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import cycle, islice
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -32,20 +33,45 @@ class Served:
     """Starts it again, after it was killed."""
 
 
-_PORTS: Final = range(20_000, 32_000)
-"""Below those that the system gives to whoever does not care, so that none of them is given away
-before the server that it is for has it, or while that server is being restarted."""
-
-_next_port = cycle(random.Random().sample(_PORTS, len(_PORTS)))
+_SHARES: Final = 16
+"""How many processes may run tests on this machine at once."""
 
 
 def free_port(kind: socket.SocketKind) -> int:
-    """A port on this machine that nobody uses at the moment, and nobody else here is told of."""
-    for port in islice(_next_port, len(_PORTS)):
+    """A port on this machine that nobody uses at the moment, and nobody else is told of.
+
+    It is none of those that the system gives to whoever does not care, so it is not given away
+    before the server that it is for has it, or while that server is being restarted.
+    """
+    ports = _share()
+    for _ in range(len(ports)):
+        port = ports.popleft()
+        ports.append(port)
         with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("all ports are taken")
+
+
+@cache
+def _share() -> deque[int]:
+    """The ports that this process may use, in an order of chance."""
+    told = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    first, last = map(int, told)
+    ports = [port for port in range(20_000, 1 << 16) if not first <= port <= last]
+    size = len(ports) // _SHARES
+    for number in random.sample(range(_SHARES), _SHARES):
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(OSError):
+            lock.bind(f"\0ports for tests of chatbox, share {number}")
+            _locks.append(lock)
+            return deque(random.sample(ports[number * size :][:size], size))
+        lock.close()
+    raise AssertionError("too many processes run tests")
+
+
+_locks: Final[list[socket.socket]] = []
+"""Open as long as this process has its share."""
 
 
 @contextmanager
