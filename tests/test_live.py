@@ -172,7 +172,11 @@ def test_suspended(server: Served, tmp_path: Path) -> None:
     """Ctrl-Z gives the shell its terminal, fg brings us back, and bg is no place for us."""
     with (
         at_terminal(
-            ["bash", "--norc", "--noprofile", "-i"], tmp_path, (200, 30), PS1="$ "
+            # So wide that a command is one row, wherever it is.
+            ["bash", "--norc", "--noprofile", "-i"],
+            tmp_path,
+            (1000, 30),
+            PS1="$ ",
         ) as person,
         talking(server, tmp_path) as bob,
     ):
