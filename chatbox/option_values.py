@@ -37,6 +37,7 @@ __all__ = [
     "read_operators",
     "read_ports",
     "read_quantity",
+    "read_udp_interface",
 ]
 
 DEFAULT_FOLDER: Final = "files"
@@ -94,6 +95,11 @@ def read_endpoint(description: str) -> str:
         raise usage.UsageError(f"--listen {description}: write tcp:{description} for a TCP port.")
     try:
         check_endpoint(description)
+    except LocalError as error:  # about a certificate, and in words
+        words = str(error).removeprefix(f"no TLS on {description}: ")
+        raise usage.UsageError(
+            f"--listen {description}: {words}. Or let the server make one: --tls-self-signed."
+        ) from error
     except Exception as error:  # each kind of endpoint has its own parser, with its own errors
         raise usage.UsageError(
             f"--listen {description}: this does not describe where to listen ({error}). "
@@ -105,14 +111,23 @@ def read_endpoint(description: str) -> str:
     return description
 
 
-def read_address(text: str) -> str:
+def read_address(text: str | None) -> str:
     """Check the address of a network to announce on; "" is for all."""
+    return _read_ip_address(
+        "announce", text or "", "the IP address of this machine in that network"
+    )
+
+
+def read_udp_interface(text: str) -> str:
+    """Check the address to send files from, whether it is given or that of the chat."""
+    return _read_ip_address("udp-interface", text, "an IP address of this machine, no name")
+
+
+def _read_ip_address(option: str, text: str, what: str) -> str:
     try:
         return str(ipaddress.ip_address(text)) if text else ""
     except ValueError:
-        raise usage.UsageError(
-            f"--announce {text}: write the IP address of this machine in that network."
-        ) from None
+        raise usage.UsageError(f"--{option} {text}: write {what}.") from None
 
 
 def read_quantity(name: str, text: object) -> float:
@@ -222,6 +237,10 @@ def read_operators(path: str) -> str:
     path = os.path.abspath(path)
     try:
         Operators(path, time.time).load()
-    except (OSError, LocalError) as error:
+    except OSError as error:
+        raise usage.UsageError(
+            f"--operators {path}: {error.strerror}. It is a file with a name a line."
+        ) from error
+    except LocalError as error:
         raise usage.UsageError(f"--operators: {error}.") from error
     return path

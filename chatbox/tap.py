@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+import twisted
 from platformdirs import user_state_dir
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
@@ -61,6 +62,7 @@ from chatbox.option_values import (
     read_operators,
     read_ports,
     read_quantity,
+    read_udp_interface,
 )
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions, Taker
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
@@ -110,7 +112,7 @@ class Options(usage.Options, AuthOptionMixin):
             "downloads-per-user",
             None,
             MAX_TRANSFERS_PER_USER,
-            "How many of them may be one person's.",
+            "How many downloads one person may run at once.",
         ],
         ["cc", None, "bbr", f"The congestion control of downloads: {' or '.join(CONTROLLERS)}."],
         [
@@ -126,7 +128,7 @@ class Options(usage.Options, AuthOptionMixin):
             None,
             "What the room is called on the local network [default: the machine].",
         ],
-        ["announce", None, "", "Announce the server on the network of this address only."],
+        ["announce", None, None, "Announce the server on the network of this address only."],
         ["operators", None, None, "A file with the names of those who may kick, ban and mute."],
         [
             "max-connections",
@@ -155,14 +157,24 @@ class Options(usage.Options, AuthOptionMixin):
             _LIMITS.rate,
             "Requests a second that are read from one client; 0 for no limit.",
         ],
-        ["burst", None, _LIMITS.burst, "How many it may send at once before that."],
+        [
+            "burst",
+            None,
+            _LIMITS.burst,
+            "Requests that a client may send before --rate holds it back.",
+        ],
         [
             "join-rate",
             None,
             _LIMITS.join_rate,
             "People a second who may come in from one IP address; 0 for no limit.",
         ],
-        ["join-burst", None, _LIMITS.join_burst, "How many may come in at once before that."],
+        [
+            "join-burst",
+            None,
+            _LIMITS.join_burst,
+            "People from one IP address who may come in before --join-rate holds them back.",
+        ],
         [
             "state-dir",
             None,
@@ -235,7 +247,14 @@ class Options(usage.Options, AuthOptionMixin):
             super().opt_auth(description)
         except usage.UsageError as error:
             reason = str(error).removeprefix("Unexpected error: ")
+            if reason.startswith("Auth plugin not recognized"):
+                reason = "there is no such kind of checker; --help-auth lists them."
             raise usage.UsageError(f"--auth {description}: {reason}") from error
+
+    def opt_version(self) -> None:
+        """Display the versions and exit."""
+        print(f"chatbox {__version__}, with Twisted {twisted.__version__}")
+        sys.exit(0)
 
     def parseArgs(self, *rest: str) -> None:
         """Refuse what is not an option."""
@@ -260,6 +279,7 @@ class Options(usage.Options, AuthOptionMixin):
         self["grace"] = read_grace(self["grace"])
         if self["udp-interface"] is None:
             self["udp-interface"] = common_interface(self["listen"])
+        self["udp-interface"] = read_udp_interface(self["udp-interface"])
         self._check_downloads()
         self["announce"] = read_address(self["announce"])
         self._check_limits()

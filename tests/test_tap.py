@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from unittest import mock
 
 from platformdirs import user_state_dir
@@ -17,6 +19,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox import __version__
 from chatbox.chat.limits import Limits
 from chatbox.chat.server import ChatFactory, ChatService
 from chatbox.errors import LocalError, RemoteError
@@ -104,7 +107,6 @@ class OptionsTests(TapTestCase):
             "pigeon:1",
             "ssl:1:privateKey=/does/not/exist.pem",
             "systemd:domain=INET:name=no-such-socket",
-            "tls:/does/not/exist:port=1",
             "tls-self-signed:50001",
         ):
             self.assertIn(f"--listen {text}: this does not", self.complaint("--listen", text))
@@ -222,6 +224,21 @@ class OptionsTests(TapTestCase):
         """A misspelt option is named."""
         self.assertIn("--file-s", self.complaint("--file-s", "x").replace("option ", ""))
 
+    def test_bad_files_are_refused(self) -> None:
+        """What is no list of operators, no checker and no certificate comes with advice."""
+        self.assertIn("a name a line", self.complaint("--operators", self.mktemp()))
+        self.assertIn("--auth sphinx: there is no such kind", self.complaint("--auth", "sphinx"))
+        said = self.complaint("--listen", "tls:/does/not/exist:port=1")
+        self.assertIn("--listen tls:/does/not/exist:port=1: no certificate there has", said)
+        self.assertIn("--tls-self-signed", said)
+
+    def test_version(self) -> None:
+        """It is ours that is told, and that of Twisted."""
+        with redirect_stdout(io.StringIO()) as said:
+            end = self.assertRaises(SystemExit, Options().parseOptions, ["--version"])
+        self.assertEqual(end.code, 0)
+        self.assertIn(f"chatbox {__version__}, with Twisted ", said.getvalue())
+
     def test_help_has_no_gaps(self) -> None:
         """No line of it has blanks in a row but those in front of it and behind an option."""
         for line in str(Options()).splitlines():
@@ -311,6 +328,12 @@ class InterfaceTests(TapTestCase):
         listen = "tcp:1:interface=127.0.0.1"
         options = self.options("--listen", listen, "--udp-interface", "10.0.0.1")
         self.assertEqual(options["udp-interface"], "10.0.0.1")
+
+    def test_a_name_is_no_interface(self) -> None:
+        """An address is asked for, also where it is that of --listen."""
+        words = "--udp-interface localhost: write an IP address"
+        self.assertIn(words, self.complaint("--udp-interface", "localhost"))
+        self.assertIn(words, self.complaint("--listen", "tcp:1:interface=localhost"))
 
 
 class Reactor(MemoryReactorClock):

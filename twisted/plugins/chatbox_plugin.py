@@ -25,10 +25,10 @@ class Argon2CheckerFactory:
     """Makes the checkers of ``--auth argon2:FILE``."""
 
     authType = "argon2"
-    authHelp = """
-    Checks passwords with a file of accounts, which has Argon2id hashes and is edited with the
-    command chatbox passwd. Changes are noticed without a restart.
-    """
+    authHelp = (  # Twisted prints it as it is, and would print the blanks that indent a docstring
+        "Checks passwords with a file of accounts, which has Argon2id hashes and is\n"
+        "edited with the command chatbox passwd. Changes are noticed without a restart."
+    )
     argStringFormat = "The file of accounts."
     credentialInterfaces = (IUsernamePassword,)
 
