@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,14 +33,24 @@ from chatbox.log.streams import id_of, place_of
 from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
-from tests.helpers.redis import MISSING, RedisServer, open_redis, own_reactor, run_until
+from tests.helpers.redis import (
+    MISSING,
+    RedisServer,
+    be_patient,
+    open_redis,
+    own_reactor,
+    run_until,
+)
 from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
 
 
 class RedisTestCase(SynchronousTestCase):
-    """A server for all tests of a class, and logs that are stopped after each."""
+    """A server for all tests of a class, and logs that are stopped after each.
+
+    However slow the machine is, nothing is given up before the test says that time has passed.
+    """
 
     server: ClassVar[RedisServer]
 
@@ -65,10 +76,13 @@ class RedisTestCase(SynchronousTestCase):
         """Begin with an empty Redis, for a reactor of our own."""
         self.start_server()
         self.server.ask(b"FLUSHALL\r\n")
-        self.patch(redis, "APPEND_SECONDS", PATIENCE)  # however slow the machine is
+        be_patient(self.patch)
         # Of those who come back after a cut, each waits up to a second more than told.
         self.patch(redis, "backoffPolicy", partial(backoffPolicy, jitter=lambda: 0.0))
         self.reactor: Any = own_reactor()
+        self.jumped = 0.0
+        """How far the reactor's clock has been set forward, in seconds."""
+        self.reactor.seconds = lambda: time.monotonic() + self.jumped
         self.logs: list[RedisLog] = []
         self.addCleanup(self.end)
 
@@ -108,6 +122,15 @@ class RedisTestCase(SynchronousTestCase):
     def run_until(self, done: Any) -> None:
         """Let things happen until something is true."""
         run_until(self.reactor, done)
+
+    def run_out_until(self, done: Callable[[], bool]) -> None:
+        """The same, and whoever waits for an answer loses patience."""
+
+        def hurried() -> bool:
+            self.jumped += PATIENCE
+            return done()
+
+        self.run_until(hurried)
 
     def stop_logs(self) -> None:
         """Stop all logs."""
@@ -301,7 +324,7 @@ class FaultTests(RedisTestCase):
         self.server.signal(signal.SIGSTOP)
         one.append([say("a")])
         try:
-            self.run_until(lambda: one._commands is None)
+            self.run_out_until(lambda: one._commands is None)
         finally:
             self.server.signal(signal.SIGCONT)
         self.run_until(lambda: not one.busy)

@@ -21,12 +21,17 @@ from chatbox.log.redis import RedisLog
 from tests.helpers.certificates import Authority
 from tests.helpers.log import Heard, say, texts
 from tests.helpers.processes import PATIENCE
-from tests.helpers.redis import MISSING, RedisServer, open_redis
+from tests.helpers.redis import MISSING, RedisServer, be_patient, open_redis
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 RIGHTS = "~chatbox:* -@all +@read +@write +@scripting +@connection +@fast -@dangerous +info"
 """What docs/operations.rst advises."""
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_patient(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -148,8 +153,9 @@ async def test_a_wrong_password(place: str, told: list[str]) -> None:
 async def test_an_unknown_authority(place: str) -> None:
     """Who does not believe the certificate does not connect."""
     async with started(f"rediss://chat:secret@{place.partition('?')[0]}") as (log, _):
-        d: Any = log._services[0].whenConnected(failAfterFailures=1)
-        failed: list[object] = []
-        d.addErrback(failed.append)
-        await until(lambda: failed or not log._commands)
+        d: Any = log._services[0].whenConnected()
+        d.addCallback(lambda connection: connection.whenDisconnected())
+        ended: list[object] = []
+        d.addCallback(ended.append)
+        await until(lambda: ended)
         assert not log.connected

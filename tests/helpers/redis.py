@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from chatbox.log import Record, open_log
+from chatbox.log import Record, connect, lease, open_log, redis
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.processes import PATIENCE
@@ -100,6 +100,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def be_patient(patch: Callable[[Any, str, object], object]) -> None:
+    """Have `patch` see to it that logs give nothing up, however slow the machine is."""
+    for module in (connect, redis):
+        patch(module, "COMMAND_SECONDS", PATIENCE)
+    patch(redis, "APPEND_SECONDS", PATIENCE)
+    patch(redis, "STOP_SECONDS", PATIENCE)
+    patch(lease, "LEASE_SECONDS", 10 * PATIENCE)
+    patch(lease, "FENCE_SECONDS", 8 * PATIENCE)
 
 
 def own_reactor() -> Any:
