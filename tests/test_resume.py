@@ -143,7 +143,7 @@ def test_kill(victim: Victim, tmp_path: Path) -> None:
 def test_changed_meanwhile(contents: bool, tmp_path: Path) -> None:
     """A file that was changed between two attempts is fetched anew, and that is said."""
     with Trial(tmp_path, seed=1, kills=1) as trial:
-        assert trial.kill(Victim.CLIENT).claimed
+        assert trial.kill(Victim.CLIENT, claimed=True).claimed
         trial.change(contents=contents)
         trial.finish()
     assert "changed since the last attempt: starting over" in trial.story
@@ -153,7 +153,7 @@ def test_changed_meanwhile(contents: bool, tmp_path: Path) -> None:
 def test_stopped_by_ctrl_c(tmp_path: Path) -> None:
     """Who stops a download with Ctrl-C loses hardly anything of what has come, and is let go."""
     with Trial(tmp_path, seed=1, kills=1) as trial:
-        death = trial.kill(Victim.CLIENT, gently=True)
+        death = trial.kill(Victim.CLIENT, gently=True, claimed=True)
         trial.server_says("has ended: INTERRUPTED")
         trial.finish()
     assert death.claimed

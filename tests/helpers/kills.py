@@ -7,6 +7,7 @@ processes but what a person would ask: `chatbox get`, and the same again.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -35,6 +36,9 @@ BYTES_A_KILL: Final = 6 << 20
 
 MOST_LOST: Final = 4 << 20
 """What one kill may cost, in bytes."""
+
+_STEP: Final = 1 << 18
+"""How many more bytes are carried if nothing is claimed yet."""
 
 _BLOCK: Final = 1024
 """Two files are compared in blocks of so many bytes."""
@@ -65,7 +69,10 @@ class Death:
 
 
 class SlowLink(threading.Thread):
-    """A UDP relay between clients and one server, with a rate and a short queue."""
+    """A UDP relay between clients and one server, with a rate and a short queue.
+
+    Where somebody waits for so many bytes, it carries these and no more until it is let go on.
+    """
 
     def __init__(self, server: tuple[str, int], rate: float = LINK_RATE) -> None:
         super().__init__(name="slow link", daemon=True)
@@ -79,19 +86,31 @@ class SlowLink(threading.Thread):
         for one in (self._near, self._far, self._awake):
             one.bind((HOST, 0))
         self.port: int = self._near.getsockname()[1]
-        self._goal = 0
-        self._reached = threading.Event()
+        self._changed = threading.Condition()
+        self._goal = math.inf
+        self._stands_at = -1.0
+        """The goal where it stands, if it does."""
         self.start()
 
     def wait_for(self, carried: int) -> None:
         """Wait until so much has been carried to the client since the beginning of all."""
-        self._reached.clear()
-        self._goal = carried
-        if self.carried < carried:
-            assert self._reached.wait(PATIENCE), f"only {self.carried} of {carried} bytes came"
+        self._go_on_to(carried)
+        with self._changed:
+            stands = self._changed.wait_for(lambda: self._stands_at == carried, PATIENCE)
+        assert stands, f"only {self.carried} of {carried} bytes came"
+
+    def go_on(self) -> None:
+        """Carry whatever comes."""
+        self._go_on_to(math.inf)
+
+    def _go_on_to(self, goal: float) -> None:
+        with self._changed:
+            self._goal = goal
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Carry no more."""
+        self.go_on()
         self._waker.sendto(b"", self._awake.getsockname())
         self.join(PATIENCE)
         for one in (self._near, self._far, self._awake, self._waker):
@@ -115,8 +134,12 @@ class SlowLink(threading.Thread):
                 if client is not None:
                     self._pass(self._near, data, client)
                 self.carried += len(data)
-                if self.carried >= self._goal:
-                    self._reached.set()
+            with self._changed:
+                while self.carried >= self._goal:
+                    self._stands_at = self._goal
+                    self._changed.notify_all()
+                    self._changed.wait()
+                self._stands_at = -1.0
 
     @staticmethod
     def _pass(through: socket.socket, data: bytes, address: tuple[str, int]) -> None:
@@ -162,21 +185,29 @@ class Trial:
         self._server.kill()
         self._link.close()
 
-    def kill(self, victim: Victim, *, gently: bool = False) -> Death:
-        """Get the file, and end one side by force (or the client by Ctrl-C) on the way."""
+    def kill(self, victim: Victim, *, gently: bool = False, claimed: bool = False) -> Death:
+        """Get the file, and end one side by force (or the client by Ctrl-C) on the way, if need be
+        when something is `claimed`.
+        """
         goal = self._link.carried + self._chance.randrange(BYTES_A_KILL)
         before = self._link.carried
         with self._get() as client:
             started_at = time.monotonic()
             self._link.wait_for(goal)
+            while claimed and not self._look()[1]:
+                goal += _STEP
+                self._link.wait_for(goal)
             if victim is Victim.SERVER:
                 self._server.stop(signal.SIGKILL)
                 # It would be silent for half a minute; a person sees it and is less patient.
-                client.stop(signal.SIGINT)
+                client.send(signal.SIGINT)
+            else:
+                client.send(signal.SIGINT if gently else signal.SIGKILL)
+            self._link.go_on()
+            client.wait()
+            if victim is Victim.SERVER:
                 self._server.kill()
                 self._server = self._serve()
-            else:
-                client.stop(signal.SIGINT if gently else signal.SIGKILL)
             self._note(client, started_at)
         return Death(self._link.carried - before, *self._look())
 
@@ -240,12 +271,13 @@ class Trial:
         part = Path(f"{self._out}.part")
         if not part.exists():
             return 0, 0
-        ours, theirs = part.read_bytes(), self.film.read_bytes()
+        # First what is claimed, then what is there, for the client may be at work.
         journal = Journal(f"{part}.journal")
         try:
             claim = journal.read()
         finally:
             journal.close()
+        ours, theirs = part.read_bytes(), self.film.read_bytes()
         ranges = claim.ranges if claim else ()
         for start, stop in ranges:
             assert ours[start:stop] == theirs[start:stop], f"{start} to {stop} is claimed and wrong"
