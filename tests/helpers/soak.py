@@ -215,8 +215,11 @@ class Soak:
         self._scripts: list[tuple[float, Script]] = []
         self._sockets: set[socket.socket] = set()
         self._count = 0
-        socket_when_open(port).close()
-        self._idle_sockets = min(self._measure().sockets for _ in range(3))
+        with socket_when_open(port) as one:
+            one.settimeout(PATIENCE)
+            one.sendall(b"<t:ping>\n")
+            assert one.recv(1000), "it is in, and it is the only one"
+            self._idle_sockets = _count_sockets(self._descriptors()) - 1
 
     def round(self, seconds: float, *, restart_after: float | None = None) -> Rest:
         """Let it all happen for a while, with a restart after so many seconds, then measure.
@@ -263,7 +266,7 @@ class Soak:
             assert time.monotonic() < give_up, f"the server does not come to rest: {rest}"
             until = time.monotonic() + 0.3
             self._drive(lambda until=until: time.monotonic() >= until)  # type: ignore[misc]
-        self.tally.rests.append(self._measure())
+        self.tally.rests.append(rest)
 
     def close(self) -> None:
         """End everything."""
@@ -451,15 +454,9 @@ class Soak:
     # What is left.
 
     def _measure(self) -> Rest:
-        process = self.server.process
-        assert process is not None
-        folder = Path(f"/proc/{process.pid}")
-        targets = []
-        for link in (folder / "fd").iterdir():
-            with suppress(OSError):
-                targets.append(os.readlink(link))
+        targets = self._descriptors()
         status = dict(
-            line.split(":", 1) for line in (folder / "status").read_text().splitlines() if line
+            line.split(":", 1) for line in (self._proc / "status").read_text().splitlines() if line
         )
         return Rest(
             memory=int(status["VmRSS"].split()[0]) * 1024,
@@ -467,16 +464,36 @@ class Soak:
             threads=int(status["Threads"]),
             people=self._count_people(),
             open_files=sum("/shelf/" in target for target in targets),
-            sockets=sum(target.startswith("socket:") for target in targets),
+            sockets=_count_sockets(targets),
         )
 
+    @property
+    def _proc(self) -> Path:
+        """What the system says of the server."""
+        assert self.server.process is not None
+        return Path(f"/proc/{self.server.process.pid}")
+
+    def _descriptors(self) -> list[str]:
+        """What the server's descriptors are of."""
+        targets = []
+        for link in (self._proc / "fd").iterdir():
+            with suppress(OSError):
+                targets.append(os.readlink(link))
+        return targets
+
     def _count_people(self) -> int:
-        with socket.create_connection((HOST, self._port), timeout=PATIENCE) as one:
+        """Who is here besides us; -1 if there is no room for us at the moment."""
+        said = ""
+        with suppress(OSError), socket.create_connection((HOST, self._port), PATIENCE) as one:
             one.sendall(b"<s:the counter><t:connect>\n<t:get_user_list>\n<t:disconnect>\n")
             with one.makefile("rb") as answers:
                 said = answers.read().decode()
-        [listed] = [line for line in said.splitlines() if "<p:user_list>" in line]
-        return listed.count("'") // 2 - 1
+        listed = [line for line in said.splitlines() if "<p:user_list>" in line]
+        return listed[0].count("'") // 2 - 1 if listed else -1
+
+
+def _count_sockets(targets: Sequence[str]) -> int:
+    return sum(target.startswith("socket:") for target in targets)
 
 
 ENEMIES: Final[Sequence[Callable[[Soak], Script]]] = (
