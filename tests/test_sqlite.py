@@ -40,6 +40,12 @@ def full(*_: object) -> None:
 class SqliteConformanceTests(FailingLogConformance, SynchronousTestCase):
     """The log in a file is a log."""
 
+    def setUp(self) -> None:
+        """Start a log that nothing has been said in, and that forgets when the test says so."""
+        self.patch(sqlite, "FORGET_SECONDS", PATIENCE)
+        self.patch(sqlite, "IDLE_SECONDS", PATIENCE)
+        super().setUp()
+
     def make_log(self, keep: Keep = EVERYTHING) -> MessageLog:
         """Open it as the server does, on a new file."""
         self.calls = Calls()
