@@ -281,8 +281,9 @@ class SentinelTests(RedisTestCase):
         )
         sentinel.command = ["redis-server", str(at / "sentinel.conf"), "--sentinel"]
         sentinel.start()
-        # Else it looks every ten seconds, and makes a former master a replica after eight.
-        sentinel.ask(b"SENTINEL DEBUG INFO-PERIOD 100 PUBLISH-PERIOD 100\r\n")
+        # Else it looks every ten seconds, makes a former master a replica after eight, and does
+        # nothing for half a minute when it had no time for two seconds.
+        sentinel.ask(b"SENTINEL DEBUG INFO-PERIOD 100 PUBLISH-PERIOD 100 TILT-TRIGGER 120000\r\n")
         fit = b"master-link-status\r\n$2\r\nok"
         self.run_until(lambda: fit in sentinel.ask(b"SENTINEL replicas room\r\n"))
         sentinel.ask(b"ACL SETUSER watch on >secret +@all\r\n")
