@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -13,24 +14,29 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
 from chatbox.client import main as main_module
 from chatbox.client import oneshots
-from chatbox.client.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT
+from chatbox.client.access import Access
+from chatbox.client.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT, join_server
 from chatbox.client.events import UserList
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.hosts import DEFAULT_PORT, endpoint_for, split_host
 from chatbox.client.main import arguments
 from chatbox.client.oneshots import Visit, print_history
+from chatbox.client.secure import SecureEndpoint
 from chatbox.client.words import MAYBE_MORE
 from tests.helpers.client import Server
 from tests.helpers.processes import PATIENCE, Running, environment, patient
@@ -87,6 +93,33 @@ class HostTests(SynchronousTestCase):
             self.assertEqual(stop.status, Exit.USAGE, text)
             self.assertTrue(stop.sentence)
             self.assertNotIn("()", stop.sentence)
+            self.assertNotIn("endpoint type", stop.sentence)
+
+    def test_fingerprint_takes_tls(self) -> None:
+        """Who says which key the server must have does not get to one that shows none."""
+        expected = "0" * 64
+        for text in ("h", "h:1", "fe80::1%lo", "unix:/run/chatbox", "tcp:h:1"):
+            access = Access(fingerprint=expected)
+            stop = self.assertRaises(Stop, endpoint_for, MemoryReactorClock(), text, access)
+            self.assertEqual(stop.status, Exit.USAGE, text)
+            self.assertIn("--tls", stop.sentence)
+        for text, tls in (("tls:h:1", False), ("h", True)):
+            access = Access(tls=tls, fingerprint=expected)
+            endpoint, _ = endpoint_for(MemoryReactorClock(), text, access)
+            self.assertIsInstance(endpoint, SecureEndpoint)
+
+    def test_why_it_cannot_be_reached(self) -> None:
+        """The system's words, without Twisted's and the number."""
+        reactor: Any = MemoryReactorClock()
+        joining = Deferred.fromCoroutine(join_server(reactor, "unix:/run/chatbox", "ann"))
+        failure = Failure(ConnectError(errno.ENOENT, "some words"))
+        reactor.unixClients[0][1].clientConnectionFailed(None, failure)
+        stop = self.failureResultOf(joining, Stop).value
+        self.assertEqual(
+            stop.sentence,
+            "unix:/run/chatbox: it cannot be reached (No such file or directory)."
+            " Is the address right?",
+        )
 
 
 class ArgumentTests(SynchronousTestCase):

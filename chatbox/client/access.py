@@ -116,7 +116,7 @@ def add_access(parser: ArgumentParser) -> None:
         "--fingerprint",
         metavar="HEX",
         type=_fingerprint,
-        help="with TLS: the fingerprint that the server's key must have",
+        help="the fingerprint that the server's key must have, which takes TLS",
     )
     parser.add_argument(
         "--password-file",

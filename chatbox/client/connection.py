@@ -8,6 +8,7 @@ send. Events wait in the session while no `handler` is set, so none is lost betw
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -162,7 +163,10 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
             " TCP through to this port?"
         )
     except (error.ConnectError, OSError) as problem:
-        sentence = f"it cannot be reached: {printable(str(problem))}"
+        # Twisted's own words have the number in them.
+        number = problem.osError if isinstance(problem, error.ConnectError) else problem.errno
+        why = os.strerror(number) if isinstance(number, int) else printable(str(problem))
+        sentence = f"it cannot be reached ({why}). Is the address right?"
     else:
         assert isinstance(connection, ChatConnection)
         return connection

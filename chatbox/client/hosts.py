@@ -62,12 +62,18 @@ def endpoint_for(
 ) -> tuple[IStreamClientEndpoint, str]:
     """The endpoint that a person means by `text`, and what to call it in a sentence."""
     host_and_port = target_of(text, access)
+    secure = host_and_port is not None and (access.tls or _match_tls(text) is not None)
+    if access.fingerprint is not None and not secure:
+        raise Stop(
+            Exit.USAGE,
+            f"{printable(text)}: a fingerprint is for TLS. Add --tls, or write tls:host:port.",
+        )
     if host_and_port is not None:
         host, port = host_and_port
         place = f"{printable(host)}, TCP port {port}"
-        if not access.tls and "%" in host:  # HostnameEndpoint would forget which link it is on
+        if not secure and "%" in host:  # HostnameEndpoint would forget which link it is on
             return TCP6ClientEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
-        if not access.tls and _match_tls(text) is None:
+        if not secure:
             return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
         # The cryptography is loaded when it is needed.
         from chatbox.client.secure import SecureEndpoint
@@ -83,8 +89,11 @@ def endpoint_for(
         endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
     except (ValueError, TypeError, OSError) as problem:
-        # What is missing, or too much, Python says in words of the code.
-        why = "" if isinstance(problem, TypeError) else f" ({problem})"
+        # What is missing, or too much, Python says in words of the code; and what stands before a
+        # colon is, for Twisted, always the type of an endpoint.
+        said = str(problem)
+        unknown = isinstance(problem, TypeError) or said.startswith("Unknown endpoint type")
+        why = "" if unknown else f" ({said})"
         raise Stop(
             Exit.USAGE,
             f"{printable(text)} is not a server's address{why}. Give a host, host:port,"
