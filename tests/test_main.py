@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -140,6 +141,24 @@ class ArgumentTests(SynchronousTestCase):
             self.assertRegex(text, rf"(?m)^ +{status.value}  {re.escape(status.meaning)}$")
         for command in main_module._SUBCOMMANDS:
             self.assertRegex(text, rf"(?m)^ +{command} ")
+
+    def test_help_fits(self) -> None:
+        """No line of any help is wider than a terminal of 80 columns, but for a long path."""
+        patched = {"COLUMNS": "80", "XDG_CONFIG_HOME": "/x"}
+        for command in ("", *main_module._SUBCOMMANDS):
+            with (
+                mock.patch.dict(os.environ, patched),
+                contextlib.redirect_stdout(io.StringIO()) as out,
+            ):
+                argv = [*([command] if command else []), "--help"]
+                self.assertRaises(SystemExit, arguments().parse_args, argv)
+            wide = [line for line in out.getvalue().splitlines() if len(line) > 80]
+            self.assertEqual(wide, [], command)
+
+    def test_too_many_words(self) -> None:
+        """What a command does not know comes with how that command is used."""
+        for argv in (("who", "h", "x"), ("history", "h", "--x"), ("get", "h", "f", "-z")):
+            self.assertIn(f"usage: chatbox {argv[0]} ", self.refused(*argv))
 
     def test_every_command_has_its_function(self) -> None:
         """The table of commands leads to functions that exist."""

@@ -146,9 +146,7 @@ _ROWS: Final = (
     Setting("name", "your name", 'name = "Alice"', _words),
     Setting("colours", "auto, always or never", 'colours = "never"', _colours),
     Setting("downloads", "the folder to save files to", 'downloads = "~/Downloads"', _folder),
-    Setting(
-        "limit", "what all downloads take a second", 'limit = "10MB"', parse_rate, is_number=True
-    ),
+    Setting("limit", "the rate of all downloads", 'limit = "10MB"', parse_rate, is_number=True),
     Setting("reconnect", "seconds to try to come back", "reconnect = 600", seconds, is_number=True),
 )
 SETTINGS: Final[Mapping[str, Setting]] = {row.key: row for row in _ROWS}

@@ -38,7 +38,7 @@ class Exit(IntEnum):
     BAD_DATA = 9, "the file that arrived is not the file that was sent, or nonsense arrived"
     FILE_TROUBLE = 10, "the server's file changed or could not be read"
     DISK_FULL = 11, "there is no room here for the file"
-    CANNOT_SAVE = 12, "the file cannot be saved here, for instance because one of that name exists"
+    CANNOT_SAVE = 12, "the file cannot be saved here, say because there is one of that name"
     CANCELLED = 13, "the download was cancelled"
     NOT_TRUSTED = 14, "the server's certificate is not the one that is known or expected"
     HUNG_UP = 129, "stopped because the terminal went away (SIGHUP)"

@@ -157,7 +157,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"chatbox {__version__}")
     parser.add_argument("--config", metavar="PATH", help=_CONFIG_HELP)
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
+        title="commands",
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        parser_class=_CommandParser,
     )
 
     def add(name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
@@ -172,9 +176,10 @@ def arguments() -> argparse.ArgumentParser:
             add_access(made)
         return made
 
+    own = "your name [default: the one that is settled, else your login name]"
     visitor = "the name to go by [default: yours, a plus sign and some random letters]"
 
-    join = add("join", "Talk, in a terminal or through a pipe", "your name [default: see --help]")
+    join = add("join", "Talk, in a terminal or through a pipe", own)
     join.add_argument(
         "--reconnect",
         metavar="SECONDS",
@@ -262,7 +267,13 @@ def arguments() -> argparse.ArgumentParser:
     _add_relay(examine)
 
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
-    demo.add_argument("--seed", type=int, default=1, help="of the bad link's chance [default: 1]")
+    demo.add_argument(
+        "--seed",
+        metavar="NUMBER",
+        type=int,
+        default=1,
+        help="another number, another luck of the bad link [default: 1]",
+    )
     return parser
 
 
@@ -280,6 +291,8 @@ class _CommandParser(argparse.ArgumentParser):
             self._mixes = True
             found, rest = self.parse_known_intermixed_args(args, namespace)
             self._mixes = False
+            if rest:  # said here, it comes with the usage of this command
+                self.error(f"unrecognized arguments: {' '.join(rest)}")
         return found, rest
 
 
@@ -374,23 +387,25 @@ def _epilog() -> str:
     """The part of the help that is about all subcommands."""
     rows = "\n".join(f"  {status.value:>3}  {status.meaning}" for status in Exit)
     settings = "\n".join(
-        f"  {setting.example:26}  ${setting.variable:18}  {setting.meaning}"
+        f"  {setting.example:25}  ${setting.variable:17}  {setting.meaning}"
         for setting in config.SETTINGS.values()
     )
     return f"""\
 chatbox COMMAND --help tells more about a command.
 
-HOST is a host name or address with the server's port if that is not 50000, as in example.org,
-example.org:6000, 192.0.2.1 or [2001:db8::1]:6000; or a Twisted client endpoint, such as
-tls:example.org:6000 or unix:/run/chatbox. With --tls the usual port is 50001.
+HOST is a host name or address, with the server's port if that is not 50000, as
+in example.org, example.org:6000, 192.0.2.1 or [2001:db8::1]:6000; or a Twisted
+client endpoint, such as tls:example.org:6000 or unix:/run/chatbox. With --tls
+the usual port is 50001.
 
-What you settle once need not be said again, in a file or in the environment. The file is what
---config names, else ${config.CONFIG_VARIABLE}, else
+What you settle once need not be said again, in a file or in the environment.
+The file is what --config names, else ${config.CONFIG_VARIABLE}, else
 {config.default_path()}.
 The command line goes before the environment, and that before the file:
 {settings}
-HOST can be left out when one is settled, or be a dash: the first of several words after get or say
-is always HOST. Without any, your name is your login name.
+HOST can be left out when one is settled, or be a dash: the first of several
+words after get or say is always HOST. A name that is not settled is your login
+name.
 
 exit status:
 {rows}
