@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.client import offload
 from chatbox.client.diagnosis import (
     CLOCK_TOLERANCE,
+    SAYS_AT,
     Attempt,
     Buffers,
     Finding,
@@ -46,6 +47,7 @@ class FindingTestCase(SynchronousTestCase):
         self.assertEqual(bool(finding.advice), verdict is not Verdict.OK, line)
         self.assertEqual(finding.status is not Exit.OK, verdict is Verdict.PROBLEM, line)
         self.assertNotIn("\n", line)
+        self.assertTrue(line[SAYS_AT:].startswith(finding.says), line)
 
 
 class WayTests(FindingTestCase):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import ChatboxError, LocalError, RemoteError
-from chatbox.text import REPLACEMENT, is_printable, printable
+from chatbox.text import REPLACEMENT, fitted, is_printable, printable
 
 EVERYTHING = st.text(st.characters(), max_size=50)  # lone surrogates and all
 
@@ -47,6 +47,18 @@ class PrintableTests(SynchronousTestCase):
         self.assertNotIn("Cc", {unicodedata.category(character) for character in shown})
         shown.encode("utf-8")
         self.assertEqual(shown == text, is_printable(text))
+
+
+class FittedTests(SynchronousTestCase):
+    """Lines for a terminal."""
+
+    def test_breaks_between_words(self) -> None:
+        """Where a line goes on it hangs; what is one word, or begins with a blank, stays whole."""
+        block, long = "    aaaa bbbb cccc dddd eeee ffff", "x" * 30
+        text = f"the first line has many words\n{block}\n{long} end"
+        broken = f"the first line has\n  many words\n{block}\n{long}\n  end"
+        self.assertEqual(fitted(text, 20, 2), broken)
+        self.assertEqual(fitted(text, 80, 2), text)
 
 
 class ErrorTests(SynchronousTestCase):

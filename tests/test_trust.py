@@ -140,6 +140,7 @@ class AskingTests(SynchronousTestCase):
         with (
             contextlib.redirect_stderr(shown),
             mock.patch("sys.stdin", keyboard),
+            mock.patch.dict(os.environ, {"COLUMNS": "80"}),
         ):
             return access.meet_new_server(NEW), shown.getvalue()
 
@@ -150,6 +151,7 @@ class AskingTests(SynchronousTestCase):
             self.assertEqual(trusted, expected, typed)
             self.assertIn("    1111 1111", shown)
             self.assertIn("Trust it?", shown)
+            self.assertLessEqual(max(map(len, shown.splitlines())), 80)
 
     def test_a_script_goes_on(self) -> None:
         """Without a terminal it is said what was done."""

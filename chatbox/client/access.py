@@ -7,6 +7,7 @@ a machine can read. It is kept in memory, to come back with, and is shown nowher
 from __future__ import annotations
 
 import getpass
+import shutil
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -16,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from chatbox.client.exits import Exit, Stop
-from chatbox.text import printable
+from chatbox.text import fitted, printable
 
 if TYPE_CHECKING:
     from chatbox.client.secure import Ask
@@ -152,6 +153,9 @@ def meet_new_server(meeting: Meeting) -> bool:
     lines = meeting.introduce()
     if not interactive():
         lines.append("It is remembered from now on.")
+    else:
+        columns = shutil.get_terminal_size().columns
+        lines = [fitted(line, columns) for line in lines]
     print("\n".join(lines), file=sys.stderr)
     return not interactive() or _ask(_question).strip().casefold() in ("y", "yes")
 

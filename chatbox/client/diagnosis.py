@@ -18,6 +18,7 @@ from chatbox.client.words import rate_text, size_text
 from chatbox.text import printable
 
 __all__ = [
+    "SAYS_AT",
     "Attempt",
     "Buffers",
     "Finding",
@@ -62,6 +63,10 @@ class Verdict(Enum):
     WARNING = "WARNING"
     """It works, but not as well as it could."""
     PROBLEM = "PROBLEM"
+
+
+SAYS_AT: Final = 21
+"""The column where the words of a finding begin."""
 
 
 @dataclass(frozen=True, slots=True)

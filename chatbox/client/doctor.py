@@ -9,6 +9,7 @@ concerns this machine alone is looked at in any case. What was measured goes to
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import socket
 import sys
 import time
@@ -28,6 +29,7 @@ from chatbox.client.access import Access
 from chatbox.client.config import required_host
 from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
 from chatbox.client.diagnosis import (
+    SAYS_AT,
     Attempt,
     Finding,
     Outcome,
@@ -50,6 +52,7 @@ from chatbox.client.exits import Exit, Stop
 from chatbox.client.hosts import target_of
 from chatbox.client.oneshots import Visit, visitor_name
 from chatbox.errors import RemoteError
+from chatbox.text import fitted
 
 if TYPE_CHECKING:
     from chatbox.rdt.packet import Train
@@ -107,7 +110,10 @@ class _Examination:
     def tell(self, *findings: Finding) -> None:
         """Say what was found."""
         for finding in findings:
-            print(finding, flush=True)
+            said = str(finding)
+            if sys.stdout.isatty():
+                said = fitted(said, shutil.get_terminal_size().columns, SAYS_AT)
+            print(said, flush=True)
             if self.status is Exit.OK:
                 self.status = finding.status
 
