@@ -122,6 +122,7 @@ class ParseTests(SynchronousTestCase):
                 Kind.BAN, "192.0.2.0/24", 604_800, "spam, again"
             ),
             "/ban bob 7 days of spam": Moderate(Kind.BAN, "bob", None, "7 days of spam"),
+            "/ban bob 2nd warning": Moderate(Kind.BAN, "bob", None, "2nd warning"),
             "/mute address:bob 30m": Moderate(Kind.MUTE, "address:bob", 1800),
             "/unban 2001:db8::/32": Moderate(Kind.UNBAN, "2001:db8::/32"),
             "/unmute 'Ann Lee'": Moderate(Kind.UNMUTE, "Ann Lee"),
@@ -170,6 +171,12 @@ class ParseTests(SynchronousTestCase):
             f"/history {'9' * 5000}",
             "/pause a b",
             "/quit now",
+            "/kick",
+            "/ban bob 0m",
+            "/ban bob 30min",
+            "/mute bob 1.5H of quiet",
+            "/mute bob 2hours",
+            "/unmute bob now",
         ):
             command = COMMANDS[line[1:].split()[0]]
             self.assertIn(f"Type: {command.usage}", self.complaint(line), line)

@@ -333,6 +333,8 @@ def _plain(action: Action) -> Callable[[str], Action]:
 
 
 _match_time: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII).fullmatch
+# What may be meant for a time, as 30min or 1.5h. Taken for a reason, it would be for good.
+_looks_like_time: Final = re.compile(r"\d[\d.,]*[smhdwy][a-z]*", re.ASCII | re.I).fullmatch
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -351,6 +353,8 @@ def _order(kind: Kind) -> Callable[[str], Action]:
                 if not seconds:
                     raise _WrongArguments("A time is more than nothing.")
                 rest = after
+            elif _looks_like_time(word):
+                raise _WrongArguments(f"{word} is no time; write one such as 30m, 12h or 7d.")
         if kind in (Kind.UNBAN, Kind.UNMUTE) and rest:
             raise _WrongArguments("That is too much; a name that has blanks must be quoted.")
         return Moderate(kind, whom, seconds, rest.strip())
