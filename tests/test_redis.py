@@ -449,9 +449,18 @@ class ExportTests(RedisTestCase):
 
     def test_nothing_to_export(self) -> None:
         """What is no log of ours is named."""
-        command = [sys.executable, "-m", "chatbox.log.export", self.mktemp()]
-        done = subprocess.run(command, check=False, env=environment(), capture_output=True)
-        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        missing, other = self.mktemp(), self.mktemp()
+        Path(other).write_bytes(b"")
+        for path, words in (
+            (missing, b"there is no such file"),
+            (other, b"no such table"),
+            ("--help", b"usage: "),
+        ):
+            command = [sys.executable, "-m", "chatbox.log.export", path]
+            done = subprocess.run(command, check=False, env=environment(), capture_output=True)
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertIn(words, done.stderr)
+        self.assertFalse(os.path.exists(missing))
 
 
 class PlaceTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ must be stopped, and the Redis must have no messages yet: a place is only ever a
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -69,8 +70,10 @@ def _command(*words: str) -> bytes:
 
 def main() -> None:
     """Write the commands to standard output."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m chatbox.log.export PATH | redis-cli --pipe")
+    if not os.path.isfile(sys.argv[1]):  # SQLite would make it
+        sys.exit(f"{sys.argv[1]}: there is no such file")
     try:
         for command in commands(sys.argv[1]):
             sys.stdout.buffer.write(command)

@@ -62,7 +62,7 @@ def parse_place(url: str) -> Place:
     from importlib.util import find_spec
 
     if find_spec("txredisapi") is None:
-        raise ValueError('It needs txredisapi; install "chatbox[redis]".')
+        raise ValueError("It needs txredisapi: pip install 'chatbox[redis]'.")
     parts = urlsplit(url)
     tls, sentinels = parts.scheme.startswith("rediss"), parts.scheme.endswith("+sentinel")
     if sentinels:
