@@ -262,9 +262,9 @@ class Transfer:
         self.timer_slack = timer_slack
         now = self.network.now
         self.started_at = now
-        self.demux = Demux(
-            make_controller, Admissions(), self.random.randbytes, Allowance(max_rate), now
-        )
+        # What the server draws leaves the weather alone.
+        draw = random.Random(seed + 2000).randbytes
+        self.demux = Demux(make_controller, Admissions(), draw, Allowance(max_rate), now)
         self.ticket: Ticket = self.demux.admit(Taker("alice", host="client"), self.source, now)
         self.served = self.demux._transfers[self.ticket.connection_id]
         self.sender = self.served.sender

@@ -301,7 +301,8 @@ class RoutingTests(DemuxTestCase):
 
     def test_connection_ids_differ(self) -> None:
         """An id that is in use is not given out again while it is."""
-        ids = iter([b"\0\0\0\1", b"s" * 32, b"\0\0\0\1", b"\0\0\0\1", b"\0\0\0\2", b"t" * 32])
+        one, two, skip = b"\0\0\0\1", b"\0\0\0\2", bytes(4)
+        ids = iter([one, b"s" * 32, skip, one, one, two, b"t" * 32, skip])
         self.demux = self.make_demux(lambda _: next(ids))
         tickets = [self.admit("alice").ticket, self.admit("alice").ticket]
         self.assertEqual(tickets, [Ticket(1, b"s" * 32), Ticket(2, b"t" * 32)])

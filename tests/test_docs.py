@@ -54,7 +54,7 @@ CHAT_MODULES = [
 ]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),
-    *("path", "recovery", "rtt", "pmtu"),
+    *("path", "recovery", "skips", "rtt", "pmtu"),
 ]
 
 UNSEEN = {

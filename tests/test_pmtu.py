@@ -143,7 +143,7 @@ class PacingTests(SynchronousTestCase):
 
     def test_probes_do_not_hold_up_data(self) -> None:
         """A probe that is far too long for the interface costs the pacer no more than a packet."""
-        path = Path(Cubic, 0.0)
+        path = Path(Cubic, bytes, 0.0)
         path.on_sent(Load.DATA, 10, 1200, 1200, 0, 0.0)
         path.learn(path.recovery.on_ack([(0, 10)], 0.0, 0.1), 0.1)
         path.retune(100_000.0, 0.1)

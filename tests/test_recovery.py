@@ -670,6 +670,10 @@ class Model:
             offset = stop
         self.last_sent_at = now
 
+    def skip(self, now: float) -> None:
+        """A number that is left out."""
+        self.packets.append(Sent(len(self.packets), Load.DATA, 0, 0, 0, now, "skipped"))
+
     def ack(self, numbers: set[int], ack_delay: float, now: float) -> None:
         """These numbers are acknowledged."""
         self.arrived, self.lost = set(), set()
@@ -707,7 +711,9 @@ class Model:
             if packet.number >= self.largest_acked:
                 continue
             due = packet.sent_at + delay
-            if due <= now or (by_number and packet.number <= self.largest_acked - 3):
+            later = self.packets[packet.number + 1 : self.largest_acked + 1]
+            passed = sum(other.fate != "skipped" for other in later)
+            if due <= now or (by_number and passed >= 3):
                 self.lose(packet, now)
             elif self.loss_at is None or due < self.loss_at:
                 self.loss_at = due
@@ -798,7 +804,9 @@ class ModelTests(SynchronousTestCase):
         delay = data.draw(st.sampled_from([0.0, 0.01]))
         recovery.max_ack_delay = model.max_ack_delay = delay
         received: set[int] = set()
-        steps = st.sampled_from(["send", "send", "send", "ack", "ack", "ack", "stale", "timer"])
+        steps = st.sampled_from(
+            ["send", "send", "send", "ack", "ack", "ack", "stale", "timer", "skip"]
+        )
         for step in data.draw(st.lists(steps, max_size=40)):
             now += data.draw(st.sampled_from([0.0, 0.0001, 0.001, 0.02, 0.1, 0.5]))
             if step == "send":
@@ -809,8 +817,12 @@ class ModelTests(SynchronousTestCase):
                 recovery.on_sent(load, count, datagram, last, offset, now)
                 model.send(load, count, datagram, last, offset, now)
                 offset += (count - 1) * PAYLOAD + last - DATA_OVERHEAD
-            elif step in ("ack", "stale") and model.packets:
-                everything = st.sampled_from(range(len(model.packets)))
+            elif step == "skip" and all(one.fate != "skipped" for one in model.packets[-3:]):
+                recovery.skip_number()
+                model.skip(now)
+            elif step in ("ack", "stale") and len(model.packets) > len(model.fated("skipped")):
+                sent = [one.number for one in model.packets if one.fate != "skipped"]
+                everything = st.sampled_from(sent)
                 more = data.draw(st.sets(everything, max_size=8))
                 numbers = more if step == "stale" else received | more
                 received |= more

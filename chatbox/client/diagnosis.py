@@ -52,6 +52,9 @@ PMTU_TRIES: Final = 16
 """Packets that a server may lose on purpose, looking for the longest that arrives: two for each of
 eight sizes."""
 
+SKIPPED: Final = 9
+"""Numbers that it may leave out in a probe, each after about twice as many packets as the last."""
+
 USUAL_DATAGRAM: Final = 1200
 """What arrives on every path, and what a transfer begins with."""
 
@@ -289,7 +292,7 @@ class Transfer:
     @property
     def loss(self) -> float:
         """The share of packets that got lost, without those that were sent to find the limit."""
-        lost = max(0, self.sent - self.arrived - PMTU_TRIES)
+        lost = max(0, self.sent - self.arrived - PMTU_TRIES - SKIPPED)
         return lost / self.sent if self.sent else 0.0
 
 

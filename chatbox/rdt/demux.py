@@ -240,7 +240,8 @@ class Demux:
             if connection_id not in self._transfers:
                 break
         ticket = Ticket(connection_id, self._random_bytes(SECRET_BYTES))
-        sender = Sender(ticket, file, self._make_controller, self._sealer, now, taker.host)
+        make, chance = self._make_controller, self._random_bytes
+        sender = Sender(ticket, file, make, self._sealer, chance, now, taker.host)
         transfer = self._transfers[connection_id] = Transfer(taker, file, sender)
         self._admissions.enter(taker)
         self._touch(transfer)

@@ -8,12 +8,14 @@ when the path does.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from chatbox.rdt.congestion import QUANTUM_MAX_BYTES, ControllerFactory
 from chatbox.rdt.pacing import BURST_SECONDS, Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
 from chatbox.rdt.pmtu import PmtuSearch
 from chatbox.rdt.recovery import Load, Outcome, Recovery
+from chatbox.rdt.skips import Skips
 
 MIN_ACK_BYTES = 2 * BASE_DATAGRAM
 """Every second packet is acknowledged on a slow path (RFC 9000 section 13.2.2)."""
@@ -62,6 +64,7 @@ class Path:
         "_limit",
         "_pacer",
         "_pmtu",
+        "_skips",
         "_watched",
         "ack_bytes",
         "ack_delay",
@@ -70,7 +73,10 @@ class Path:
         "recovery",
     )
 
-    def __init__(self, make_controller: ControllerFactory, now: float) -> None:
+    def __init__(
+        self, make_controller: ControllerFactory, random_bytes: Callable[[int], bytes], now: float
+    ) -> None:
+        self._skips = Skips(random_bytes)
         self._limit = MAX_DATAGRAM
         self._pmtu = PmtuSearch(self._limit)
         self.recovery = Recovery(make_controller(self.datagram, now), now)
@@ -132,6 +138,15 @@ class Path:
             self._pacer.not_waiting()
             return None
         return self._pacer.ready_at(now)
+
+    def next_number(self) -> int:
+        """The number of the next packet of the file."""
+        number = self.recovery.next_number
+        if number < self._skips.following:
+            return number
+        self.recovery.skip_number()
+        self._skips.on_skipped(number)
+        return number + 1
 
     def on_sent(
         self, load: Load, count: int, datagram: int, last: int, offset: int, now: float

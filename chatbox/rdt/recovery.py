@@ -13,10 +13,11 @@ sender puts it among what it has to send, and it leaves again under new numbers 
 This module does not know what is in the file, and it does not know the sender.
 
 A packet counts as lost when one that left clearly later has arrived (section 6.1): three numbers
-later, or sent an eighth of a round trip later. Both are guesses against reordering. When a packet
-that we called lost arrives after all, the path does reorder: from then on numbers say nothing, and
-the time allowed grows by a quarter of the smallest round trip each time, up to a whole one (RFC
-8985 section 6.2). Sixteen loss episodes in peace, and the first guesses count again.
+later, not counting what was left out (`chatbox.rdt.skips`), or sent an eighth of a round trip
+later. Both are guesses against reordering. When a packet that we called lost arrives after all, the
+path does reorder: from then on numbers say nothing, and the time allowed grows by a quarter of the
+smallest round trip each time, up to a whole one (RFC 8985 section 6.2). Sixteen loss episodes in
+peace, and the first guesses count again.
 
 If nothing at all comes back, nothing can be later than anything: then the probe timeout (section
 6.2) asks the sender for a packet or two, to provoke an answer.
@@ -179,6 +180,8 @@ class Recovery:
         self.max_probe_timeout = MAX_PROBE_TIMEOUT
         """Seconds between probes at most."""
         self._trains: deque[SentTrain] = deque()
+        self._skipped: deque[int] = deque()
+        """Numbers that were left out and lie in what is in flight, ascending, far between."""
         self._largest_acked = -1
         self._last_sent_at = now
         self._loss_at: float | None = None
@@ -209,6 +212,11 @@ class Recovery:
         self._last_sent_at = now
         return train
 
+    def skip_number(self) -> None:
+        """Leave a number out: whoever acknowledges it has not received it."""
+        self._skipped.append(self.next_number)
+        self.next_number += 1
+
     # ---- being told
 
     def on_ack(
@@ -230,7 +238,8 @@ class Recovery:
         outcome = Outcome()
         if not ranges:
             return outcome
-        if ranges[0][1] > self.next_number:
+        never = any(start <= number < stop for number in self._skipped for start, stop in ranges)
+        if never or ranges[0][1] > self.next_number:
             raise RemoteError("bad-ack", "packets were acknowledged that were never sent")
         held = min(ack_delay, MAX_HELD) + waited
         arrived_at = max(now - held, self.rate.delivered_at)
@@ -408,9 +417,9 @@ class Recovery:
         """Declare lost what later arrivals left behind, set the loss timer, return the bytes."""
         self._loss_at = None
         delay = self._loss_delay()
-        by_number = (
-            self._largest_acked + 1 - (PACKET_THRESHOLD if not self._reorder_steps else 1 << 62)
-        )
+        by_number = -1 if self._reorder_steps else self._largest_acked + 1 - PACKET_THRESHOLD
+        # What was never sent was not sent later.
+        by_number -= any(by_number <= number < self._largest_acked for number in self._skipped)
         newly_lost = 0
         span_from: float | None = None
         longest_outage = self.rtt.probe_timeout(self.max_ack_delay) * PERSISTENT_CONGESTION
@@ -492,6 +501,9 @@ class Recovery:
         trains = self._trains
         while trains and not trains[0].open:
             trains.popleft()
+        settled = min(trains[0].number if trains else self.next_number, self._largest_acked)
+        while self._skipped and self._skipped[0] < settled:
+            self._skipped.popleft()
         if not self.in_flight and self.idle_since is None:
             self.idle_since = now
 

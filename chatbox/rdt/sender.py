@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from chatbox.errors import LocalError, RemoteError
@@ -135,6 +135,7 @@ class Sender:
         source: Source,
         make_controller: ControllerFactory,
         sealer: TrainSealer,
+        random_bytes: Callable[[int], bytes],
         now: float,
         host: str = "",
     ) -> None:
@@ -151,7 +152,7 @@ class Sender:
         self._sealer = sealer
         self._opener_keys = client_keys(ticket.secret)
         self._keys = server_keys(ticket.secret)
-        self._path = Path(make_controller, now)
+        self._path = Path(make_controller, random_bytes, now)
         self._backlog = Backlog(source.size)
         self._control: Control | None = None
         self._heard = 0
@@ -493,7 +494,7 @@ class Sender:
         if the disk is not ready.
         """
         path = self._path
-        number = path.recovery.next_number
+        number = path.next_number()
         payload = datagram - DATA_OVERHEAD
         packets = min(packets, self._sealer.most_packets(datagram))
         packets = same_generation(number, packets)

@@ -188,7 +188,7 @@ def _sender() -> Check:
 
     def check(data: bytes) -> None:
         now, number = 0.0, 0
-        sender = Sender(TICKET, MemorySource(FILE), Cubic, sealer, now)
+        sender = Sender(TICKET, MemorySource(FILE), Cubic, sealer, bytes, now)
         ended = 0
         for what, jump, body in islice(_steps(data), 40):
             if what >= 0xF0:
