@@ -53,6 +53,11 @@ MAX_GRACE: Final = 86_400.0
 MAX_COUNT: Final = 999_999
 """More of anything than one server can serve."""
 
+# Twisted takes no sockets whose names it is not told (LISTEN_FDNAMES).
+_SOMETHING_LIKE_IT: Final = (
+    "or by something like it that names its sockets, such as systemd-socket-activate --fdname=NAME."
+)
+
 _log = Logger()
 
 
@@ -181,8 +186,7 @@ def expand_endpoint(description: str) -> list[str]:
     if not found:
         raise usage.UsageError(
             f"--listen {description}: no such socket was passed to this process. It must be started"
-            f" by a socket unit of systemd with ListenStream={_called(name)}, or by something like"
-            " it."
+            f" by a socket unit of systemd with ListenStream={_called(name)}, {_SOMETHING_LIKE_IT}"
         )
     return [f"{said.front}{one}" for one in found]
 
@@ -213,8 +217,8 @@ def read_ports(text: str) -> range | list[int]:
         if not found:
             raise usage.UsageError(
                 f"--udp-ports {text}: no such UDP socket was passed to this process. It must be"
-                f" started by a socket unit of systemd with ListenDatagram={_called(name)}, or by"
-                " something like it."
+                f" started by a socket unit of systemd with ListenDatagram={_called(name)},"
+                f" {_SOMETHING_LIKE_IT}"
             )
         return found
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
