@@ -95,6 +95,13 @@ class ErrandTests(SynchronousTestCase):
         """Run it."""
         return Deferred.fromCoroutine(get(self.reactor, self.options(*argv)))
 
+    def test_no_host(self) -> None:
+        """That is said before anything of the files."""
+        options = arguments().parse_args(["get", "a.bin", "b.bin", "-o", "/no/such/folder"])
+        options.host = None
+        stop = self.failureResultOf(Deferred.fromCoroutine(get(self.reactor, options)), Stop).value
+        self.assertIn("Which server?", stop.sentence)
+
     def accept(self) -> None:
         """Let the client in."""
         (_, _, factory, _, _) = self.reactor.tcpClients.pop()

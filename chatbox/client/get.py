@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 
 from chatbox.client import words
 from chatbox.client.commands import Steering
-from chatbox.client.config import SETTLED_HOST
+from chatbox.client.config import SETTLED_HOST, required_host
 from chatbox.client.download import PartFile
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, Stop, Stopping
@@ -52,6 +52,7 @@ _HOPELESS: Final = frozenset({Exit.LOST, Exit.NO_UDP})
 
 async def get(reactor: Any, options: Namespace) -> Exit:
     """Download files; print the sha-256 and the path of each as sha256sum does."""
+    required_host(options.host)  # the first thing to say if there is none
     folder = options.output
     if len(options.files) > 1 and folder and not os.path.isdir(os.path.expanduser(folder)):
         raise Stop(
