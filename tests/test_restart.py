@@ -162,8 +162,7 @@ def test_people_and_downloads_come_back(tmp_path: Path) -> None:
         alice.write("meanwhile\n")
         supervisor.options = usual
         server = stack.enter_context(supervisor.start())
-        alice.read_until("alice: meanwhile")
-        alice.read_until("film.bin is complete")
+        alice.read_until_all("alice: meanwhile", "film.bin is complete")
         assert get.wait() == 0
         alice.write("/quit\n")
         assert alice.wait() == 0

@@ -113,6 +113,13 @@ class Running:
         how = "was given up" if self._given_up else "ended"
         raise AssertionError(f"it {how} without saying {pattern!r}:\n{''.join(self.said)}")
 
+    def read_until_all(self, *patterns: str) -> None:
+        """Read lines until each of `patterns` has matched one, whichever comes first."""
+        missing = set(patterns)
+        while missing:
+            line = self.read_until("|".join(missing)).string
+            missing = {pattern for pattern in missing if not re.search(pattern, line)}
+
     def write(self, text: str) -> None:
         """Type `text`."""
         assert self._process.stdin is not None
