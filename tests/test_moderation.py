@@ -826,6 +826,15 @@ class ClientTests(SynchronousTestCase):
             self.assertEqual(words.long_text(seconds), text)
 
 
+PATIENT = f"""
+from chatbox.client.main import main
+from chatbox.rdt import asking
+asking.DOUBT_TIMEOUT = {PATIENCE}
+main()
+"""
+"""A client that waits for a server however long that stands still after it has hung up."""
+
+
 def test_banned_while_downloading(tmp_path: Path) -> None:
     """A ban ends the download that is under way, and who waits for it is told why; a kick does not.
 
@@ -845,7 +854,7 @@ def test_banned_while_downloading(tmp_path: Path) -> None:
 
     def get(name: str) -> Running:
         words = ["get", f"127.0.0.1:{port}", "film.bin", "-o", f"{name}.bin", "--name", name]
-        client = [sys.executable, "-m", "chatbox.client.main", *words]
+        client = [sys.executable, "-c", PATIENT, *words]
         return Running(client, cwd=tmp_path, env=environment(HOME=str(tmp_path)))
 
     with Running(command, cwd=tmp_path) as server:
