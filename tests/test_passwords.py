@@ -260,7 +260,7 @@ class OptionTests(SynchronousTestCase):
             "argon2": "name a file",
             f"argon2:{damaged}": "line 1",
             "argon2:/does/not/exist": "No such file",
-            "pigeon:1": "not recognized: pigeon",
+            "pigeon:1": "no such kind of checker",
             "anonymous": "not supported",
         }.items():
             error = self.assertRaises(UsageError, self.options, "--auth", text)
