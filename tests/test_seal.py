@@ -255,6 +255,34 @@ class TrainTests(SynchronousTestCase):
         }
         self.assertEqual(len(packets), 6)
 
+    def test_nearly_a_row(self) -> None:
+        """What differs from a row in one packet only is taken apart there, wherever that is."""
+        payload = 1200 - DATA_OVERHEAD
+        body = BLOCK[:payload]
+
+        def packet(number: int, offset: int, kind: int = 0x13, of: int = CONNECTION) -> bytes:
+            clear = offset.to_bytes(8, "big")
+            return reference_seal(SECRET, "server", kind, of, number, clear, body)
+
+        for at in range(5):
+            row = [packet(index, index * payload) for index in range(5)]
+            for other, keeps in (
+                (packet(at + 9, at * payload), True),
+                (packet(at, (at + 9) * payload), True),
+                (packet(at, at * payload, of=CONNECTION + 1), False),
+                (packet(at, at * payload, kind=0x14), False),
+                (row[at][:-1] + bytes([row[at][-1] ^ 1]), False),
+            ):
+                client = opener()
+                data = b"".join([*row[:at], other, *row[at + 1 :]])
+                found = [(number, count) for number, count, _, _ in opened(client, data, 1200)]
+                _, number, offset = DATA_HEADER.unpack(other[: DATA_HEADER.size])[1:]
+                expected = [(0, at)] * (at > 0)
+                expected += [(number, 1)] * keeps
+                expected += [(at + 1, 4 - at)] * (at < 4)
+                self.assertEqual(found, expected, (at, number, offset))
+                self.assertEqual(client.dropped, not keeps)
+
     @given(st.data())
     def test_mixed_trains(self, data: st.DataObject) -> None:
         """Rows, gaps, other packets, damaged and foreign datagrams in one train: what is genuine
@@ -266,10 +294,14 @@ class TrainTests(SynchronousTestCase):
         number, offset, bad, joins = 0, 0, 0, False
         for _ in range(data.draw(st.integers(1, 20))):
             what = data.draw(
-                st.sampled_from(["next", "next", "gap", "status", "damaged", "foreign"])
+                st.sampled_from(
+                    ["next", "next", "gap", "skip", "status", "damaged", "foreign", "disguised"]
+                )
             )
+            if what in ("gap", "skip"):
+                number += 1
             if what == "gap":
-                number, offset = number + 1, offset + payload
+                offset += payload
             body = random.Random(number).randbytes(payload)
             clear = offset.to_bytes(8, "big")
             if what == "status":
@@ -281,13 +313,14 @@ class TrainTests(SynchronousTestCase):
                 number, joins = number + 1, False
                 continue
             connection = CONNECTION + (what == "foreign")
+            kind = 0x14 if what == "disguised" else 0x13
             piece = bytearray(
-                reference_seal(SECRET, "server", 0x13, connection, number, clear, body)
+                reference_seal(SECRET, "server", kind, connection, number, clear, body)
             )
             if what == "damaged":
                 piece[data.draw(st.integers(0, segment - 1))] ^= 1 << data.draw(st.integers(0, 7))
             pieces.append(bytes(piece))
-            if what in ("damaged", "foreign"):
+            if what in ("damaged", "foreign", "disguised"):
                 bad, joins = bad + 1, False
             elif joins and what == "next":
                 first, count, begin, so_far = expected[-1]
