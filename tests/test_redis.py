@@ -268,6 +268,83 @@ class NodesTests(RedisTestCase):
         self.assertEqual([r.text for r in heard if r.kind is Kind.MESSAGE], ["first", "second"])
 
 
+class StrangerTests(RedisTestCase):
+    """Others write into the same Redis, and what they write makes no sense."""
+
+    def tell(self, *commands: bytes) -> None:
+        """Have Redis do something that it can do."""
+        for command in commands:
+            self.assertIn(self.server.ask(command + b"\r\n")[:1], (b"+", b":", b"$"), command)
+
+    def test_on_the_bus_and_in_the_history(self) -> None:
+        """What makes sense is heard and remembered, whatever stands around it."""
+        log, heard = self.node()
+        odd = [b"[1]", b"[", b'["a","all","x",{"a":1},""]', b"[[],1,2,3,4]"]
+        for number, data in enumerate(odd):
+            self.tell(b"XADD chatbox:kept 1-%d d '%b'" % (number + 1, data))
+        for number, data in enumerate(odd):
+            self.tell(b"XADD chatbox:log * n other s 1 k message d '%b'" % data)
+            log.append([say(str(number))])
+        self.tell(b"XADD chatbox:log * odd odd")
+        log.append([say("last")])
+        self.run_until(lambda: not log.busy)
+        said = ["0", "1", "2", "3", "last"]
+        self.assertEqual(texts(heard.records), said)
+        self.assertEqual(texts(self.ask(log, 0)), said)
+        self.tell(b"SET chatbox:from odd")
+        self.assertEqual(texts(self.ask(log, 1)), said)
+
+    def test_no_place(self) -> None:
+        """An id that is beyond all places is passed over; a place follows it."""
+        log, heard = self.node()
+        at = int(time.time() * 1000) + 60_000
+        self.tell(b"XADD chatbox:log %d-1048576 k message d []" % at)
+        self.tell(
+            b'XADD chatbox:log %d-0 n other s 1 k message d \'["a","all","b",[],""]\'' % (at + 1)
+        )
+        self.run_until(lambda: heard.records)
+        log.append([say("a")])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["b", "a"])
+        self.assertEqual(heard.failed, [])
+
+    def test_among_the_people(self) -> None:
+        """Nobody is who makes no sense: names are given, and dead nodes are buried."""
+        odd = (b"{", b"[]", b"5", b"{'node':'dead'}", b"{'node':1}")
+        for number, text in enumerate(odd):
+            text = text.replace(b"'", b'\\"')
+            self.tell(b'HSET chatbox:people %d "%b"' % (number, text))
+        person = rb"{\"name\":\"eve\",\"identity\":\"e\",\"proof\":\"p\",\"node\":\"dead\"}"
+        self.tell(b'HSET chatbox:people eve "%b"' % person, b"SADD chatbox:nodes dead")
+        log, heard = self.node()
+        self.run_until(lambda: heard.records)
+        self.assertEqual([(one.sender, one.text) for one in heard.records], [("eve", "left")])
+        self.assertEqual(self.server.ask(b"SISMEMBER chatbox:nodes dead\r\n"), b":0\r\n")
+        answers: list[str] = []
+        for number in range(len(odd)):
+            holder = {"name": "bob", "identity": "b", "proof": "p"}
+            log.lease.claim(str(number), holder, bool, lambda outcome, _: answers.append(outcome))
+        self.run_until(lambda: len(answers) == len(odd))
+        self.assertEqual(answers, ["new"] * len(odd))
+
+    def test_among_the_attempts(self) -> None:
+        """A message that was said at no place was not said."""
+        log, heard = self.node()
+        for number, place in enumerate((b"odd", b"1-", b"x 1")):
+            attempt = Attempt("ann", b"x%d" % number)
+            self.tell(b"HSET chatbox:said:ann %b '%b via'" % (attempt.mark.hex().encode(), place))
+            log.append([say(str(number), attempt=attempt)])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["0", "1", "2"])
+        attempt = Attempt("ann", b"far")
+        place = b"99999999999999999999-1"
+        self.tell(b"HSET chatbox:said:ann %b '%b via'" % (attempt.mark.hex().encode(), place))
+        log.append([say("far", attempt=attempt)])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual(texts(heard.records), ["0", "1", "2"])
+        self.assertEqual([entry.text for entry in heard.failed], ["far"])
+
+
 class FaultTests(RedisTestCase):
     """Redis and the way to it fail."""
 

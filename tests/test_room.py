@@ -401,7 +401,10 @@ class RoomTests(RoomTestCase):
         alice.heard()
         record = Record(99, 1, Kind.MESSAGE, "far", "all", "hello from afar")
         odd = Record(100, 1, Kind.MESSAGE, "far", "\x00", "to a name unknown here", ("x",))
-        self.room._committed([record, odd])
+        readers = (alice.seat.person.identity,) if alice.seat.person else ()
+        kinds = [kind for kind in Kind if kind not in (Kind.MESSAGE, Kind.PRESENCE, Kind.GAP)]
+        private = [Record(100, 1, kind, "far", "alice", "odd", readers) for kind in kinds]
+        self.room._committed([odd, *private, record])
         self.turns.end()
         self.assertEqual(alice.heard(), ["far hello from afar"])
 

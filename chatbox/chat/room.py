@@ -285,10 +285,11 @@ class Room:
                 self._arrive(origin, record)
             elif record.repeated:
                 pass  # Everybody heard it the first time.
-            elif record.readers:
-                self._deliver(record)
             elif record.kind is Kind.MESSAGE:
-                self.fanout.share(heard(record))
+                if record.readers:
+                    self._deliver(record)
+                else:
+                    self.fanout.share(heard(record))
             else:
                 if origin is None:
                     self._note_elsewhere(record)

@@ -12,7 +12,10 @@ __all__ = ["warnings"]
 def warnings(info: bytes) -> Iterator[str]:
     """Yield sentences for the operator about a Redis whose answer to INFO is this."""
     lines = (line.partition(b":") for line in info.split(b"\r\n"))
-    facts = {name.decode(): printable(value.decode(errors="replace")) for name, _, value in lines}
+    facts = {
+        name.decode(errors="replace"): printable(value.decode(errors="replace"))
+        for name, _, value in lines
+    }
     version = facts.get("redis_version", "")
     if version and [int(part) for part in version.split(".")[:2] if part.isdigit()] < [6, 2]:
         yield f"this is Redis {version}; it must be 6.2 or newer"

@@ -29,7 +29,6 @@ not wait is also looked at whenever Redis answers, which it does every few secon
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +49,7 @@ from chatbox.log.lookup import Lookup
 from chatbox.log.pending import Pending
 from chatbox.log.place import parse_place
 from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
-from chatbox.log.streams import entry_of, id_of, place_of, record_of, words_of
+from chatbox.log.streams import entry_of, holder_of, id_of, place_of, record_of, words_of
 from chatbox.log.subscriber import OneSubscriber
 from chatbox.text import printable
 
@@ -114,6 +113,8 @@ class RedisLog(OneSubscriber):
         self._known_epoch = b""
         self._position = 0
         """The newest place that was read from the bus."""
+        self._read_to = ""
+        """The id of what was read last, which may be one for which there is no place."""
         self._pending = Pending()
         self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._position, self._later)
         self._commands: Any = None
@@ -248,10 +249,16 @@ class RedisLog(OneSubscriber):
         if self._complaint:
             self._complaint = ""
             _log.info("Redis takes messages again")
+        senseless = []
         for n, said in zip(run, answers, strict=True):
-            if said:
-                self._pending.repeat(n, place_of(said))
+            try:
+                if said:
+                    self._pending.repeat(n, place_of(said))
+            except ValueError:
+                _log.error("the log has a place that makes no sense: {said}", said=repr(said))
+                senseless.append(n)
         self._settle_repeats()
+        self._fail(senseless)
 
     def _refused(self, failure: Any, run: list[int], node: str) -> None:
         import txredisapi
@@ -325,9 +332,12 @@ class RedisLog(OneSubscriber):
         else:
             self._position = place_of(last)
         for text in people:
-            holder = json.loads(text)
-            if holder["node"] != self.lease.node:
-                name, identity = holder["name"], holder["identity"]
+            try:
+                name, identity, node = holder_of(text)
+            except ValueError:
+                _log.error("the log has a person that makes no sense: {text}", text=repr(text))
+                continue
+            if node != self.lease.node:
                 records.append(
                     Record(self._position, 0, Kind.HERE, name, "all", "", identity=identity)
                 )
@@ -337,6 +347,7 @@ class RedisLog(OneSubscriber):
             # There is a mark ahead, which people will see. Who holds which name is lost as well.
             _log.error("Redis has lost messages that had been delivered")
             self.lease.lose()
+        self._read_to = id_of(self._position)
         self._epoch = epoch  # What is appended from now on is sent behind all that waits.
         if self._commands is not None:
             self._send(0)
@@ -348,7 +359,7 @@ class RedisLog(OneSubscriber):
         )
         d = connection.execute_command(
             *("XREAD", "COUNT", MAX_READ, "BLOCK", int(BLOCK_SECONDS * 1000)),
-            *("STREAMS", PREFIX + "log", id_of(self._position)),
+            *("STREAMS", PREFIX + "log", self._read_to),
             apply_timeout=False,
         )
 
@@ -365,10 +376,11 @@ class RedisLog(OneSubscriber):
         for _, rows in reply or ():
             records = []
             for id, fields in rows:
-                self._position = place_of(id)
+                self._read_to = id.decode()
                 try:
+                    self._position = place_of(id)
                     record = self._read_back(self._position, fields)
-                except (KeyError, ValueError, TypeError):  # of another version of ours, perhaps
+                except (KeyError, ValueError):  # of another version of ours, perhaps
                     _log.error("the log has a record that makes no sense: {id}", id=id.decode())
                     continue
                 if record.kind is not Kind.MOVED or record.text != self.lease.node:

@@ -85,7 +85,7 @@ for i = 11, #ARGV, 6 do
     local said, by = false, ''
     if mark ~= '' then
         said = redis.call('HGET', p..'said:'..who, mark) or redis.call('HGET', p..'was:'..who, mark)
-        if said then said, by = string.match(said, '^(%S+) (.*)$') end
+        if said then said, by = string.match(said, '^(%d+-%d+) (.*)$') end
         if said and tonumber(string.match(said, '%d+')) < known_since then said = false end
     end
     if said and (by == '' or by ~= via) then
@@ -189,12 +189,26 @@ Redis does not have what the node has read, so it has lost something. Then a mar
 and into the history, for everybody to see.
 """
 
-_BURY: Final = """
+_HOLDER: Final = """
+local function holder_of(text)
+    local good, holder = pcall(cjson.decode, text)
+    if not good or type(holder) ~= 'table' then return nil end
+    for _, word in ipairs({'name', 'identity', 'proof', 'node'}) do
+        if type(holder[word]) ~= 'string' then return nil end
+    end
+    return holder
+end
+"""
+"""Read one of the people. Others may write here, too: what makes no sense is nobody."""
+
+_BURY: Final = (
+    _HOLDER
+    + """
 local function bury(p, node)
     local people = redis.call('HGETALL', p..'people')
     for i = 1, #people, 2 do
-        local holder = cjson.decode(people[i+1])
-        if holder.node == node then
+        local holder = holder_of(people[i+1])
+        if holder and holder.node == node then
             redis.call('HDEL', p..'people', people[i])
             local data = cjson.encode({holder.name, 'all', 'left', {}, holder.identity})
             redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*',
@@ -204,6 +218,7 @@ local function bury(p, node)
     redis.call('SREM', p..'nodes', node)
 end
 """
+)
 
 RENEW: Final = (
     _BURY
@@ -220,14 +235,18 @@ return 1
 )
 """Renew a node's lease, and announce the people of nodes whose lease has ended. 0: it was ours."""
 
-LEAVE: Final = """
+LEAVE: Final = (
+    _HOLDER
+    + """
 local p, node = KEYS[1], ARGV[1]
-for _, holder in ipairs(redis.call('HVALS', p..'people')) do
-    if cjson.decode(holder).node == node then return 0 end
+for _, text in ipairs(redis.call('HVALS', p..'people')) do
+    local holder = holder_of(text)
+    if holder and holder.node == node then return 0 end
 end
 redis.call('DEL', p..'node:'..node)
 return redis.call('SREM', p..'nodes', node)
 """
+)
 """End a node's lease, if nobody is left. Who is left may come to another node until it ends."""
 
 CLAIM: Final = (
@@ -237,8 +256,8 @@ local p, node, key, holder, proof = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', p..'node:'..node) == 0 then return {'no-lease', '0-0'} end
 local held, outcome, place = redis.call('HGET', p..'people', key), 'new', '0-0'
 holder = cjson.decode(holder)
+held = held and holder_of(held)
 if held then
-    held = cjson.decode(held)
     if redis.call('EXISTS', p..'node:'..held.node) == 0 then
         bury(p, held.node)
     elseif held.proof ~= proof then
@@ -270,12 +289,13 @@ return {outcome, place}
 And say since which place: what the bus says of this name up to there is about an earlier claim.
 """
 
-RELEASE: Final = """
+RELEASE: Final = (
+    _HOLDER
+    + """
 local p, node, key, proof, unsaid = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local held = redis.call('HGET', p..'people', key)
-if not held then return 0 end
-held = cjson.decode(held)
-if held.node ~= node or held.proof ~= proof then return 0 end
+held = held and holder_of(held)
+if not held or held.node ~= node or held.proof ~= proof then return 0 end
 redis.call('HDEL', p..'people', key)
 local kind, text = 'gone', ''
 if unsaid == '1' and held.known then kind, text = 'presence', 'left' end
@@ -283,6 +303,7 @@ redis.call('XADD', p..'log', 'MAXLEN', '~', 100000, '*', 'n', '', 's', 0, 'k', k
            'd', cjson.encode({held.name, 'all', text, {}, held.identity}))
 return 1
 """
+)
 """Make a name free, if it is this node's and this person's.
 
 If nobody could be told that this person leaves (``unsaid``), those who know of them are.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from chatbox.log import Entry, Kind, Record, gap
 
 __all__ = [
     "entry_of",
+    "holder_of",
     "id_of",
     "page_of",
     "place_of",
@@ -19,11 +22,20 @@ __all__ = [
 _SEQUENCE_BITS: Final = 20
 """A million places each millisecond, until the year 2248."""
 
+_END_OF_TIME: Final = 1 << (63 - _SEQUENCE_BITS)
+"""Milliseconds since the epoch that have no place any more: no field could hold it."""
+
 
 def place_of(id: bytes) -> int:
-    """Return the place that a stream's id, ``MILLISECONDS-NUMBER``, means."""
+    """Return the place that a stream's id, ``MILLISECONDS-NUMBER``, means.
+
+    Raises ValueError if it is no id, or one of those for which there is no place.
+    """
     at, _, number = id.partition(b"-")
-    return (int(at) << _SEQUENCE_BITS) | int(number or 0)
+    milliseconds, sequence = int(at), int(number or 0)
+    if not (0 <= milliseconds < _END_OF_TIME and 0 <= sequence < 1 << _SEQUENCE_BITS):
+        raise ValueError(f"there is no place for {id!r}")
+    return (milliseconds << _SEQUENCE_BITS) | sequence
 
 
 def id_of(place: int) -> str:
@@ -46,9 +58,42 @@ def words_of(entry: Entry | Record) -> list[str]:
 
 
 def entry_of(kind: Kind, data: bytes) -> Entry:
-    """Return the entry that somebody has appended; see `words_of`."""
-    sender, recipient, text, readers, identity = json.loads(data)
+    """Return the entry that somebody has appended; see `words_of`.
+
+    Raises ValueError if it makes no sense: others may write to this Redis, too.
+    """
+    sender, recipient, text, readers, identity = _read(data, list)
+    if readers == {}:  # Lua has one kind of tables
+        readers = []
+    if not isinstance(readers, list):
+        raise ValueError("these are no readers")
+    _check_texts(sender, recipient, text, identity, *readers)
     return Entry(kind, sender, recipient, text, tuple(readers), identity=identity)
+
+
+def holder_of(data: bytes) -> tuple[str, str, str]:
+    """Return a name, the identity of who holds it, and the node. Raises ValueError as above."""
+    holder = _read(data, dict)
+    name, identity, node = map(holder.get, ("name", "identity", "node"))
+    _check_texts(name, identity, node)
+    return name, identity, node
+
+
+def _read(data: bytes, kind: type) -> Any:
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is too deep") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"this is no {kind.__name__}")
+    return found
+
+
+def _check_texts(*texts: object) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is no text")
+        text.encode()
 
 
 def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
@@ -62,9 +107,22 @@ def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
     )
 
 
-def _kept(id: bytes, fields: list[bytes]) -> Record:
-    place = place_of(id)
-    return gap(place) if fields[0] == b"g" else record_of(place, entry_of(Kind.MESSAGE, fields[1]))
+def _kept(id: bytes, fields: list[bytes]) -> Iterator[Record]:
+    """Yield the record of a row; none if it makes no sense."""
+    with suppress(ValueError):
+        place = place_of(id)
+        if fields[0] == b"g":
+            yield gap(place)
+        else:
+            yield record_of(place, entry_of(Kind.MESSAGE, fields[1]))
+
+
+def _floor(id: bytes) -> int:
+    """A place; 0 if what is said there is none."""
+    try:
+        return place_of(id)
+    except ValueError:
+        return 0
 
 
 def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
@@ -74,11 +132,11 @@ def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
     ones may come before the mark of the others. Of marks that stand together the last says it all.
     """
     *streams, has_mail, (gone, last), start = replies
-    found = [_kept(id, fields) for rows in streams for id, fields in rows or ()]
+    found = [one for rows in streams for id, fields in rows or () for one in _kept(id, fields)]
     if after is None:
         found.sort(key=lambda record: record.id)
         return found[-count:] if count else []
-    floors = (place_of(start or b"0-1") - 1, place_of((gone if has_mail else last) or b"0-0"))
+    floors = _floor(start or b"0-1") - 1, _floor((gone if has_mail else last) or b"0-0")
     found += [gap(floor) for floor in floors if 0 < after < floor]
     page: list[Record] = []
     for record in sorted(found, key=lambda record: record.id):

@@ -1,8 +1,8 @@
 """Feeding everything that reads bytes from outside with bytes that nobody would send.
 
-`chat`, `files` and `rdt` have all that is fed, with what must hold whatever comes; `targets` is the
-table. `tests.test_fuzz` feeds it for seconds, with plain mutations. This package as a program does
-it for hours, guided by coverage, with atheris (the extra ``fuzz``)::
+`chat`, `files`, `rdt` and `redis` have all that is fed, with what must hold whatever comes;
+`targets` is the table. `tests.test_fuzz` feeds it for seconds, with plain mutations. This package
+as a program does it for hours, guided by coverage, with atheris (the extra ``fuzz``)::
 
     python -m tests.fuzz --inputs 10000000              # everything, one target after the other
     python -m tests.fuzz --inputs 10000000 line list    # these
