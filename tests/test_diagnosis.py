@@ -168,12 +168,10 @@ class UdpTests(FindingTestCase):
 
     def probe(self, *, arrived: int = 1000, sent: int = 1000, largest: int = 1472) -> Transfer:
         """A probe of a second."""
-        return Transfer(1_000_000, 1.0, arrived, sent, largest)
+        return Transfer(1_000_000, 1.0, arrived, sent, largest, 25)
 
     def test_rate(self) -> None:
-        """How fast, and how much got lost; what was sent to find the limit does not count, and
-        neither do numbers that were left out.
-        """
+        """How fast, and how much got lost; what was not meant to arrive does not count."""
         self.check(judge_rate(self.probe()), Verdict.OK, "1.00 MB in 1.0 s", "0.0% of 1000")
         self.check(judge_rate(self.probe(arrived=990)), Verdict.OK, "0.0% of 1000")
         self.check(judge_rate(self.probe(arrived=900)), Verdict.WARNING, "7.5% of 1000", "cable")

@@ -17,6 +17,7 @@ from chatbox.rdt.pmtu import (
     ROUNDS,
     SIZES,
     PmtuSearch,
+    tries_above,
 )
 from chatbox.rdt.recovery import Load
 
@@ -46,7 +47,7 @@ class PmtuSearchTests(SynchronousTestCase):
     """The search and the black hole, without a path."""
 
     def test_the_largest_wins(self) -> None:
-        """The largest size that the path carries is found; each larger one was tried twice."""
+        """The largest size that the path carries is found; larger ones were tried each time."""
         for index, size in enumerate(SIZES):
             search = PmtuSearch(MAX_DATAGRAM)
             tried = searched(search, size)
@@ -62,14 +63,25 @@ class PmtuSearchTests(SynchronousTestCase):
         self.assertIsNotNone(search.probe(RAISE_DELAY))
 
     def test_the_receivers_limit(self) -> None:
-        """Nothing longer is tried than the receiver takes."""
-        search = PmtuSearch(1500)
-        self.assertEqual(max(searched(search, 9000)), 1472)
-        self.assertEqual(search.datagram, 1472)
+        """Just what the receiver takes is tried, and nothing longer."""
+        for limit in (1201, 1392, 1472, 1500, 8868, MAX_DATAGRAM):
+            search = PmtuSearch(limit)
+            self.assertEqual(max(searched(search, MAX_DATAGRAM)), limit)
+            self.assertEqual(search.datagram, limit)
+        search = PmtuSearch(BASE_DATAGRAM)
+        self.assertEqual(searched(search, MAX_DATAGRAM), [])
+
+    def test_what_may_be_lost(self) -> None:
+        """So many PROBEs are in vain, whatever the receiver takes and the path carries."""
+        for limit in (BASE_DATAGRAM, 1392, 1472, MAX_DATAGRAM):
+            for carries in (BASE_DATAGRAM, 1300, 1472, 9000):
+                search = PmtuSearch(limit)
+                lost = [size for size in searched(search, carries) if size > carries]
+                self.assertEqual(len(lost), tries_above(limit, search.datagram))
 
     def test_one_round_at_a_time(self) -> None:
         """While a probe is on its way the next round waits."""
-        search = PmtuSearch(1500)
+        search = PmtuSearch(1472)
         burst = [search.probe(0.0) for _ in range(len(SIZES) - 3)]
         self.assertNotIn(None, burst)
         self.assertIsNone(search.probe(0.0))
@@ -114,6 +126,15 @@ class PathTests(SynchronousTestCase):
             transfer.check()
             expected = max((s for s in SIZES if s <= mtu), default=BASE_DATAGRAM)
             self.assertEqual(transfer.sender._path.datagram, expected)
+
+    def test_receiver_that_takes_anything(self) -> None:
+        """Whatever a receiver says that it takes, no packet is longer than packets may be."""
+        path = Path(Cubic, bytes, 0.0)
+        path.on_sent(Load.DATA, 10, 1200, 1200, 0, 0.0)
+        path.learn(path.recovery.on_ack([(0, 10)], 0.0, 0.1), 0.1)
+        path.limit_datagram(1 << 31)
+        tried = [path.probe_size(0.2) for _ in SIZES]
+        self.assertEqual(tried[-1], MAX_DATAGRAM)
 
     def test_found_in_spite_of_loss(self) -> None:
         """Loss may hide the best size, but never makes packets too large."""

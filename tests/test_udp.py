@@ -30,7 +30,7 @@ from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
-from chatbox.rdt.packet import Kind, Train
+from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM, Kind, Train
 from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.seal import RECEIVE_BYTES
 from chatbox.rdt.service import CONTROLLERS, TransferService
@@ -47,6 +47,7 @@ from chatbox.rdt.udp import (
     UDP_SEGMENT,
     Pump,
     TrainPort,
+    longest_to,
 )
 from chatbox.shelf import Shelf
 from tests.helpers.processes import PATIENCE
@@ -261,6 +262,38 @@ async def test_the_client_moves(tmp_path: Path, shelf: Shelf) -> None:
     assert len(set(places)) == 3
     await download.fetch.closed
     await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_client_takes(tmp_path: Path, shelf: Shelf) -> None:
+    """The server hears how long a datagram the client's interface carries."""
+    service = started()
+    with patch("chatbox.rdt.fetch.longest_to", return_value=1300):
+        download = Download(service, shelf, tmp_path / "out")
+    [transfer] = service._ports[0].demux.transfers
+    assert (await download.ended).end is End.DONE
+    assert transfer.sender._path._limit == 1300
+    await download.fetch.closed
+    await service.stopService()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_longest_datagram() -> None:
+    """What an interface carries without the headers, within what there is at all."""
+    lo = int(Path("/sys/class/net/lo/mtu").read_text())
+    assert longest_to(("127.0.0.1", 9)) == min(lo - 28, MAX_DATAGRAM)
+    for host, mtu, longest in (
+        ("192.0.2.1", 1500, 1472),
+        ("2001:db8::1", 1500, 1452),
+        ("192.0.2.1", 1420, 1392),
+        ("192.0.2.1", 576, BASE_DATAGRAM),
+        ("192.0.2.1", 65536, MAX_DATAGRAM),
+    ):
+        with patch("socket.socket") as made:
+            made.return_value.__enter__.return_value.getsockopt.return_value = mtu
+            assert longest_to((host, 9)) == longest
+    with patch("socket.socket", side_effect=OSError(errno.EAFNOSUPPORT, "no such family")):
+        assert longest_to(("2001:db8::1", 9)) == MAX_DATAGRAM
 
 
 def test_no_socket(tmp_path: Path) -> None:

@@ -48,13 +48,6 @@ EXPIRY_NOTICE: Final = 14
 LOSS_NOTICE: Final = 0.02
 """The share of lost packets that people notice in other programs: TCP slows down far below it."""
 
-PMTU_TRIES: Final = 16
-"""Packets that a server may lose on purpose, looking for the longest that arrives: two for each of
-eight sizes."""
-
-SKIPPED: Final = 9
-"""Numbers that it may leave out in a probe, each after about twice as many packets as the last."""
-
 USUAL_DATAGRAM: Final = 1200
 """What arrives on every path, and what a transfer begins with."""
 
@@ -287,12 +280,16 @@ class Transfer:
     """Packets that the server has sent, as far as the numbers of those that arrived tell."""
     largest: int
     """Bytes of the longest one."""
+    spent: int = 0
+    """Packets that were not meant to arrive: those that were sent to find the longest, and numbers
+    that were left out.
+    """
     ipv6: bool = False
 
     @property
     def loss(self) -> float:
-        """The share of packets that got lost, without those that were sent to find the limit."""
-        lost = max(0, self.sent - self.arrived - PMTU_TRIES - SKIPPED)
+        """The share of packets that got lost, of those that were meant to arrive."""
+        lost = max(0, self.sent - self.arrived - self.spent)
         return lost / self.sent if self.sent else 0.0
 
 

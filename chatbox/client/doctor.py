@@ -291,6 +291,7 @@ class _Probe:
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.packet import HEADER
         from chatbox.rdt.ticket import Ticket
+        from chatbox.rdt.udp import longest_to
 
         self.port = offer.port
         self.ports = offer.ports or 1
@@ -299,6 +300,7 @@ class _Probe:
         self._header = HEADER
         self._ticket = Ticket.parse(offer.ticket)
         self._ipv6 = ":" in address[0]
+        self._limit = longest_to(address)
         self._began_at = self._ended_at = 0.0
         self._arrived = self._sent = self._largest = 0
         self._received = 0
@@ -331,12 +333,16 @@ class _Probe:
 
     def result(self) -> Transfer:
         """What was seen."""
+        from chatbox.rdt import pmtu, skips
+
+        tries = pmtu.tries_above(self._limit, self._largest)
         return Transfer(
             self._received,
             self._ended_at - self._began_at,
             self._arrived,
             self._sent,
             self._largest,
+            tries + skips.most(self._sent),
             self._ipv6,
         )
 

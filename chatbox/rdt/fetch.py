@@ -13,7 +13,7 @@ from chatbox.rdt.packet import NO_LIMIT, Train
 from chatbox.rdt.progress import Progress
 from chatbox.rdt.receiver import Event, Receiver, Sink
 from chatbox.rdt.ticket import Ticket
-from chatbox.rdt.udp import Pump
+from chatbox.rdt.udp import Pump, longest_to
 
 
 class Target(Sink, Protocol):
@@ -163,6 +163,7 @@ def fetch(
         pause_half_way=pause_half_way,
         rtt=rtt,
         rate_limit=NO_LIMIT if rate_limit is None else rate_limit,
+        max_datagram=longest_to(address),
     )
     made = Fetch(reactor, receiver, address, listener, watch)
     holder.append(made)

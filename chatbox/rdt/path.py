@@ -99,8 +99,8 @@ class Path:
 
     def limit_datagram(self, size: int) -> None:
         """The receiver takes no packets longer than `size` bytes."""
-        self._limit = size
-        self._pmtu = PmtuSearch(size)
+        self._limit = min(size, MAX_DATAGRAM)
+        self._pmtu = PmtuSearch(self._limit)
 
     def migrate(self, make_controller: ControllerFactory, now: float) -> Outcome:
         """

@@ -23,6 +23,11 @@ LAST_PERIOD = 1 << 13
 """... but no more than this."""
 
 
+def most(packets: int) -> int:
+    """How many of so many numbers may have been left out, while they become rarer."""
+    return (packets // (FIRST_PERIOD // 2) + 1).bit_length() - 1
+
+
 class Skips:
     """The numbers of one transfer that are left out."""
 

@@ -33,7 +33,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from chatbox.rdt.packet import Train
+from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM, Train
 from chatbox.rdt.seal import LONGEST_DATAGRAM
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ IPV6_MTU_DISCOVER = 23
 PMTUDISC_PROBE = 3
 """Socket options: set "don't fragment", whatever the kernel believes of the path (linux/in.h).
 """
+
+IP_MTU = 14
+IPV6_MTU = 24
+"""Socket options: the longest packet of IP to where the socket is connected."""
+
+IP_AND_UDP_BYTES = 28
+IPV6_AND_UDP_BYTES = 48
+"""What of such a packet is headers."""
 
 SOCKET_BUFFER = 4 << 20
 """Bytes asked for each way: some ten milliseconds at line rate while the reactor is elsewhere."""
@@ -371,6 +379,25 @@ def ask_for_buffers(made: socket.socket) -> tuple[int, int]:
         # Linux says twice what it grants, for its own bookkeeping (socket(7)).
         granted.append(got // 2 if sys.platform == "linux" else got)
     return granted[0], granted[1]
+
+
+def longest_to(address: tuple[str, int]) -> int:
+    """
+    The longest datagram that this machine's interface carries to an IP address and a port, as far
+    as the system knows; of those that there are at all.
+    """
+    six = ":" in address[0]
+    family, level, option, headers = (
+        (socket.AF_INET6, socket.IPPROTO_IPV6, IPV6_MTU, IPV6_AND_UDP_BYTES)
+        if six
+        else (socket.AF_INET, socket.IPPROTO_IP, IP_MTU, IP_AND_UDP_BYTES)
+    )
+    if sys.platform == "linux":
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # which sends nothing
+            mtu: int = probe.getsockopt(level, option)
+            return max(BASE_DATAGRAM, min(mtu - headers, MAX_DATAGRAM))
+    return MAX_DATAGRAM
 
 
 @cache
