@@ -189,6 +189,17 @@ class ErrandTests(SynchronousTestCase):
         self.left(running, Exit.OK)
         self.assertEqual(self.reactor.tcpClients, [])
 
+    def test_told_once(self) -> None:
+        """On a terminal the digest is in one line, unless --quiet keeps that line away."""
+        self.patch(get_module, "is_terminal", lambda fd: True)
+        for quiet in ([], ["-q"]):
+            running = self.get("a", *quiet)
+            self.accept()
+            printed = self.finish(self.offer("a"))
+            self.left(running, Exit.OK)
+            self.assertEqual(self.out.getvalue(), printed if quiet else "")
+            self.assertEqual(self.err.getvalue().count(bytes(32).hex()), 1)  # from the first
+
     def test_what_cannot_be_had_is_left_out(self) -> None:
         """A line says what is wrong with each, and the status is that of the first."""
         taken = os.path.join(self.folder, "taken")

@@ -51,7 +51,10 @@ _HOPELESS: Final = frozenset({Exit.LOST, Exit.NO_UDP})
 
 
 async def get(reactor: Any, options: Namespace) -> Exit:
-    """Download files; print the sha-256 and the path of each as sha256sum does."""
+    """Download files; print the sha-256 and the path of each as sha256sum does.
+
+    On a terminal the line that says that it has come has both already.
+    """
     required_host(options.host)  # the first thing to say if there is none
     folder = options.output
     if len(options.files) > 1 and folder and not os.path.isdir(os.path.expanduser(folder)):
@@ -87,6 +90,8 @@ class _Errand:
             columns=lambda: columns_of(2),
             clock=reactor.seconds,
         )
+        # Who sees both standard output and standard error is told the digest and the path once.
+        self._is_seen = not self._quiet and is_terminal(1) and is_terminal(2)
         self._ticker = Ticker(reactor, self._screen.show, self._running)
         self._was_there = False
         """The server has been there, so it may come back."""
@@ -182,7 +187,7 @@ class _Errand:
         if download.stage is Stage.ASKED:
             raise Stop(Exit.LOST, "The server has gone away.")
         if download.status is Exit.OK:
-            if download.ended is not None and download.ended.digest:
+            if download.ended is not None and download.ended.digest and not self._is_seen:
                 path = printable(download.ended.path or download.path)
                 print(f"{download.ended.digest.hex()}  {path}", flush=True)
         elif self._quiet:
