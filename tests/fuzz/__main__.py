@@ -7,6 +7,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.fuzz.targets import TARGETS
@@ -28,6 +29,8 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.targets if name not in TARGETS]:
         parser.error(f"there is no target {unknown[0]}; there are {', '.join(TARGETS)}")
+    if find_spec("atheris") is None:
+        parser.error("this takes the package atheris: pip install '.[fuzz]'")
     print(f"{'target':<14}{'inputs':>12}{'seconds':>9}{'edges':>8}  found", flush=True)
     found = [
         fuzz(name, options.folder / name, options.inputs, options.seconds)
