@@ -480,16 +480,38 @@ class EndTests(SynchronousTestCase):
         transfer.check()
 
     def test_path_that_was_wide(self) -> None:
-        """A path that has carried the file, or carries next to nothing, is not called narrow."""
-        for after, weather in (
-            (0.2, replace(LINK, mtu=BASE_DATAGRAM - 1)),
-            (0.0, replace(LINK, loss=0.98)),
-        ):
-            transfer = Transfer(DATA, down=replace(LINK, rate=5e5), up=LINK, seed=40)
-            transfer.at(after, partial(self.become, transfer.down, weather))
-            transfer.at(90, partial(self.become, transfer.down, LINK))
-            transfer.run()
-            self.assertIsNot(transfer.end, End.TOO_NARROW)
+        """A path that becomes too narrow later is called so as soon, if it stays that way; the
+        server hears of it, and what has arrived is kept.
+        """
+        wide, narrow = replace(LINK, rate=5e5), replace(LINK, rate=5e5, mtu=BASE_DATAGRAM - 1)
+        for controller in CONTROLLERS.values():
+            for again, end in ((4000.0, End.TOO_NARROW), (20.0, End.DONE)):
+                transfer = Transfer(DATA, down=wide, up=LINK, make_controller=controller)
+                transfer.at(0.4, partial(self.become, transfer.down, narrow))
+                transfer.at(again, partial(self.become, transfer.down, wide))
+                transfer.run()
+                transfer.check(end)
+                self.assertGreater(transfer.sink.written, 0)
+                self.assertLess(transfer.duration, 0.4 + receiver.NARROW_TIMEOUT + 10)
+
+    def test_path_that_carries_next_to_nothing(self) -> None:
+        """It is not called narrow."""
+        transfer = Transfer(DATA, down=replace(LINK, rate=5e5), up=LINK, seed=40)
+        transfer.at(0.0, partial(self.become, transfer.down, replace(LINK, loss=0.98)))
+        transfer.at(90, partial(self.become, transfer.down, LINK))
+        transfer.run()
+        self.assertIsNot(transfer.end, End.TOO_NARROW)
+
+    def test_words_from_before_a_pause(self) -> None:
+        """They say nothing of the path as it is after the pause."""
+        wide, narrow = replace(LINK, rate=5e5), replace(LINK, rate=5e5, mtu=BASE_DATAGRAM - 1)
+        transfer = Transfer(DATA, down=wide, up=LINK, auto_proceed=False)
+        transfer.at(0.4, partial(self.become, transfer.down, narrow))
+        transfer.at(25.0, lambda r, now: r.pause(now))
+        transfer.at(50.0, partial(self.become, transfer.down, wide))
+        transfer.at(51.0, lambda r, now: r.proceed(now))
+        transfer.run()
+        transfer.check()
 
     def become(self, link: Link, weather: Weather, *_: object) -> None:
         """Give a link another weather."""

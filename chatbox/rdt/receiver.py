@@ -74,7 +74,7 @@ BLOCKED_AFTER = 3.0
 """Seconds without the first answer after which a person should hear what may be wrong."""
 
 NARROW_TIMEOUT = 30.0
-"""Seconds in which words come and the file never does, after which the path is too narrow for it...
+"""Seconds in which words come and nothing of the file, after which the path is too narrow for it...
 """
 
 NARROW_STATUSES = 10
@@ -228,13 +228,15 @@ class Receiver:
         self._events: deque[Event] = deque()
         self._status: Status | None = None
         self._status_number = -1
-        self._carried = False
-        """Data in a packet as long as any path should carry has come."""
         self._arrived = 0
         """Packets that have come, copies too."""
         self._words = 0
-        """STATUS packets of a server that sends."""
+        """STATUS packets of a server that sends, since data came in a packet as long as any path
+        should carry.
+        """
         self._words_since = now
+        self._missed = 0
+        """Packets that had not come by then."""
         # What we say.
         self._next_number = 0
         self._wish = Wish.RUN
@@ -383,7 +385,8 @@ class Receiver:
             return
         self._acks.on_received(number, count, len(data), now - waited)
         self._arrived += count
-        self._carried |= count > 1 or len(data) >= BASE_DATAGRAM - DATA_OVERHEAD
+        if count > 1 or len(data) >= BASE_DATAGRAM - DATA_OVERHEAD:
+            self._words = 0
         if self.state not in (State.RECEIVING, State.PAUSED) or not self._file.add(offset, stop):
             return
         try:
@@ -438,20 +441,21 @@ class Receiver:
 
     def _is_narrow(self, number: int, now: float) -> bool:
         """Whether the path carries words only, after one more of them, with this number."""
+        missed = number - self._arrived
         if not self._words:
-            self._words_since = now
+            self._words_since, self._missed = now, missed
         self._words += 1
         return (
-            not self._carried
-            and self._words >= NARROW_STATUSES
+            self._words >= NARROW_STATUSES
             and now - self._words_since >= NARROW_TIMEOUT
-            and number - self._arrived >= NARROW_LOST
+            and missed - self._missed >= NARROW_LOST
         )
 
     def _follow(self, phase: Phase) -> None:
         """Pause and go on as the server does."""
         if phase is Phase.PAUSED and self.state is State.RECEIVING:
             self._become(State.PAUSED)
+            self._words = 0
             self._meter.restart()
             self._events.append(Paused(half_way=self._wish is Wish.RUN))
         elif phase is not Phase.PAUSED and self.state is State.PAUSED:
