@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 
 from chatbox.chat.wire import Message, parse_list, parse_request
 from tests.helpers.crash import Server, Talker, check, drive, talk_through_kills
-from tests.helpers.processes import patient
+from tests.helpers.processes import patient, script
 from tests.helpers.redis import MISSING, RedisServer, stored
 from tests.helpers.server import free_port
 
@@ -24,9 +24,13 @@ pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 SEED = 4
 
+PATIENT = patient("twistd")
+
 
 @contextmanager
-def cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[RedisServer, list[Server]]]:
+def cluster(
+    folder: Path, nodes: int, *options: str, program: Sequence[str] = PATIENT
+) -> Iterator[tuple[RedisServer, list[Server]]]:
     """A Redis and some servers on it, not started."""
     redis = RedisServer(folder / "redis")
     redis.start()
@@ -35,7 +39,7 @@ def cluster(folder: Path, nodes: int, *options: str) -> Iterator[tuple[RedisServ
             folder / f"node{n}",
             free_port(socket.SOCK_STREAM),
             *("--log", redis.url, *options),
-            program=patient("twistd"),
+            program=program,
         )
         for n in range(nodes)
     ]
@@ -160,7 +164,7 @@ def test_what_redis_has_lost(tmp_path: Path) -> None:
 
 def test_dead_server(tmp_path: Path) -> None:
     """When a server dies or stands still, its people are announced as gone, once."""
-    with cluster(tmp_path, 3) as (redis, servers):
+    with cluster(tmp_path, 3, program=script("twistd")) as (redis, servers):
         ann, bob, cat = (Person(n, s.port) for n, s in zip("abc", servers, strict=True))
         servers[0].start()
         bring(ann)

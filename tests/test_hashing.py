@@ -349,8 +349,8 @@ class ThreadTests(HashingTestCase):
         self.assertEqual(len(gate.reads), 2, "one read of each file")
         self.assertEqual(wake.calls, 0)
         self.assertIsNone(shared.digest())
-        inode = os.stat(os.path.join(self.folder, "file")).st_ino
-        self.assertNotIn(inode, open_inodes())
+        status = os.stat(os.path.join(self.folder, "file"))
+        self.assertNotIn((status.st_dev, status.st_ino), open_files())
 
     def test_closing_before_the_turn_comes(self) -> None:
         """A file closed while it waits for its turn is never read."""
@@ -437,12 +437,13 @@ class IdentityTests(SynchronousTestCase):
         self.assertFalse(seen.same_contents(Identity(1, 2, 3, LONG_AGO + 1, LONG_AGO)))
 
 
-def open_inodes() -> set[int]:
-    """The inodes of all open files of this process."""
+def open_files() -> set[tuple[int, int]]:
+    """The devices and inodes of all open files of this process."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
-            found.add(os.fstat(int(number)).st_ino)
+            status = os.fstat(int(number))
         except OSError:
             continue
+        found.add((status.st_dev, status.st_ino))
     return found

@@ -22,6 +22,7 @@ _LIMITS: Final = {
     "twistd": {
         "chatbox.lan.beside": ["STOP_TIMEOUT"],
         "chatbox.log.connect": ["COMMAND_SECONDS"],
+        "chatbox.log.lease": ["LEASE_SECONDS", "FENCE_SECONDS"],
     },
 }
 """By program and module, what is given up after some seconds."""

@@ -17,7 +17,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +132,9 @@ def at_terminal(
     finally:
         process.kill()
         process.wait()
-        with_it = _members(process.pid)
-        for pid in with_it:  # what it has started and left behind
-            os.kill(pid, signal.SIGKILL)
+        for pid in _members(process.pid):  # what it has started and left behind
+            with suppress(ProcessLookupError):  # it may have ended by itself meanwhile
+                os.kill(pid, signal.SIGKILL)
         os.close(ours)
 
 
