@@ -15,6 +15,7 @@ from typing import Final
 from twisted.logger import Logger
 from twisted.python import usage
 
+from chatbox.addresses import read_address as parse_address
 from chatbox.chat.moderation import Operators
 from chatbox.descriptions import Description, read_description
 from chatbox.errors import LocalError
@@ -38,6 +39,7 @@ __all__ = [
     "read_ports",
     "read_quantity",
     "read_udp_interface",
+    "warn_of_proxy",
 ]
 
 DEFAULT_FOLDER: Final = "files"
@@ -76,6 +78,18 @@ def common_interface(descriptions: Sequence[str]) -> str:
     if len(addresses) == 1:
         return addresses.pop()
     return "::" if any(":" in address for address in addresses) else ""
+
+
+def warn_of_proxy(descriptions: Sequence[str], interface: str) -> None:
+    """Say so if downloads come from an address of this machine only, and people through a proxy."""
+    address = parse_address(interface)
+    proxied = any(read_description(text).is_proxied for text in descriptions)
+    if proxied and address is not None and address.is_loopback:
+        _log.warn(
+            "downloads come from {interface} only, where nobody is who comes through the proxy;"
+            " --udp-interface says where from instead",
+            interface=interface,
+        )
 
 
 def _without_proxy(said: Description) -> Description:

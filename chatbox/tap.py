@@ -63,6 +63,7 @@ from chatbox.option_values import (
     read_ports,
     read_quantity,
     read_udp_interface,
+    warn_of_proxy,
 )
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions, Taker
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
@@ -278,7 +279,9 @@ class Options(usage.Options, AuthOptionMixin):
         self["udp-ports"] = read_ports(self["udp-ports"])
         self["grace"] = read_grace(self["grace"])
         if self["udp-interface"] is None:
-            self["udp-interface"] = common_interface(self["listen"])
+            self["udp-interface"] = interface = common_interface(self["listen"])
+            if isinstance(self["udp-ports"], range):  # sockets that were passed are where they are
+                warn_of_proxy(self["listen"], interface)
         self["udp-interface"] = read_udp_interface(self["udp-interface"])
         self._check_downloads()
         self["announce"] = read_address(self["announce"])

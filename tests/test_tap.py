@@ -16,6 +16,7 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -277,6 +278,23 @@ class OptionsTests(TapTestCase):
 
 class InterfaceTests(TapTestCase):
     """Files are sent from where the chat listens."""
+
+    def test_downloads_behind_a_proxy(self) -> None:
+        """It is told if they come from where nobody is who comes through it."""
+        here = "haproxy:tcp:1:interface=127.0.0.1"
+        for given, warned in (
+            (["--listen", here], True),
+            (["--listen", f"tls-self-signed:{here}"], True),
+            (["--listen", r"haproxy:tcp:1:interface=\:\:1"], True),
+            (["--listen", here, "--udp-interface", "127.0.0.1"], False),
+            (["--listen", here, "--listen", "tcp:2"], False),
+            (["--listen", "tcp:1:interface=127.0.0.1"], False),
+            (["--listen", "haproxy:tcp:1:interface=192.0.2.1"], False),
+        ):
+            with capturedLogs() as logs:
+                self.options(*given)
+            told = ["--udp-interface" in formatEvent(event) for event in logs]
+            self.assertEqual(told, [True] * warned, given)
 
     def test_one_interface(self) -> None:
         """If the chat is bound to one address, so are the downloads."""
