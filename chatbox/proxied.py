@@ -52,10 +52,16 @@ _BEGINNINGS: Final = {V1Parser.PROXYSTR: 8, V2Parser.PREFIX: 16}
 class ProxiedFactory(WrappingFactory):
     """Makes the connections of `factory` when their headers have come."""
 
+    noisy = False
+
     def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
         super().__init__(factory)
         self.clock = clock
         self.held = 0
+
+    def logPrefix(self) -> str:
+        """What Twisted calls us when it says that a port starts."""
+        return f"{self.wrappedFactory.logPrefix()} (behind a proxy)"
 
     def buildProtocol(self, addr: IAddress | None) -> _Proxied | None:  # type: ignore[override]  # Factory may
         """Hold a connection back. `addr` is the proxy's."""

@@ -87,6 +87,11 @@ class ProxiedTests(SynchronousTestCase):
         assert protocol is not None
         return Wire(protocol)
 
+    def test_name(self) -> None:
+        """The log calls it what it calls the factory inside, and says what is in front."""
+        self.assertEqual(self.factory.logPrefix(), "Inside (behind a proxy)")
+        self.assertFalse(self.factory.noisy)
+
     def test_held_back(self) -> None:
         """The connection begins with the header, with the client's address, and nothing is lost."""
         for cut in range(1, len(HEADER) + 4):
