@@ -619,6 +619,18 @@ class WayTests(SynchronousTestCase):
         self.assertEqual(said, [wrong, f"{where} is reached again"])
         self.assertEqual(repr(endpoint), where)
 
+    def test_why_it_lets_nobody_in(self) -> None:
+        """It is told once for both connections, and again when it had let us in."""
+        place, complaint = parse_place("redis://192.0.2.1/0"), connect.Complaint()
+        with capturedLogs() as logs:
+            for _ in range(2):
+                for _ in range(2):
+                    way = connect.Connections(place, None, complaint, lambda connection: None)
+                    way.connectionError("no")
+                way._let_in(None)
+        said = [formatEvent(event) for event in logs]
+        self.assertEqual(said, ["Redis does not let us in: no"] * 2)
+
 
 class FitnessTests(SynchronousTestCase):
     """A Redis that does not keep what it is given is named."""

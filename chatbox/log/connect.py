@@ -29,7 +29,7 @@ from chatbox.errors import LocalError
 from chatbox.log.place import Place
 from chatbox.text import printable
 
-__all__ = ["COMMAND_SECONDS", "Connections", "endpoint_for"]
+__all__ = ["COMMAND_SECONDS", "Complaint", "Connections", "endpoint_for"]
 
 COMMAND_SECONDS: Final = 4.0
 """The longest that a command may take, and a connection to be made."""
@@ -78,7 +78,7 @@ def _tls(place: Place) -> Callable[[str], Any] | None:
     return lambda host: optionsForClientTLS(host, trusted, own)
 
 
-class _Complaint:
+class Complaint:
     """What is wrong with the way to Redis: told once, however often it is tried."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class _Straight:
         [(host, port)] = place.hosts
         self._where = f"Redis at {host}:{port}"
         self._endpoint = _endpoint(reactor, host, port, tls)
-        self._complaint = _Complaint()
+        self._complaint = Complaint()
 
     def __repr__(self) -> str:
         return self._where  # Twisted's own log of what it tries
@@ -138,7 +138,7 @@ class _Sentinels:
         self._reactor = reactor
         self._tls = tls
         self._hosts = list(place.hosts)
-        self._complaint = _Complaint()
+        self._complaint = Complaint()
 
     def __repr__(self) -> str:
         return f"the Redis that sentinels call {self._place.service}"
@@ -188,11 +188,13 @@ class Connections(Factory):
     noisy = False
     isLazy = False
 
-    def __init__(self, place: Place, reactor: Any, use: Callable[[Any], None]) -> None:
+    def __init__(
+        self, place: Place, reactor: Any, complaint: Complaint, use: Callable[[Any], None]
+    ) -> None:
         self._place = place
         self._reactor = reactor
+        self._complaint = complaint
         self._use = use
-        self._complaint = _Complaint()
 
     def buildProtocol(self, addr: object) -> Any:
         """Make one."""

@@ -41,7 +41,7 @@ from twisted.logger import Logger
 from chatbox.errors import LocalError
 from chatbox.log import Entry, Kind, Record, gap
 from chatbox.log.attempts import ATTEMPT_SECONDS, MAX_ATTEMPTS_EACH
-from chatbox.log.connect import COMMAND_SECONDS, Connections, endpoint_for
+from chatbox.log.connect import COMMAND_SECONDS, Complaint, Connections, endpoint_for
 from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.lease import Lease
@@ -143,11 +143,12 @@ class RedisLog(OneSubscriber):
             from twisted.internet import reactor
 
             self._reactor = reactor
-        endpoint = endpoint_for(self._place, self._reactor)  # one, so that it complains once
+        # One for both, so that they complain once.
+        endpoint, complaint = endpoint_for(self._place, self._reactor), Complaint()
         for use in (self._use_for_commands, self._use_for_bus):
             service = ClientService(
                 endpoint,
-                Connections(self._place, self._reactor, use),
+                Connections(self._place, self._reactor, complaint, use),
                 retryPolicy=backoffPolicy(0.05, MAX_RETRY_SECONDS),
                 clock=self._reactor,
             )
