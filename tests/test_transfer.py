@@ -502,6 +502,15 @@ class EndTests(SynchronousTestCase):
         transfer.run()
         self.assertIsNot(transfer.end, End.TOO_NARROW)
 
+    def test_slow_path_that_loses_much(self) -> None:
+        """However many words there are over a transfer, data among them says that it is wide."""
+        self.patch(receiver, "NARROW_STATUSES", 5)
+        slow = replace(LINK, rate=2e3, loss=0.1)
+        transfer = Transfer(DATA[:150_000], down=slow, up=LINK, make_controller=CONTROLLERS["bbr"])
+        transfer.run()
+        transfer.check()
+        self.assertGreater(transfer.down.dropped, receiver.NARROW_LOST)
+
     def test_words_from_before_a_pause(self) -> None:
         """They say nothing of the path as it is after the pause."""
         wide, narrow = replace(LINK, rate=5e5), replace(LINK, rate=5e5, mtu=BASE_DATAGRAM - 1)
