@@ -24,6 +24,7 @@ from chatbox.rdt.demux import (
     MAX_TRANSFERS_PER_USER,
     UNUSED_TIMEOUT,
     Admissions,
+    Allowance,
     Demux,
     Taker,
 )
@@ -446,10 +447,57 @@ class EvictionTests(DemuxTestCase):
         self.now += 0.1
         [transfer] = self.demux.silent(Taker("carol"), self.now)
         self.assertEqual(transfer.sender.connection_id, idle.ticket.connection_id)
+        transfer.sender.had_to_wait(1.0, self.now)
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now + 1), [transfer])
         idle.say(window_end=len(DATA))
         self.serve()
         idle.say()
         self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
+
+    def idle_at_a_slow_server(self, rate: float, names: list[str]) -> set[str]:
+        """Who may have to go, at whatever time, while all get a short file. The liar says that
+        nothing has come.
+        """
+        chance = self.random.randbytes
+        self.demux = Demux(Cubic, self.admissions, chance, Allowance(rate), self.now)
+        clients = [self.admit(name, DATA[:20_000]).open() for name in names]
+        idle: set[str] = set()
+        for _ in range(int(20_000 * len(names) / rate) + 60):
+            self.now += 1.0
+            self.demux.on_timer(self.now)
+            self.serve()
+            if not all(one.waits for one in self.demux.transfers):
+                idle |= {one.taker.user for one in self.demux.silent(Taker("carol"), self.now)}
+            for client in clients:
+                if client.name.startswith("liar"):
+                    client.received.clear()
+                client.say()
+            self.serve()
+        self.assertTrue(all(client.bytes >= 5_000 for client in clients))
+        return idle
+
+    def test_who_waits_for_the_server(self) -> None:
+        """However little the server may send, who takes it when it comes is not idle; who does not
+        is found all the same.
+        """
+        self.assertEqual(self.idle_at_a_slow_server(50.0, ["alice", "bob", "dan"]), set())
+        self.assertEqual(self.idle_at_a_slow_server(500.0, ["alice", "liar"]), {"liar"})
+
+    def test_who_waited(self) -> None:
+        """Who stands in line no more is not to blame for the time in which it did."""
+        chance = self.random.randbytes
+        self.demux = Demux(Cubic, self.admissions, chance, Allowance(1.0), self.now)
+        client = self.admit("alice").open()
+        for _ in range(100):
+            self.now += 1.0
+            client.say()
+            self.serve()
+        client.say(window_end=0)
+        self.serve()
+        self.assertEqual(self.demux.silent(Taker("carol"), self.now), [])
+        self.now += SILENCE_TIMEOUT + 1
+        self.assertEqual(len(self.demux.silent(Taker("carol"), self.now)), 1)
 
     def test_unused(self) -> None:
         """A ticket that nobody used makes room for another of the same user, not of anybody."""

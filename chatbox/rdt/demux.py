@@ -171,7 +171,7 @@ class Allowance:
 class Transfer:
     """A sender, the file that it sends, and for whom."""
 
-    __slots__ = ("file", "sender", "served", "taker", "touched", "waits")
+    __slots__ = ("file", "sender", "served", "taker", "touched", "waits", "waits_since")
 
     def __init__(self, taker: Taker, file: File, sender: Sender) -> None:
         self.taker = taker
@@ -183,6 +183,8 @@ class Transfer:
         """Whether something has happened to it that it may want to speak of."""
         self.waits = False
         """Whether it is among those that take turns."""
+        self.waits_since = 0.0
+        """Since when it is, as far as that is not counted yet."""
 
 
 class Demux:
@@ -284,6 +286,8 @@ class Demux:
         and took none; and of those of the same user also the ones that were offered and not begun.
         """
         admissions = self._admissions
+        for transfer in self._transfers.values():
+            self._excuse(transfer, now)
         return [
             transfer
             for transfer in self._transfers.values()
@@ -383,6 +387,7 @@ class Demux:
         """A transfer has something to send: it waits for its turn, if it does not do so already."""
         if not transfer.waits:
             transfer.waits = True
+            transfer.waits_since = self._now
             self._allowance.waiting += 1
             transfer.served = max(transfer.served, self._clock)
             heapq.heappush(self._turns, (transfer.served, next(self._turn_numbers), transfer))
@@ -393,8 +398,15 @@ class Demux:
 
     def _step_out(self, transfer: Transfer) -> None:
         """A transfer no longer takes turns."""
+        self._excuse(transfer, self._now)
         transfer.waits = False
         self._allowance.waiting -= 1
+
+    def _excuse(self, transfer: Transfer, now: float) -> None:
+        """Who stands in line for a turn is not to blame for taking nothing meanwhile."""
+        if transfer.waits:
+            transfer.sender.had_to_wait(now - transfer.waits_since, now)
+            transfer.waits_since = now
 
     def _settle(self, transfer: Transfer) -> None:
         """A transfer has nothing to send: note what happened and when it wants to be called."""

@@ -202,8 +202,15 @@ class Sender:
 
     @property
     def idle_since(self) -> float:
-        """Since when the client has not said a word; or, while it may have data, has taken none."""
+        """
+        Since when the client has not said a word; or, while it may have data, has taken none. What
+        it had to wait for us in between does not count.
+        """
         return self._progressed_at if self.state is State.SENDING else self.heard_at
+
+    def had_to_wait(self, seconds: float, now: float) -> None:
+        """For so long it was not the client's doing that nothing arrived."""
+        self._progressed_at = min(self._progressed_at + seconds, now)
 
     def next_event(self) -> Opened | Ended | None:
         """The next thing that happened, None if there is nothing more."""
