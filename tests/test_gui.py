@@ -489,6 +489,8 @@ async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 lambda: guest.window.question_card is not first and guest.can_type_password(),
                 "the same again",
             )
+            assert guest.window.question_card is not None
+            assert "not the password" in str(guest.window.question_card.says.cget("text"))
             await guest.keys("Escape")
             await guest.until(
                 lambda: (card := guest.window.login_card) and card.says.cget("text"), "the reason"

@@ -271,6 +271,7 @@ def test_asked_at_a_terminal(tmp_path: Path) -> None:
         os.close(ours)
         assert b"horse" not in shown
         assert shown.count(b"Password of alice: ") == 2
+        assert shown.count(b"That was not the password") == 1
 
 
 def test_guessing(tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ class Access:
     """The file with the password; None if there is none, or the person is to be asked for it."""
     allow_plain_auth: bool = False
     """Whether to send a password where others can read it."""
-    ask_password: Callable[[str], Awaitable[str | None]] | None = None
-    """Asks for the password of an account; None, as its answer, if nobody is there to ask."""
+    ask_password: Callable[[str, bool], Awaitable[str | None]] | None = None
+    """Asks for the password of an account, and is told whether the last answer was a wrong one;
+    None, as its answer, if nobody is there to ask."""
     meet: Ask | None = None
     """Decides whether a new server may be trusted; None for `meet_new_server`."""
     advice: Advice = Advice()
@@ -131,11 +132,16 @@ def add_access(parser: ArgumentParser) -> None:
     )
 
 
-def ask_password(account: str, *, again: bool = False) -> str | None:
-    """Ask for a password, without showing it; None if nobody is there to ask."""
+def ask_password(account: str, *, again: bool = False, wrong: bool = False) -> str | None:
+    """Ask for a password, without showing it; None if nobody is there to ask.
+
+    `again` asks for what was typed just now, `wrong` says that it was not right.
+    """
     if not interactive():
         return None
     prompt = f"{'Once more, the password' if again else 'Password'} of {printable(account)}: "
+    if wrong:
+        prompt = f"That was not the password, or there is no such account.\n{prompt}"
     password = _ask(lambda: getpass.getpass(prompt, sys.stderr))
     try:
         password.encode()
@@ -144,8 +150,8 @@ def ask_password(account: str, *, again: bool = False) -> str | None:
     return password
 
 
-async def _ask_password_in_terminal(account: str) -> str | None:
-    return ask_password(account)
+async def _ask_password_in_terminal(account: str, wrong: bool) -> str | None:
+    return ask_password(account, wrong=wrong)
 
 
 def meet_new_server(meeting: Meeting) -> bool:

@@ -200,9 +200,10 @@ async def join_server(
         if isinstance(event, Lost):
             break
         code = event.problem.code
-        wanted = code == Code.PASSWORD_NEEDED or (code == Code.WRONG_PASSWORD and attempt > 0)
-        account = name.partition(ACCOUNT_SEPARATOR)[0]
-        typed = await access.ask_password(account) if wanted and access.ask_password else None
+        wrong = code == Code.WRONG_PASSWORD and attempt > 0  # it was typed, then
+        typed = None
+        if access.ask_password is not None and (wrong or code == Code.PASSWORD_NEEDED):
+            typed = await access.ask_password(name.partition(ACCOUNT_SEPARATOR)[0], wrong)
         if typed is None or attempt == MAX_PASSWORDS_TYPED:
             why = f"You cannot join as {printable(name)}: {words.explain(event.problem)}"
             raise Stop(Exit.NOT_LET_IN, f"{why} {_advice(code, access.advice)}".rstrip())

@@ -338,8 +338,10 @@ class App:
         self.window.ask(title, text, yes=yes, secret=secret, answer=answer)
         return answered
 
-    def _ask_password(self, account: str) -> Deferred[str | None]:
+    def _ask_password(self, account: str, wrong: bool) -> Deferred[str | None]:
         text = f"{printable(account)} has a password on this server."
+        if wrong:
+            text = "That was not the password, or there is no such account. Try again, or Cancel."
         return self._ask("Password", text, yes="Login", secret=True)
 
     def _trust(self, meeting: Meeting) -> Deferred[bool]:
