@@ -26,7 +26,8 @@ from chatbox.rdt.packet import (
 from chatbox.rdt.seal import (
     GENERATION_BITS,
     RECEIVE_BYTES,
-    TRAIN_PACKETS,
+    SEND_PACKETS,
+    TRAIN_SENDS,
     Packet,
     Run,
     TrainOpener,
@@ -41,12 +42,13 @@ from tests.helpers import vectors
 
 SECRET = random.Random(1).randbytes(32)
 CONNECTION = 0x01020304
-BLOCK = random.Random(2).randbytes(MAX_DATAGRAM)
+BLOCK = random.Random(2).randbytes(TRAIN_SENDS * MAX_DATAGRAM)
+MOST_PACKETS = TRAIN_SENDS * SEND_PACKETS
 
 datagram_sizes = st.sampled_from([BASE_DATAGRAM, 1472, 8972, 32500, MAX_DATAGRAM]) | st.integers(
     BASE_DATAGRAM, MAX_DATAGRAM
 )
-numbers = st.integers(0, (1 << 64) - 1 - TRAIN_PACKETS)
+numbers = st.integers(0, (1 << 64) - 1 - MOST_PACKETS)
 
 
 # The documented layout, written down once more, with nothing of ours.
@@ -116,7 +118,7 @@ class LayoutTests(SynchronousTestCase):
             )
             self.assertEqual(open_packet(keys(SECRET), memoryview(datagram)), body)
 
-    @given(datagram_sizes, numbers, st.integers(0, 1 << 62), st.integers(1, MAX_DATAGRAM))
+    @given(datagram_sizes, numbers, st.integers(0, 1 << 62), st.integers(1, len(BLOCK)))
     def test_trains(self, datagram: int, number: int, offset: int, length: int) -> None:
         """Every packet of a train is sealed as the reference does it, the short last one too."""
         sealed = Sealed(datagram, number, offset, length)
@@ -178,7 +180,7 @@ def opened(opener: TrainOpener, data: bytes, segment: int) -> list[tuple[int, in
 class TrainTests(SynchronousTestCase):
     """Trains of every size and shape."""
 
-    @given(datagram_sizes, numbers, st.integers(0, 1 << 62), st.integers(1, MAX_DATAGRAM))
+    @given(datagram_sizes, numbers, st.integers(0, 1 << 62), st.integers(1, len(BLOCK)))
     def test_round_trip(self, datagram: int, number: int, offset: int, length: int) -> None:
         """What is sealed as one train is opened as one run, wherever it was received."""
         sealed = Sealed(datagram, number, offset, length)
@@ -210,19 +212,19 @@ class TrainTests(SynchronousTestCase):
             }:
                 sealed = Sealed(datagram, number, 7, length, sealer)
                 data = bytes(sealed.train.data)
-                self.assertTrue(len(data) <= MAX_DATAGRAM)
+                self.assertTrue(len(data) <= len(BLOCK))
                 expected = [(number, sealed.packets, 7, BLOCK[: sealed.length])]
                 self.assertEqual(opened(client, data, datagram), expected)
                 number += sealed.packets
         self.assertEqual(client.dropped, 0)
 
     def test_length_of_trains(self) -> None:
-        """A train has at most 64 packets and 65000 bytes."""
-        self.assertEqual(TrainSealer.most_packets(500), TRAIN_PACKETS)
-        self.assertEqual(TrainSealer.most_packets(1200), 54)
-        self.assertEqual(TrainSealer.most_packets(65000), 1)
+        """A train is four sends long, each of at most 64 packets and 65000 bytes."""
+        self.assertEqual(TrainSealer.most_packets(500), 4 * 64)
+        self.assertEqual(TrainSealer.most_packets(1200), 4 * 54)
+        self.assertEqual(TrainSealer.most_packets(65000), 4)
 
-    @given(st.integers(0, 1 << 40), st.integers(1, TRAIN_PACKETS))
+    @given(st.integers(0, 1 << 40), st.integers(1, MOST_PACKETS))
     def test_same_generation(self, number: int, count: int) -> None:
         """A train ends where its key does."""
         may = same_generation(number, count)

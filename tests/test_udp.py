@@ -331,8 +331,8 @@ async def test_port_taken(shelf: Shelf) -> None:
 
 
 class StubbornSocket:
-    """A socket that refuses with the errors it is given, one a call, and takes everything
-    afterwards.
+    """A socket that refuses with the errors it is given, one a call (0 is none), and takes
+    everything afterwards.
     """
 
     def __init__(self, *errors: int) -> None:
@@ -343,8 +343,8 @@ class StubbornSocket:
         """When each of them came, if the kernel says so."""
 
     def _take(self, how: str, size: int) -> int:
-        if self.errors:
-            raise OSError(self.errors.pop(0), "as the test says")
+        if self.errors and (error := self.errors.pop(0)):
+            raise OSError(error, "as the test says")
         self.sent.append((how, size))
         return size
 
@@ -533,6 +533,18 @@ class TrainPortTests(SynchronousTestCase):
         port, sock = self.port()
         self.assertTrue(port.write_train(self.TRAIN, ("127.0.0.1", 1)))
         self.assertEqual(sock.sent, [("train", 2500)])
+
+    def test_long_train(self) -> None:
+        """A long train is as many calls as it takes, wherever it has to wait for the kernel."""
+        train = Train(memoryview(bytes(149_500)), 1000)
+        for at in range(3):
+            port, sock = self.port(*[0] * at, errno.EAGAIN)
+            self.assertFalse(port.write_train(train, ("127.0.0.1", 1)))
+            port.doWrite()
+            self.assertEqual([size for _, size in sock.sent], [64_000, 64_000, 21_500], at)
+        port, sock = self.port(0, errno.EIO)
+        self.assertTrue(port.write_train(train, ("127.0.0.1", 1)))
+        self.assertEqual([size for _, size in sock.sent], [64_000, *[1000] * 85, 500])
 
     def test_no_gso(self) -> None:
         """Without it, packets go one by one."""

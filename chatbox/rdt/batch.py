@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from chatbox.rdt.seal import LONGEST_DATAGRAM, RECEIVE_BYTES
+from chatbox.rdt.seal import LONGEST_DATAGRAM
 
 DATAGRAMS = 64
 """Read at once at most."""
@@ -70,10 +70,9 @@ AVAILABLE = _recvmmsg is not None
 
 
 class Batch:
-    """Reads datagrams into the beginning of `room`, which has `RECEIVE_BYTES`."""
+    """Reads datagrams into the beginning of `room`, which has at least `LONGEST_DATAGRAM`."""
 
     def __init__(self, room: memoryview) -> None:
-        assert len(room) == RECEIVE_BYTES
         self._room = room
         # This one takes no memory until it is needed.
         self._rest = memoryview(mmap.mmap(-1, DATAGRAMS * LONGEST_DATAGRAM))

@@ -29,7 +29,7 @@ from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, MIN_DATAGRAM, Kind, Train
-from chatbox.rdt.seal import RECEIVE_BYTES, TrainSealer
+from chatbox.rdt.seal import LONGEST_DATAGRAM, TrainSealer
 from chatbox.rdt.sender import SILENCE_TIMEOUT, Ended, Opened, Sender
 from chatbox.rdt.sender_states import State
 from chatbox.rdt.source import Source
@@ -199,7 +199,9 @@ class Demux:
         random_bytes: Callable[[int], bytes],
         allowance: Allowance | None = None,
         now: float = 0.0,
+        sealer: TrainSealer | None = None,
     ) -> None:
+        """Several ports of one thread may have one `sealer`, which is half a megabyte."""
         self.dropped = 0
         """Datagrams that were for nobody here."""
         self._make_controller = make_controller
@@ -208,8 +210,8 @@ class Demux:
         self._allowance = allowance if allowance is not None else Allowance()
         self._pacer = Pacer(BASE_DATAGRAM, now)
         self._now = now
-        self._sealer = TrainSealer()
-        self.buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._sealer = sealer if sealer is not None else TrainSealer()
+        self.buffer = memoryview(bytearray(2 * LONGEST_DATAGRAM))
         """Where to receive what `receive` is given."""
         self._transfers: dict[int, Transfer] = {}
         self._deadlines: dict[int, float] = {}

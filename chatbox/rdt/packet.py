@@ -104,7 +104,7 @@ class Phase(IntEnum):
 
 class Train(NamedTuple):
     """
-    Datagrams that travel as one: in one system call, and in one record of what is in flight.
+    Datagrams that travel as one: in a few system calls, and in one record of what is in flight.
 
     They lie end to end in `data`, each `segment` bytes long but the last, which may be shorter. The
     memory belongs to whoever made the train and is used again for the next one: a train is sent,
@@ -114,7 +114,7 @@ class Train(NamedTuple):
     data: memoryview
     segment: int
     joined: bool = True
-    """Whether it may go in one system call; some kernels damage what they cut up themselves."""
+    """Whether the kernel may cut it up; there are some that damage it then."""
 
     def datagrams(self) -> Iterator[memoryview]:
         """The datagrams, one by one."""

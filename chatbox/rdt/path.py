@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from chatbox.rdt.congestion import QUANTUM_MAX_BYTES, ControllerFactory
+from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.pacing import BURST_SECONDS, Pacer
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
 from chatbox.rdt.pmtu import PmtuSearch
@@ -127,9 +127,9 @@ class Path:
             recovery.controller.on_late(recovery.in_flight)
         # What the pacer lets out leaves at this instant in any case, so let it be one train:
         # on a busy server, where the pacer is asked late, that saves half of the work.
-        paced = not math.isinf(self._pacer.rate)
-        quantum = QUANTUM_MAX_BYTES if paced else recovery.controller.quantum
-        budget = min(room, self._pacer.budget(now), quantum)
+        budget = min(room, self._pacer.budget(now))
+        if math.isinf(self._pacer.rate):
+            budget = min(budget, recovery.controller.quantum)
         return max(1, budget // self.datagram)
 
     def ready_at(self, now: float) -> float | None:

@@ -59,14 +59,20 @@ GENERATION_BITS = 22
 """A key seals 2^22 packets, half of what RFC 9001 section 6.6 allows, then the next one takes over.
 """
 
-TRAIN_PACKETS = 64
+SEND_PACKETS = 64
 """The most that Linux takes in one UDP_SEGMENT send (UDP_MAX_SEGMENTS before 6.9)."""
 
-LONGEST_DATAGRAM = 1 << 16
-"""Bytes of the longest datagram, and of the longest train as the kernel joins it."""
+TRAIN_SENDS = 4
+"""
+Sends in one train, if so much may leave at once, which takes more than a gigabit per second. A
+train costs the same whatever its length; memory for longer ones would not stay in a core's cache.
+"""
 
-RECEIVE_BYTES = 2 * LONGEST_DATAGRAM
-"""Where it is received: one may be read behind what was read before."""
+LONGEST_DATAGRAM = 1 << 16
+"""Bytes of the longest datagram, and of the longest row that the kernel joins."""
+
+RECEIVE_BYTES = (TRAIN_SENDS + 1) * LONGEST_DATAGRAM
+"""Where a train is received: one row may be read behind those that were read before."""
 
 MAX_SIZES = 8
 """Packet sizes whose places are kept: they follow path MTUs, so few are in use at a time."""
@@ -197,12 +203,12 @@ class TrainSealer:
     """
 
     def __init__(self) -> None:
-        self._places = _Places(MAX_DATAGRAM, sealing=True)
+        self._places = _Places(TRAIN_SENDS * MAX_DATAGRAM, sealing=True)
 
     @staticmethod
     def most_packets(datagram: int) -> int:
         """How many packets of `datagram` bytes one train can hold."""
-        return min(TRAIN_PACKETS, MAX_DATAGRAM // datagram)
+        return TRAIN_SENDS * packets_in_send(datagram)
 
     def block(self, length: int) -> memoryview:
         """Where to put the `length` bytes of file that the next train is to carry."""
@@ -233,6 +239,11 @@ class TrainSealer:
             end += size
         _drain(starmap(keys.at(number).encrypt_into, places))
         return Train(train[:end], datagram)
+
+
+def packets_in_send(datagram: int) -> int:
+    """How many packets of `datagram` bytes may leave in one system call."""
+    return min(SEND_PACKETS, max(1, MAX_DATAGRAM // datagram))
 
 
 def same_generation(number: int, count: int) -> int:

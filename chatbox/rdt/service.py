@@ -21,6 +21,7 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End
+from chatbox.rdt.seal import TrainSealer
 from chatbox.rdt.sender import Opened
 from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
@@ -148,6 +149,7 @@ class TransferService(Service):
         """
         super().startService()
         failures: list[CannotListenError] = []
+        sealer = TrainSealer()
         for wanted in self._wanted:
             demux = Demux(
                 self._make_controller,
@@ -155,6 +157,7 @@ class TransferService(Service):
                 self._random_bytes,
                 self._allowance,
                 self._reactor.seconds(),
+                sealer,
             )
             port = _ServedPort(self._reactor, demux, self._log_download, self._check_closed)
             try:

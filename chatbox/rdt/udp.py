@@ -34,7 +34,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM, Train
-from chatbox.rdt.seal import LONGEST_DATAGRAM
+from chatbox.rdt.seal import LONGEST_DATAGRAM, packets_in_send
 
 if TYPE_CHECKING:
     from chatbox.rdt.batch import Batch, Control
@@ -88,7 +88,10 @@ FULL_TURN_BYTES = 1 << 16
 """A turn that read so much is worth its cost: no waiting after that, or the buffer runs over."""
 
 TRAINS_PER_TURN = 16
-"""Trains sent before the same."""
+"""Trains sent before the same..."""
+
+SENT_BYTES_PER_TURN = 1 << 20
+"""... or about as many bytes."""
 
 JOIN_SECONDS = 0.001
 """Datagrams further apart are not joined, or the first would seem to have come with the last."""
@@ -144,6 +147,8 @@ class TrainPort(udp.Port):
         self._pump = pump
         self._gso = gso and hasattr(socket.socket, "sendmsg")
         self._buffer = buffer
+        # Behind what is filled there must be room for the longest datagram.
+        self._most_filled = len(buffer) - LONGEST_DATAGRAM
         self._left: tuple[Train, Any] | None = None
         self._clock: IReactorTime = reactor
         self._read_at = 0.0
@@ -235,8 +240,7 @@ class TrainPort(udp.Port):
             filled += size
             total += size
             row = row + 1 if joined == size else 0
-            # Behind what is filled there must be room for the longest datagram.
-            if filled % max(segment, 1) or joined < size or filled >= LONGEST_DATAGRAM:
+            if filled % max(segment, 1) or joined < size or filled > self._most_filled:
                 self._hand_on(filled, segment, source, until)
                 filled = 0
             if total >= most:
@@ -332,20 +336,23 @@ class TrainPort(udp.Port):
     def _send(self, train: Train, address: Any) -> Train | None:
         """Send as much as the kernel takes; what is left over."""
         data, segment, joined = train
-        if self._gso and joined and len(data) > segment:
+        begin, packets = 0, packets_in_send(segment)
+        if self._gso and joined and len(data) > segment and packets > 1:
             control = [(socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT.pack(segment))]
             try:
-                self.socket.sendmsg([data], control, 0, address)
+                for begin in range(0, len(data), packets * segment):
+                    row = data[begin : begin + packets * segment]
+                    self.socket.sendmsg([row], control, 0, address)
                 return None
             except OSError as error:
                 if error.errno in _TRY_AGAIN:
-                    return train
+                    return Train(data[begin:], segment, joined)
                 if error.errno in _NO_GSO:
                     self._gso = False
                     _log.info("this interface does not take trains: packets go one by one")
                 elif error.errno not in _TOO_LONG:
                     return None
-        for start in range(0, len(data), segment):
+        for start in range(begin, len(data), segment):
             try:
                 self.socket.sendto(data[start : start + segment], address)
             except OSError as error:
@@ -496,9 +503,13 @@ class Pump(DatagramProtocol):
 
     def _send(self, port: TrainPort, now: float) -> None:
         if not self._blocked:
+            room = SENT_BYTES_PER_TURN
             for train, address in islice(self._engine.trains_to_send(now), TRAINS_PER_TURN):
+                room -= len(train.data)
                 if not port.write_train(train, address):
                     self._blocked = True
+                    break
+                if room <= 0:
                     break
 
     def logPrefix(self) -> str:
