@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import struct
 import zlib
 from collections.abc import Hashable, Sequence
 from datetime import timezone
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from chatbox.chat.wire import MAX_TEXT_BYTES, Message
 from chatbox.client.commands import Steering
 from chatbox.client.events import Joined, Presence
 from chatbox.client.exits import Stop
+from chatbox.client.gui import hosting
 from chatbox.client.gui.downloads import MAX_ENDED, Rows
 from chatbox.client.gui.edits import edits
 from chatbox.client.gui.entries import SAME_BREATH_MS, Draft, Entry, Look
@@ -791,6 +794,17 @@ class HostTests(SynchronousTestCase):
         self.assertIn("Another program uses port 6000", report.why_it_ended())
         report.read("... Couldn't listen on any:80: [Errno 13] Permission denied. See --uid.")
         self.assertEqual(report.why_it_ended(), "Port 80 cannot be used: Permission denied.")
+
+    def test_own_address(self) -> None:
+        """Where nothing leads out of the network, the address in it is what others type."""
+        self.patch(socket, "gethostname", lambda: "machine")
+        with mock.patch.object(socket.socket, "connect", side_effect=OSError):
+            for networks, address in (
+                (["127.0.0.1/8", "fe80::1/64", "169.254.1.2/16", "192.0.2.7/24"], "192.0.2.7"),
+                (["127.0.0.1/8", "2001:db8::1/64"], "machine"),
+            ):
+                self.patch(hosting, "own_networks", lambda networks=networks: networks)
+                self.assertEqual(hosting.own_address(), address)
 
     def test_report_of_tls(self) -> None:
         """One can join when the certificate is there, too, which comes after the port."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.gui.host import Plan, Report
 from chatbox.client.lines import LineBuffer
+from chatbox.lan.multicast import own_networks
 
 __all__ = ["Hosting", "own_address"]
 
@@ -98,4 +100,9 @@ def own_address() -> str:
         probe.connect(("192.0.2.1", 9))
         address: str = probe.getsockname()[0]
         return address
+    # There is no way out of this network; the extra "lan" can tell how we are called in it.
+    with suppress(ImportError, OSError):
+        for one in map(ipaddress.ip_interface, own_networks()):
+            if one.version == 4 and not (one.ip.is_loopback or one.ip.is_link_local):
+                return str(one.ip)
     return socket.gethostname()
