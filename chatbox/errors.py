@@ -5,12 +5,13 @@ Every failure in chatbox has one of three causes, and its type says which:
 - `LocalError`: our own caller broke a contract. That is a bug in this program; let it be seen.
 - `RemoteError`: the peer did something wrong or asked for something that cannot be had. Over TCP it
   becomes an error answer; over UDP the datagram is dropped and counted.
-- `OSError`: the weather, such as a full disk or a lost network. It is Python's own and stays so.
+- `OSError`: the weather, such as a full disk or a lost network. It is Python's own and stays so;
+  where more than one thing may be wrong, `NoSocket` says which it was.
 """
 
 from __future__ import annotations
 
-__all__ = ["CannotStart", "ChatboxError", "LocalError", "RemoteError"]
+__all__ = ["CannotStart", "ChatboxError", "LocalError", "NoSocket", "RemoteError"]
 
 
 class CannotStart(SystemExit, Exception):
@@ -44,3 +45,7 @@ class RemoteError(ChatboxError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.detail else self.code
+
+
+class NoSocket(OSError):
+    """The system gives us no socket: it has no such network, or we have too many files open."""

@@ -19,7 +19,7 @@ from chatbox.client.session import MAX_PENDING, State
 from chatbox.client.shares import shares
 from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path
 from chatbox.client.words import MAYBE_MORE
-from chatbox.errors import RemoteError
+from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeFetch, FakeTransfer, Server
@@ -390,16 +390,24 @@ class DownloadTests(ConversationTestCase):
         self.assertEqual(len(self.read()), 1)
 
     def test_transfer_that_cannot_begin(self) -> None:
-        """A full disk or a ticket that is none ends the download with a sentence."""
-        for error, part in (
-            (OSError(errno.ENOSPC, "There is not enough room on the disk", "/x"), "room"),
-            (RemoteError("bad-ticket", "That is no ticket."), "no ticket"),
+        """A full disk or a ticket that is none ends the download with a sentence, and with the
+        status that it has later, too.
+        """
+        for error, part, status in (
+            (OSError(errno.ENOSPC, "There is not enough room", "/x"), "room", Exit.DISK_FULL),
+            (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota", Exit.DISK_FULL),
+            (OSError(errno.EFBIG, "File too large"), "too large", Exit.DISK_FULL),
+            (OSError(errno.EIO, "Input/output error"), "error", Exit.CANNOT_SAVE),
+            (NoSocket(errno.EMFILE, "Too many open files"), "no UDP socket", Exit.NO_UDP),
+            (RemoteError("bad-ticket", "That is no ticket."), "no ticket", Exit.BAD_DATA),
         ):
             self.fetch.error = error
             (request,) = self.enter(f"/download b.iso {self.folder}/")
+            [download] = self.conversation.downloads
             self.server.offer(request.sequence)
             self.assertIn(part, self.read()[0])
             self.assertEqual(self.conversation.downloads, [])
+            self.assertIs(download.status, status)
 
     def test_blocked_udp(self) -> None:
         """If nothing ever came, the port and the host to open are named."""

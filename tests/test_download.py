@@ -343,14 +343,26 @@ class PartFileTests(DownloadTestCase):
         not counted on later.
         """
         part = self.started()
-        broken = OSError(errno.EIO, "Input/output error")
-        self.patch(download, "SYNC_SECONDS", 0.01)
-        with mock.patch("os.fdatasync", side_effect=broken):
-            part.write(0, memoryview(DATA))
-            self.assertTrue(self.woken.wait(PATIENCE))
+        self.fail_to_sync(part, OSError(errno.EIO, "Input/output error"))
         self.assertEqual(part.verdict(), Verdict(End.DISK_ERROR, "Input/output error"))
         part.close(End.DISK_ERROR)
         self.assertEqual(self.files(), [])
+
+    def fail_to_sync(self, part: PartFile, error: OSError) -> None:
+        """Write all, and wait until the thread has failed to bring it to the disk."""
+        self.patch(download, "SYNC_SECONDS", 0.01)
+        with mock.patch("os.fdatasync", side_effect=error):
+            part.write(0, memoryview(DATA))
+            self.assertTrue(self.woken.wait(PATIENCE))
+
+    def test_a_disk_that_is_full_late(self) -> None:
+        """Some systems say only then that there is no room."""
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            part = self.started()
+            self.woken.clear()
+            self.fail_to_sync(part, OSError(number, "No space left on device"))
+            self.assertEqual(part.verdict(), Verdict(End.DISK_FULL, "No space left on device"))
+            part.close(End.DISK_FULL)
 
     def test_a_disk_that_fails_last(self) -> None:
         """Nor is it when that shows only after the end."""

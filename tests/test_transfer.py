@@ -4,11 +4,13 @@ spent.
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -684,12 +686,17 @@ class EndTests(SynchronousTestCase):
             self.assertGreaterEqual(after - before, 0.9 * sender.READ_RETRY)
 
     def test_disk_full(self) -> None:
-        """A full disk at the client ends the transfer on both sides."""
-        transfer = Transfer(DATA, down=LINK)
-        transfer.sink.fail_at = 150_000
-        transfer.run()
-        transfer.check(End.DISK_FULL)
-        self.assertIs(transfer.server_events[-1].end, End.DISK_FULL)  # type: ignore[attr-defined]
+        """A full disk at the client, or one for which the file is too long, ends the transfer on
+        both sides.
+        """
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            transfer = Transfer(DATA, down=LINK)
+            transfer.sink.fail_at = 150_000
+            transfer.sink.error = OSError(number, "No space left on device")
+            transfer.run()
+            transfer.check(End.DISK_FULL)
+            ended: Any = transfer.server_events[-1]
+            self.assertIs(ended.end, End.DISK_FULL)
 
     def test_disk_error(self) -> None:
         """Any other trouble with the client's disk is told as it is."""

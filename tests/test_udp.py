@@ -24,7 +24,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.download import PartFile
-from chatbox.errors import RemoteError
+from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt import demux, udp
 from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions, Taker
@@ -300,9 +300,9 @@ def test_no_socket(tmp_path: Path) -> None:
     """Where no socket can be had the file is let go of, and the error is the system's."""
     path, ticket = str(tmp_path / "out"), Ticket(1, bytes(SECRET_BYTES))
     refusal = OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-    with patch("socket.socket", side_effect=refusal), pytest.raises(OSError) as caught:
+    with patch("socket.socket", side_effect=refusal), pytest.raises(NoSocket) as caught:
         fetch(reactor, ("::1", 9), ticket, 1, PartFile(path), lambda _: None)
-    assert caught.value is refusal
+    assert caught.value.args == refusal.args
     assert not list(tmp_path.iterdir())
     again = PartFile(path)
     again.start(1, lambda: None)  # nobody holds it

@@ -51,7 +51,7 @@ from chatbox.client.events import Event, Offer, Presence, Succeeded
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.hosts import target_of
 from chatbox.client.oneshots import Visit, visitor_name
-from chatbox.errors import RemoteError
+from chatbox.errors import NoSocket, RemoteError
 from chatbox.text import fitted
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class _Patient(Visit):
             return _Probe(self._reactor, offer, via or (self.peer, offer.port), self.round_trip)
         except RemoteError as problem:
             raise Stop(Exit.BAD_DATA, f"the server's ticket is none ({problem}).") from None
-        except OSError as problem:
+        except NoSocket as problem:
             raise Stop(Exit.NO_UDP, f"no UDP socket can be had here ({problem}).") from None
 
     async def probe(self, size: int, which: int, via: tuple[str, int] | None) -> _Probe:
@@ -287,7 +287,7 @@ class _Probe:
     def __init__(
         self, reactor: Any, offer: Offer, address: tuple[str, int], round_trip: float
     ) -> None:
-        """Begin it. Raises RemoteError if there is no such ticket; OSError."""
+        """Begin it. Raises RemoteError if there is no such ticket; NoSocket."""
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.packet import HEADER
         from chatbox.rdt.ticket import Ticket

@@ -40,7 +40,7 @@ from typing import Final
 
 from chatbox.client import words
 from chatbox.client.journal import Beginning, Claim, Journal, Subject, is_anothers, is_of
-from chatbox.rdt.ends import End
+from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 
@@ -427,9 +427,7 @@ class PartFile:
         try:
             verdict = self._judge()
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            end = End.DISK_FULL if full else End.DISK_ERROR
-            verdict = Verdict(end, error.strerror or str(error))
+            verdict = Verdict(end_for(error), error.strerror or str(error))
         with self._changed:
             self._verdict = verdict
             self._naming = False

@@ -18,7 +18,7 @@ from chatbox.client import words
 from chatbox.client.commands import Steering
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, exit_for_end
-from chatbox.errors import LocalError, RemoteError
+from chatbox.errors import LocalError, NoSocket, RemoteError
 from chatbox.text import is_plain_name, printable
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Fetch(Protocol):
         """`rate_limit` as for `Transfer.set_rate_limit`; `rtt` is the round trip of the chat in
         seconds, 0 if not known.
 
-        Raises RemoteError if the offer makes no sense, OSError if no socket can be had."""
+        Raises RemoteError if the offer makes no sense, NoSocket, or another OSError if the file
+        cannot be written."""
 
 
 MAX_RETURNS: Final = 20
@@ -182,9 +183,13 @@ class Download:
             )
         except RemoteError as error:
             self.refuse(printable(error.detail or error.code), Exit.BAD_DATA)
+        except NoSocket as error:
+            why = f"no UDP socket can be had here: {words.os_error_text(error)}"
+            self.refuse(why, Exit.NO_UDP)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.refuse(words.os_error_text(error), Exit.DISK_FULL if full else Exit.CANNOT_SAVE)
+            from chatbox.rdt.ends import end_for
+
+            self.refuse(words.os_error_text(error), exit_for_end(end_for(error), was_heard=False))
         else:
             what = f"{words.size_text(offer.size)}, to {printable(self.path)}"
             found = words.beginning_text(

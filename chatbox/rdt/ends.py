@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
+from typing import Final
 
 
 class End(IntEnum):
@@ -27,6 +29,15 @@ class End(IntEnum):
     def sentence(self) -> str:
         """What to tell a person."""
         return _SENTENCES[self]
+
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk is full, or what we may have of it, or it takes no file so long."""
+
+
+def end_for(error: OSError) -> End:
+    """The end of a transfer whose file cannot be written for this reason."""
+    return End.DISK_FULL if error.errno in _NO_ROOM else End.DISK_ERROR
 
 
 _SENTENCES = {

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
+from chatbox.errors import NoSocket
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import NO_LIMIT, Train
 from chatbox.rdt.progress import Progress
@@ -150,7 +151,8 @@ def fetch(
 
     `watch` is shown what arrives, as it arrives; that memory is used again when it returns.
 
-    :raises OSError: if `target` cannot be begun, or no socket can be had.
+    :raises NoSocket: if no socket can be had.
+    :raises OSError: if `target` cannot be begun.
     """
     holder: list[Fetch] = []
     target.start(size, lambda: holder[0].wake())  # noqa: PLW0108 -- holder is still empty
@@ -171,5 +173,5 @@ def fetch(
         made.start("::" if ":" in address[0] else "", gso=gso)
     except CannotListenError as error:
         target.close(End.INTERRUPTED)
-        raise error.socketError from error
+        raise NoSocket(*error.socketError.args) from error
     return made

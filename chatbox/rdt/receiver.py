@@ -33,7 +33,6 @@ server ends the transfer or is gone, all of it is here.
 
 from __future__ import annotations
 
-import errno
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -44,7 +43,7 @@ from typing import Protocol
 from chatbox.errors import LocalError, RemoteError
 from chatbox.rdt.acks import Acknowledger
 from chatbox.rdt.asking import POLL_AFTER, Asking, Expecting
-from chatbox.rdt.ends import End
+from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.packet import (
     BASE_DATAGRAM,
     DATA_OVERHEAD,
@@ -392,9 +391,7 @@ class Receiver:
         try:
             self._sink.write(offset, data)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            end = End.DISK_FULL if full else End.DISK_ERROR
-            self._finish(Verdict(end, error.strerror or str(error)), now)
+            self._finish(Verdict(end_for(error), error.strerror or str(error)), now)
             return
         self._meter.note(self._file.total, now)
         self._moved_at = now
