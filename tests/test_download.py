@@ -216,6 +216,28 @@ class PartFileTests(DownloadTestCase):
             naming.clear()
             given_up.clear()
 
+    def test_given_up_while_the_name_goes_to_the_disk(self) -> None:
+        """It has arrived, and nobody has to wait for the disk to hear that."""
+        part = self.started()
+        self.fill(part)
+        syncing, told, waited = threading.Event(), threading.Event(), threading.Event()
+
+        def slow() -> None:
+            syncing.set()
+            if not told.wait(PATIENCE):
+                waited.set()
+
+        with mock.patch.object(part, "_sync_folder", slow):
+            part._folder_synced = True
+            part.finish(DIGEST)
+            self.assertTrue(syncing.wait(PATIENCE))
+            verdict = part.close(End.CANCELLED)
+            self.assertFalse(waited.is_set())
+            told.set()
+            threads_gone()
+        self.assertEqual(verdict, Verdict(End.DONE, "", self.path, DIGEST))
+        self.assertEqual(self.files(), ["a.bin"])
+
     def test_given_up_in_time(self) -> None:
         """A file that is given up before it is given its name does not get it."""
         real, syncing = os.fdatasync, threading.Event()

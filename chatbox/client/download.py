@@ -23,8 +23,9 @@ to the disk, and claims that. What both touch, they touch with `_changed` held, 
 the disk while they hold it. A file may be given up just when it is given its name: then the one who
 came first has won. The thread says that it is `_naming` only if there is no end yet, and `close`
 waits for a moment until that is done, so that nobody is told of a file that lies there that it did
-not arrive. The second thread outlives `close` by a moment, to bring to the disk what came last; the
-lock on the part lasts as long, and a new attempt in this process waits for it.
+not arrive; but not until the name is on the disk. The second thread outlives `close` by a moment,
+to bring to the disk what came last; the lock on the part lasts as long, and a new attempt in this
+process waits for it.
 """
 
 from __future__ import annotations
@@ -488,7 +489,14 @@ class PartFile:
                 return None
             self._naming = True
         self._name_it()
-        return Verdict(End.DONE, path=self.path, digest=digest)
+        verdict = Verdict(End.DONE, path=self.path, digest=digest)
+        with self._changed:
+            self._verdict = verdict
+            self._naming = False
+            self._changed.notify_all()
+        with suppress(OSError):  # whatever fails from here on, the file is there
+            self._sync_folder()
+        return verdict
 
     def _busy(self, done: int) -> bool:
         """Whether there is something to be done at once."""
@@ -504,9 +512,7 @@ class PartFile:
             os.replace(self._part_path, self.path)
         else:
             self._name_without_replacing()
-        with suppress(OSError):  # whatever fails from here on, the file is there
-            self._remove(self._journal_path)
-            self._sync_folder()
+        self._remove(self._journal_path)
 
     def _name_without_replacing(self) -> None:
         """Unlike a rename, a link never takes the place of a file that has appeared meanwhile."""
