@@ -13,7 +13,14 @@ import re
 import textwrap
 from typing import Final
 
-__all__ = ["REPLACEMENT", "fitted", "is_plain_name", "is_printable", "printable"]
+__all__ = [
+    "MAX_NAME_BYTES",
+    "REPLACEMENT",
+    "fitted",
+    "is_plain_name",
+    "is_printable",
+    "printable",
+]
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 

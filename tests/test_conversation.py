@@ -17,7 +17,7 @@ from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
 from chatbox.client.journal import Beginning
 from chatbox.client.session import MAX_PENDING, State
 from chatbox.client.shares import shares
-from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, save_path
+from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, likely_name, save_path
 from chatbox.client.words import MAYBE_MORE
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt.ends import End
@@ -746,6 +746,26 @@ class SavePathTests(SynchronousTestCase):
             self.assertRaises(error, save_path, name, None)
             self.assertRaises(error, save_path, name, "new/")
             self.assertEqual(save_path(name, f"new/{name}"), f"new/{name}")
+
+    def test_likely_names(self) -> None:
+        """What is offered is a name that could be saved, and the file's own if that is one."""
+        for name, likely in (
+            ("b.iso", "b.iso"),
+            ("b\N{REPLACEMENT CHARACTER}", "b\N{REPLACEMENT CHARACTER}"),
+            ("../b\\c", "_b_c"),
+            (".bashrc", "bashrc"),
+            ("", "file"),
+            ("...", "file"),
+            ("a\0b\x1b[2J\u202ec", "a_b_[2J_c"),
+            ("\u00e9" * 200, "\u00e9" * 127),
+            ("b.iso.Part", "b.iso_Part"),
+            ("b.iso.part.journal", "b.iso_part_journal"),
+            (".part", "part"),
+            ("/.part.part", "_.part_part"),
+            ("x" * 250 + ".part\n", "x" * 250 + "_part"),
+        ):
+            self.assertEqual(likely_name(name), likely)
+            self.assertEqual(save_path(likely, None), likely)
 
 
 class ExitTests(SynchronousTestCase):

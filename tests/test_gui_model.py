@@ -638,6 +638,7 @@ class DownloadTests(RoomTestCase):
             pass
         self.assertEqual(self.room.suggest_path("a.tar"), f"{self.folder}/a (2).tar")
         self.assertEqual(self.room.suggest_path("../a"), f"{self.folder}/_a")
+        self.assertEqual(self.room.suggest_path("a.part"), f"{self.folder}/a_part")
         self.assertEqual(self.room.suggest_path(".bashrc"), f"{self.folder}/bashrc")
         self.assertEqual(self.room.suggest_path(""), f"{self.folder}/file")
 

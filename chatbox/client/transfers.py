@@ -19,14 +19,14 @@ from chatbox.client.commands import Steering
 from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, exit_for_end
 from chatbox.errors import LocalError, NoSocket, RemoteError
-from chatbox.text import is_plain_name, printable
+from chatbox.text import MAX_NAME_BYTES, REPLACEMENT, is_plain_name, printable
 
 if TYPE_CHECKING:
     from chatbox.client.download import PartFile
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
-__all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer", "save_path"]
+__all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer", "likely_name", "save_path"]
 
 MAX_RTT: Final = 2.0
 """Seconds. An answer that takes longer says more of a busy server than of the way to it."""
@@ -388,3 +388,17 @@ def save_path(name: str, save_as: str | None) -> str:
     if name.lower().endswith((PART_SUFFIX, JOURNAL_SUFFIX)):
         raise OSError(errno.EINVAL, "No file is saved under such a name unless you choose it", name)
     return os.path.join(folder, name)
+
+
+def likely_name(name: str) -> str:
+    """The name itself, if `save_path` takes it, else one that it takes and that is like it."""
+    from chatbox.client.download import JOURNAL_SUFFIX, PART_SUFFIX
+
+    if not is_plain_name(name):
+        name = printable(name).replace(REPLACEMENT, "_").replace("/", "_").replace("\\", "_")
+        name = name.lstrip(".") or "file"
+        name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    for suffix in (JOURNAL_SUFFIX, PART_SUFFIX):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)] + name[-len(suffix) :].replace(".", "_")
+    return name

@@ -65,7 +65,7 @@ from chatbox.client.events import (
 from chatbox.client.gui.downloads import STANDING, Rows
 from chatbox.client.gui.entries import Draft, Entry, Look, Story
 from chatbox.client.session import ClientSession, State
-from chatbox.client.transfers import Fetch
+from chatbox.client.transfers import Fetch, likely_name
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
@@ -264,7 +264,7 @@ class Room:
 
     def suggest_path(self, name: str) -> str:
         """Where the file called `name` could be saved without being in the way of another."""
-        base = name.replace("/", "_").replace("\\", "_").replace("\0", "_").lstrip(".") or "file"
+        base = likely_name(name)
         stem, ending = os.path.splitext(base)
         path, count = os.path.join(self._folder, base), 1
         while os.path.lexists(path):
