@@ -6,7 +6,8 @@ end it must have no more memory (but for 8 MiB), sockets, other descriptors (but
 people and open files than after the first round; and every message that was acknowledged must be in
 the log once, and in the transcript of each who was there, once and in order. Exit status 1 if not.
 
-The first round is the warm-up that the others are measured by.
+The first round is the warm-up that the others are measured by. With ``--tls`` everybody speaks TLS,
+but for some enemies; with ``--log redis`` the log is in a Redis that runs for this alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ sys.path.insert(0, str(REPOSITORY))
 from chatbox.log.sqlite import FILE_NAME
 from chatbox.log.store import Reader
 from tests.helpers.crash import check
+from tests.helpers.redis import MISSING, RedisServer
+from tests.helpers.redis import stored as read_redis
 from tests.helpers.server import free_port as free_port_of
 from tests.helpers.soak import Soak, judge
 
@@ -36,6 +39,8 @@ def main() -> None:
     parser.add_argument("--round", type=float, default=30.0, help="seconds from rest to rest")
     parser.add_argument("--people", type=int, default=20)
     parser.add_argument("--breath", type=float, default=0.2, help="between two messages, s")
+    parser.add_argument("--tls", action="store_true", help="everybody comes by TLS")
+    parser.add_argument("--log", choices=("sqlite", "redis"), default="sqlite")
     parser.add_argument("--restarts", action="store_true", help="restart in every other round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dir", default="/var/tmp", help="a folder on the disk to use")
@@ -44,12 +49,27 @@ def main() -> None:
     print(machine_line())
     print(f"seed {options.seed}")
     with make_workspace(options.dir) as folder:
-        complaints = run(folder, options)
+        if options.log == "redis":
+            complaints = run_on_redis(folder, options)
+        else:
+            complaints = run(folder, options, "sqlite:")
     print("all is as it was" if not complaints else f"BROKEN: {'; '.join(complaints)}")
     sys.exit(bool(complaints))
 
 
-def run(folder: Path, options: argparse.Namespace) -> list[str]:
+def run_on_redis(folder: Path, options: argparse.Namespace) -> list[str]:
+    """The same with a Redis of its own."""
+    if MISSING:
+        sys.exit(MISSING)
+    redis = RedisServer(folder / "redis")
+    redis.start()
+    try:
+        return run(folder, options, redis.url)
+    finally:
+        redis.kill()
+
+
+def run(folder: Path, options: argparse.Namespace, log_url: str) -> list[str]:
     """Soak in `folder`, print what happened, and return what is wrong."""
     soak = Soak(
         folder,
@@ -58,6 +78,8 @@ def run(folder: Path, options: argparse.Namespace) -> list[str]:
         seed=options.seed,
         people=options.people,
         breath=options.breath,
+        tls_port=free_port() if options.tls else 0,
+        log=log_url,
     )
     began = time.monotonic()
     rounds = max(2, round(options.minutes * 60 / options.round))
@@ -75,7 +97,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[str]:
         broken.append(str(error))
     finally:
         soak.close()
-    stored = read_log(folder)
+    stored = read_redis(log_url) if options.log == "redis" else read_log(folder)
     try:
         check(soak.people, stored)
     except AssertionError as error:

@@ -71,6 +71,9 @@ class Talker:
 
     name: str
     places: Sequence[int]
+    wrap: Callable[[socket.socket], socket.socket] = lambda plain: plain
+    """What a connection becomes before it is used, in the time that it has left. May raise OSError.
+    """
     connection: socket.socket | None = None
     token: str | None = None
     number: int = 0
@@ -97,9 +100,8 @@ class Talker:
             return
         self.retry_at = now + 0.05
         try:
-            connection = socket.create_connection(
-                ("127.0.0.1", self.places[self._tries % len(self.places)]), timeout=5
-            )
+            place = "127.0.0.1", self.places[self._tries % len(self.places)]
+            connection = self.wrap(socket.create_connection(place, timeout=5))
         except OSError:
             self._tries += 1
             return

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.helpers.crash import Server, Talker
-from tests.helpers.processes import PATIENCE, Running
+from tests.helpers.processes import PATIENCE, Running, environment
+from tests.helpers.tls import secure
 from tests.test_console import CLIENT
 from tests.test_reconnect import socket_when_open
 
@@ -181,7 +182,10 @@ Script = Iterator[float]
 
 
 class Soak:
-    """One server and all who deal with it. `breath` is in seconds, for each of `people`."""
+    """One server and all who deal with it. `breath` is in seconds, for each of `people`.
+
+    With a `tls_port` all speak TLS, but for some enemies.
+    """
 
     def __init__(
         self,
@@ -193,33 +197,37 @@ class Soak:
         people: int,
         breath: float,
         kill_downloads: bool = True,
+        tls_port: int = 0,
+        log: str = "sqlite:",
     ) -> None:
         self.chance = random.Random(seed)
         self.tally = Tally()
         self._folder = folder
-        self._port = port
+        self._port = tls_port or port
+        self._tls = bool(tls_port)
         self._udp_port = udp_port
         self._kill_downloads = kill_downloads
         self.server = Server(
             folder,
             port,
             *("--udp-ports", str(udp_port), "--max-rate", "4MB"),
-            *("--state-dir", str(folder / "state"), "--grace", "1"),
+            *("--state-dir", str(folder / "state"), "--grace", "1", "--log", log),
+            *self._tls * ("--listen", f"tls-self-signed:tcp:{tls_port}:interface={HOST}"),
         )
         (folder / "shelf" / "film.bin").write_bytes(self.chance.randbytes(2_000_000))
         self.server.start()
-        self.relay = Relay(port)
+        self.relay = Relay(self._port)
         self.people = [Person(f"person{number}", [self.relay.port]) for number in range(people)]
         for person in self.people:
             person.breath = breath
+            if self._tls:
+                person.wrap = secure
         self._scripts: list[tuple[float, Script]] = []
         self._sockets: set[socket.socket] = set()
         self._count = 0
-        with socket_when_open(port) as one:
-            one.settimeout(PATIENCE)
-            one.sendall(b"<t:ping>\n")
-            assert one.recv(1000), "it is in, and it is the only one"
-            self._idle_sockets = _count_sockets(self._descriptors()) - 1
+        with self._secured(socket_when_open(self._port)) as one:
+            _wait_for_its_log(one)
+            self._idle_sockets = _count_sockets(self._descriptors()) - 1  # it is the only one
 
     def round(self, seconds: float, *, restart_after: float | None = None) -> Rest:
         """Let it all happen for a while, with a restart after so many seconds, then measure.
@@ -323,12 +331,14 @@ class Soak:
         self.server.stop()
         self.server.start()
 
-    def _connect(self, receive_buffer: int = 0) -> socket.socket:
+    def _connect(self, receive_buffer: int = 0, *, raw: bool = False) -> socket.socket:
         one = socket.socket()
         if receive_buffer:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         one.settimeout(1)
         one.connect((HOST, self._port))
+        if self._tls and not raw:
+            one = secure(one)
         one.setblocking(False)
         self._sockets.add(one)
         return one
@@ -367,8 +377,10 @@ class Soak:
         """Somebody fetches the film; some change their mind, some machines die."""
         self.tally.downloads += 1
         target = self._folder / self._name()
-        command = [*CLIENT, "get", "-q", f"{HOST}:{self._port}", "film.bin", "-o", str(target)]
-        with Running(command, cwd=self._folder) as client:
+        host = f"{'tls:' * self._tls}{HOST}:{self._port}"
+        command = [*CLIENT, "get", "-q", host, "film.bin", "-o", str(target)]
+        known = environment(XDG_STATE_HOME=str(self._folder / "client"))
+        with Running(command, cwd=self._folder, env=known) as client:
             patience = self.chance.random() * 3
             if self.chance.random() < 0.5:
                 yield patience
@@ -411,8 +423,8 @@ class Soak:
         self._hang_up(one)
 
     def _garbage(self) -> Script:
-        """Somebody sends what is no protocol at all."""
-        one = self._connect()
+        """Somebody sends what is no protocol at all, with TLS or without it."""
+        one = self._connect(raw=self._tls and self.chance.random() < 0.5)
         for _ in range(5):
             with suppress(BlockingIOError):
                 one.send(self.chance.randbytes(self.chance.randrange(1, 5000)))
@@ -436,8 +448,8 @@ class Soak:
         self._hang_up(one)
 
     def _knock(self) -> Script:
-        """Somebody opens connections, and lets them go."""
-        knocks = [self._connect() for _ in range(30)]
+        """Somebody opens connections, and lets them go. Of those with TLS few shake hands."""
+        knocks = [self._connect(raw=number >= 5) for number in range(30)]
         yield 0.3
         for one in knocks:
             self._hang_up(one, reset=self.chance.random() < 0.5)
@@ -484,12 +496,32 @@ class Soak:
     def _count_people(self) -> int:
         """Who is here besides us; -1 if there is no room for us at the moment."""
         said = ""
-        with suppress(OSError), socket.create_connection((HOST, self._port), PATIENCE) as one:
+        with suppress(OSError), self._secured(self._plain()) as one:
             one.sendall(b"<s:the counter><t:connect>\n<t:get_user_list>\n<t:disconnect>\n")
             with one.makefile("rb") as answers:
                 said = answers.read().decode()
         listed = [line for line in said.splitlines() if "<p:user_list>" in line]
         return listed[0].count("'") // 2 - 1 if listed else -1
+
+    def _plain(self) -> socket.socket:
+        return socket.create_connection((HOST, self._port), PATIENCE)
+
+    def _secured(self, plain: socket.socket) -> socket.socket:
+        return secure(plain) if self._tls else plain
+
+
+def _wait_for_its_log(one: socket.socket) -> None:
+    """Come in as soon as there is a log; one elsewhere has to be found first."""
+    one.settimeout(PATIENCE)
+    give_up = time.monotonic() + PATIENCE
+    with one.makefile("rb") as answers:
+        while True:
+            one.sendall(b"<s:the counter><t:connect>\n")
+            answer = answers.readline()
+            if b"<m:True>" in answer:
+                return
+            assert b"log-unavailable" in answer and time.monotonic() < give_up, answer
+            time.sleep(0.1)
 
 
 def _count_sockets(targets: Sequence[str]) -> int:
