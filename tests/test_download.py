@@ -139,7 +139,7 @@ class PartFileTests(DownloadTestCase):
         with self.free(RESERVE_BYTES + 51_200):
             error = self.assertRaises(OSError, part.start, 51_201, self.woken.set)
         self.assertEqual(error.errno, errno.ENOSPC)
-        self.assertIn("51.2 kB to come, and 51.2 kB free", error.strerror)
+        self.assertIn("51.2 kB to come, and 51.2 kB free besides 16.8 MB", error.strerror)
         self.assertEqual(self.files(), [])
         with self.free(RESERVE_BYTES + 51_200):
             self.started(size=51_200).close(End.CANCELLED)

@@ -353,9 +353,11 @@ class PartFile:
         missing = self._size - os.fstat(self._fd).st_blocks * 512
         if missing > free and disk.f_blocks:  # some file systems do not know
             needed, left = words.size_text(missing), words.size_text(free)
+            others = words.size_text(RESERVE_BYTES)
             raise OSError(
                 errno.ENOSPC,
-                f"There is not enough room on the disk: {needed} to come, and {left} free",
+                f"There is not enough room on the disk: {needed} to come, and {left} free"
+                f" besides {others} for others",
                 self.path,
             )
 
