@@ -139,6 +139,9 @@ class Guest(Person):
 
     async def host(self) -> HostCard:
         """Ask for the card for hosting a room."""
+        login = self.window.login_card
+        assert login is not None
+        await self.until(login.host_button.winfo_viewable, "the button")
         await self.keys("alt+h")
         await self.until(lambda: self.window.host_card, "the card")
         card = self.window.host_card
