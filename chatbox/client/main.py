@@ -232,7 +232,7 @@ def arguments() -> argparse.ArgumentParser:
     history = add(
         "history",
         "Print what was said: number, time in UTC, sender, recipient (or all) and text,"
-        " with TAB between them",
+        " with TAB between them; in the text \\n, \\r, \\t and \\\\ stand for what they look like",
         visitor,
     )
     history.add_argument(
