@@ -37,10 +37,12 @@ _UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09
 def printable(text: str, *, keep_newlines: bool = False) -> str:
     """Return `text` with each character that a terminal might obey replaced by U+FFFD.
 
-    The length stays the same. `keep_newlines` lets ``\\n`` through, for text that may span lines.
+    The length stays the same. `keep_newlines` lets ``\\n`` through, for text that may span lines, and
+    makes a blank of a TAB, with which such text is often indented.
     """
-    unsafe = _UNSAFE_BUT_NEWLINE if keep_newlines else _UNSAFE
-    return unsafe.sub(REPLACEMENT, text)
+    if keep_newlines:
+        return _UNSAFE_BUT_NEWLINE.sub(REPLACEMENT, text.replace("\t", " "))
+    return _UNSAFE.sub(REPLACEMENT, text)
 
 
 def is_printable(text: str) -> bool:

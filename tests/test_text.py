@@ -37,6 +37,8 @@ class PrintableTests(SynchronousTestCase):
         """A newline is a control character unless the text may span lines."""
         self.assertEqual(printable("a\nb\rc"), f"a{REPLACEMENT}b{REPLACEMENT}c")
         self.assertEqual(printable("a\nb\rc", keep_newlines=True), f"a\nb{REPLACEMENT}c")
+        self.assertEqual(printable("a\n\tb\tc", keep_newlines=True), "a\n b c")
+        self.assertEqual(printable("a\tb"), f"a{REPLACEMENT}b")
 
     @given(EVERYTHING)
     def test_result_is_printable(self, text: str) -> None:
