@@ -759,6 +759,7 @@ async def test_looks(sit: Sit, served: Served) -> None:
         await guest.until(lambda: guest.window.root.winfo_width() == 700, "a smaller window")
         button = view.send_button
         await guest.until(lambda: button.winfo_rootx() + button.winfo_width() <= 700, "the button")
+        await guest.until(lambda: view.field.text.winfo_width() >= theme.px(120), "room to type in")
     assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
     assert "700x560" in guest.app.settings.geometry
 

@@ -104,7 +104,9 @@ class RoomView(ttk.Frame):
         self.messages.grid(row=0, column=0, columnspan=3, sticky="nsew")
         bottom = ttk.Frame(frame)
         bottom.grid(row=1, column=0, sticky="ew", pady=(px(10), 0))
-        bottom.columnconfigure(1, weight=1)
+        # With large letters in a small window it is the list of people that gives way.
+        bottom.columnconfigure(0, weight=1)
+        bottom.columnconfigure(1, weight=50, minsize=px(150))
         self.to_box = ttk.Combobox(
             bottom, width=18, font=self._theme.text, postcommand=self._offer_people
         )
