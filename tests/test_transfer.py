@@ -466,6 +466,18 @@ class EndTests(SynchronousTestCase):
         transfer.check(End.PEER_SILENT)
         self.assertLess(transfer.duration, 25)
 
+    def test_asleep_while_opening(self) -> None:
+        """A client that had no time to ask does not call it silence that it heard nothing."""
+        transfer = Transfer(DATA, down=LINK)
+
+        def sleep(asleep: bool) -> None:
+            transfer.asleep = asleep
+
+        transfer.network.at(transfer.started_at + 0.01, lambda _: sleep(True))
+        transfer.network.at(transfer.started_at + asking.OPEN_TIMEOUT + 1, lambda _: sleep(False))
+        transfer.run()
+        transfer.check()
+
     def test_path_too_narrow(self) -> None:
         """If words come through and the file never does, packets are too long for the path."""
         data = DATA[:9_000]  # so that the last packet is short, and comes

@@ -26,7 +26,10 @@ wants more).
 """
 
 OPEN_TIMEOUT = 15.0
-"""Seconds without any answer at all after which UDP counts as blocked."""
+"""Seconds without any answer at all after which UDP counts as blocked..."""
+
+OPEN_QUESTIONS = 4
+"""... and how often it was asked again: a machine that stood still has not."""
 
 SILENCE_TIMEOUT = 30.0
 """Seconds without an answer, counted from the first question, after which the server is gone..."""
@@ -128,7 +131,7 @@ class Asking:
         elif self._doubted_at is not None:
             hopeless = self._questions >= DOUBT_QUESTIONS and asking_for >= DOUBT_TIMEOUT
         elif expecting is Expecting.FIRST_ANSWER:
-            hopeless = asking_for >= OPEN_TIMEOUT
+            hopeless = self._questions >= OPEN_QUESTIONS and asking_for >= OPEN_TIMEOUT
         else:
             hopeless = self._questions >= SILENCE_QUESTIONS and asking_for >= SILENCE_TIMEOUT
         if hopeless:
