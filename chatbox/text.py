@@ -37,8 +37,8 @@ _UNSAFE_BUT_NEWLINE = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09
 def printable(text: str, *, keep_newlines: bool = False) -> str:
     """Return `text` with each character that a terminal might obey replaced by U+FFFD.
 
-    The length stays the same. `keep_newlines` lets ``\\n`` through, for text that may span lines, and
-    makes a blank of a TAB, with which such text is often indented.
+    The length stays the same. `keep_newlines` lets ``\\n`` through, for text that may span lines,
+    and makes a blank of a TAB, with which such text is often indented.
     """
     if keep_newlines:
         return _UNSAFE_BUT_NEWLINE.sub(REPLACEMENT, text.replace("\t", " "))
