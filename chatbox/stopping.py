@@ -180,4 +180,5 @@ def _ports_or_the_end() -> Iterator[None]:
         yield
     except CannotListenError as error:
         advice = _ADVICE.get(getattr(error.socketError, "errno", None), "")
-        raise CannotStart(f"chatbox: {error}{advice}") from error
+        # twistd in the background passes on 100 bytes, so it begins with what is most to the point.
+        raise CannotStart(f"{error}{advice}") from error

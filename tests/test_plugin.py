@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -159,9 +160,10 @@ def test_a_server_that_cannot_start(place: Path, command: str) -> None:
     ):
         taken_udp.bind(("127.0.0.1", 0))
         tcp, udp = taken.getsockname()[1], taken_udp.getsockname()[1]
+        in_use = f"[Errno {errno.EADDRINUSE}] Address already in use"
         for option, value, words, advice in (
-            ("--listen", f"tcp:{tcp}:interface=127.0.0.1", f"listen on 127.0.0.1:{tcp}: ", "Other"),
-            ("--udp-ports", f"{udp}", f"listen on 127.0.0.1:{udp}: ", "Other ports: --listen"),
+            ("--listen", f"tcp:{tcp}:interface=127.0.0.1", f"127.0.0.1:{tcp}: {in_use}", "Other"),
+            ("--udp-ports", f"{udp}", f"127.0.0.1:{udp}: {in_use}", "Other ports: --listen"),
             ("--state-dir", f"{place}/files/a.txt", "chatbox cannot let people in: ", "See --st"),
             ("--log", f"sqlite:{place}/files", "chatbox cannot keep messages: ", "See --log"),
         ):
