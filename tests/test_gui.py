@@ -744,6 +744,9 @@ async def test_looks(sit: Sit, served: Served) -> None:
         text, usual = view.messages.text, theme.text.metrics("linespace")
         assert theme.palette.name == "light"
         assert text.cget("background") == theme.palette.surface
+        view.room.notice("a line of\nseveral")
+        await guest.until(lambda: text.tag_ranges("list"), "a list")
+        assert text.get(*text.tag_ranges("list")) == "a line of\nseveral\n"
         await guest.keys("ctrl+t")
         await guest.until(lambda: theme.palette.name == "dark", "the dark theme")
         assert text.cget("background") == theme.palette.surface

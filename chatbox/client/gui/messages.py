@@ -146,7 +146,7 @@ class Messages(ttk.Frame):
         if entry.look is Look.DAY:
             pieces = [f"{entry.text}\n", ("day",)]
         elif entry.look is Look.NOTICE:
-            pieces = [f"{entry.text}\n", ("notice",)]
+            pieces = [f"{entry.text}\n", ("list" if "\n" in entry.text else "notice",)]
         else:
             if entry.look is Look.FAILED:
                 pieces = [f"{entry.heading}\n", ("heading", "bad", *ground)]
@@ -240,6 +240,10 @@ class Messages(ttk.Frame):
         text.tag_configure(
             "notice", font=theme.small, foreground=p.dim, justify="center", spacing1=px(6),
             spacing3=px(2), lmargin1=px(30), lmargin2=px(30), rmargin=px(30),
+        )  # fmt: skip
+        text.tag_configure(
+            "list", font=theme.small, foreground=p.dim, spacing1=px(3), spacing3=px(2),
+            lmargin1=px(30), lmargin2=px(60), rmargin=px(30),
         )  # fmt: skip
         text.tag_configure(
             "day", font=theme.bold, foreground=p.dim, justify="center", spacing1=px(14),
