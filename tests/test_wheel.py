@@ -20,7 +20,8 @@ from tests.test_plugin import OPTIONS, STARTED, talk
 
 NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis",
-    "_trial_temp*", "dropin.cache", ".bench", ".fuzz", "state", "twistd.log*", "twistd.pid", "*.part",
+    "_trial_temp*", "dropin.cache", ".bench", ".fuzz", "state", "twistd.log*", "twistd.pid",
+    "*.part",
 )  # fmt: skip
 
 
