@@ -122,17 +122,23 @@ class Guest(Person):
         Two clicks are a double one if half a second lies between them at most. On a machine that
         had no time for the second one, it is done again.
         """
-        done: list[object] = []
+        pressed: list[object] = []
         doubled: list[object] = []
+        released: list[object] = []
         tags = [tag for tag in widget.bindtags() if tag != "clicks"]
         widget.bindtags(("clicks", *tags))  # before others, who may say that nobody needs to know
-        widget.bind_class("clicks", "<ButtonRelease-1>", done.append)
+        widget.bind_class("clicks", "<Button-1>", pressed.append)
         widget.bind_class("clicks", "<Double-1>", doubled.append)
+        widget.bind_class("clicks", "<ButtonRelease-1>", released.append)
         for _ in range(10):
-            done.clear()
+            pressed.clear()
             await self.click_where(where, times)
-            await self.until(lambda: len(done) >= times, "the click")
-            if times == 1 or doubled:
+            if times == 1:
+                await self.until(lambda: released, "the click")
+                return
+            # It may be gone by the time that the button is let go.
+            await self.until(lambda: doubled or len(pressed) == times, "the clicks")
+            if doubled:
                 return
             await deferLater(self._reactor, 1)
         raise AssertionError("two clicks are never near enough")
