@@ -29,7 +29,7 @@ from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.place import Place, parse_place
 from chatbox.log.redis import RedisLog
 from chatbox.log.store import Writer
-from chatbox.log.streams import id_of, place_of
+from chatbox.log.streams import id_of, page_of, place_of
 from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
@@ -44,6 +44,7 @@ from tests.helpers.redis import (
 from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
+NO_PROOF = b"{'name':'x','identity':'x','node':'y'}"
 
 
 class RedisTestCase(SynchronousTestCase):
@@ -277,7 +278,9 @@ class StrangerTests(RedisTestCase):
             self.assertIn(self.server.ask(command + b"\r\n")[:1], (b"+", b":", b"$"), command)
 
     def test_on_the_bus_and_in_the_history(self) -> None:
-        """What makes sense is heard and remembered, whatever stands around it."""
+        """What makes sense is heard and remembered, whatever stands around it; in the history a
+        mark is in its place.
+        """
         log, heard = self.node()
         odd = [b"[1]", b"[", b'["a","all","x",{"a":1},""]', b"[[],1,2,3,4]"]
         for number, data in enumerate(odd):
@@ -290,9 +293,10 @@ class StrangerTests(RedisTestCase):
         self.run_until(lambda: not log.busy)
         said = ["0", "1", "2", "3", "last"]
         self.assertEqual(texts(heard.records), said)
-        self.assertEqual(texts(self.ask(log, 0)), said)
+        marks = [""] * len(odd)
+        self.assertEqual(texts(self.ask(log, 0)), marks + said)
         self.tell(b"SET chatbox:from odd")
-        self.assertEqual(texts(self.ask(log, 1)), said)
+        self.assertEqual(texts(self.ask(log, 1)), marks + said)
 
     def test_no_place(self) -> None:
         """An id that is beyond all places is passed over; a place follows it."""
@@ -310,7 +314,7 @@ class StrangerTests(RedisTestCase):
 
     def test_among_the_people(self) -> None:
         """Nobody is who makes no sense: names are given, and dead nodes are buried."""
-        odd = (b"{", b"[]", b"5", b"{'node':'dead'}", b"{'node':1}")
+        odd = (b"{", b"[]", b"5", b"{'node':'dead'}", b"{'node':1}", NO_PROOF)
         for number, text in enumerate(odd):
             text = text.replace(b"'", b'\\"')
             self.tell(b'HSET chatbox:people %d "%b"' % (number, text))
@@ -324,6 +328,7 @@ class StrangerTests(RedisTestCase):
 
         self.run_until(buried)
         self.assertEqual([(one.sender, one.text) for one in heard.records], [("eve", "left")])
+        self.assertNotIn("x", [one.sender for one in heard.silent])
         self.assertEqual(self.server.ask(b"SISMEMBER chatbox:nodes dead\r\n"), b":0\r\n")
         answers: list[str] = []
         for number in range(len(odd)):
@@ -543,6 +548,26 @@ class ExportTests(RedisTestCase):
             self.assertEqual((done.returncode, done.stdout), (1, b""))
             self.assertIn(words, done.stderr)
         self.assertFalse(os.path.exists(missing))
+
+
+class PageTests(SynchronousTestCase):
+    """What was found in the streams of a Redis."""
+
+    def test_never_fewer(self) -> None:
+        """Of as many rows as were asked for none goes without a trace, or nobody asks for more."""
+        said = [b"d", b'["ann","all","hi",[],""]']
+        rows = [
+            [b"5-%d" % number, fields]
+            for number, fields in enumerate((said, [b"d", b"odd"], [b"g", b""], [b"g", b""], said))
+        ]
+        kinds = [Kind.MESSAGE, *[Kind.GAP] * 3, Kind.MESSAGE]
+        ends = [0, [None, None]]
+        for after in (None, place_of(b"2-0")):
+            page = page_of([rows, None, *ends, None], after, 5)
+            self.assertEqual([one.kind for one in page], kinds)
+            self.assertEqual([id_of(one.id) for one in page], [f"5-{n}" for n in range(5)])
+        page = page_of([rows[1:], None, 0, [None, b"3-0"], b"4-0"], place_of(b"2-0"), 5)
+        self.assertEqual([one.kind for one in page], kinds[1:], "of marks beside it one is enough")
 
 
 class PlaceTests(SynchronousTestCase):

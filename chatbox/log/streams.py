@@ -74,8 +74,8 @@ def entry_of(kind: Kind, data: bytes) -> Entry:
 def holder_of(data: bytes) -> tuple[str, str, str]:
     """Return a name, the identity of who holds it, and the node. Raises ValueError as above."""
     holder = _read(data, dict)
-    name, identity, node = map(holder.get, ("name", "identity", "node"))
-    _check_texts(name, identity, node)
+    name, identity, node, proof = map(holder.get, ("name", "identity", "node", "proof"))
+    _check_texts(name, identity, node, proof)
     return name, identity, node
 
 
@@ -108,13 +108,16 @@ def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
 
 
 def _kept(id: bytes, fields: list[bytes]) -> Iterator[Record]:
-    """Yield the record of a row; none if it makes no sense."""
+    """Yield the record of a row; a mark if it makes no sense, and nothing if it has no place."""
     with suppress(ValueError):
-        place = place_of(id)
-        if fields[0] == b"g":
-            yield gap(place)
-        else:
-            yield record_of(place, entry_of(Kind.MESSAGE, fields[1]))
+        yield _message(place_of(id), fields)
+
+
+def _message(place: int, fields: list[bytes]) -> Record:
+    if fields[0] != b"g":
+        with suppress(ValueError):
+            return record_of(place, entry_of(Kind.MESSAGE, fields[1]))
+    return gap(place)
 
 
 def _floor(id: bytes) -> int:
@@ -129,7 +132,8 @@ def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
     """Put together what the streams have, and say if something is missing.
 
     What everybody may read and the letters begin at places of their own, so what is left of the
-    ones may come before the mark of the others. Of marks that stand together the last says it all.
+    ones may come before the mark of the others. What was found is never fewer than what is there:
+    whoever gets as many as they asked for goes on behind them.
     """
     *streams, has_mail, (gone, last), start = replies
     found = [one for rows in streams for id, fields in rows or () for one in _kept(id, fields)]
@@ -137,10 +141,10 @@ def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
         found.sort(key=lambda record: record.id)
         return found[-count:] if count else []
     floors = _floor(start or b"0-1") - 1, _floor((gone if has_mail else last) or b"0-0")
-    found += [gap(floor) for floor in floors if 0 < after < floor]
+    marks = [gap(floor) for floor in floors if 0 < after < floor]
     page: list[Record] = []
-    for record in sorted(found, key=lambda record: record.id):
-        if page and page[-1].kind is record.kind is Kind.GAP:
-            page.pop()
+    for record in sorted(found + marks, key=lambda record: record.id):
+        if page and page[-1] in marks and record.kind is Kind.GAP:
+            page.pop()  # this one says it all
         page.append(record)
     return page[:count]
