@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from twisted.application.internet import backoffPolicy
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -648,6 +648,33 @@ class WayTests(SynchronousTestCase):
         wrong = f"{where} cannot be reached: An error occurred while connecting."
         self.assertEqual(said, [wrong, f"{where} is reached again"])
         self.assertEqual(repr(endpoint), where)
+
+    def test_why_a_master_cannot_be_reached(self) -> None:
+        """It is told as well where the sentinels know who it is; and who stops asks no further."""
+        reactor: Any = MemoryReactorClock()
+        place = parse_place("redis+sentinel://192.0.2.2,192.0.2.3/room")
+        endpoint: Any = connect.endpoint_for(place, reactor)
+
+        async def ask(host: str, port: int) -> tuple[str, int]:
+            return "192.0.2.1", 6379
+
+        with capturedLogs() as logs:
+            d = endpoint.connect(Factory.forProtocol(Protocol))
+            d.cancel()
+            self.failureResultOf(d)
+            self.assertEqual(len(reactor.tcpClients), 1)
+            endpoint._ask = ask
+            for _ in range(2):
+                d = endpoint.connect(Factory.forProtocol(Protocol))
+                reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
+                self.failureResultOf(d, ConnectError)
+            d = endpoint.connect(Factory.forProtocol(Protocol))
+            reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
+            self.successResultOf(d)
+        said = [formatEvent(event) for event in logs]
+        where = "Redis at 192.0.2.1:6379"
+        wrong = f"{where} cannot be reached: An error occurred while connecting."
+        self.assertEqual(said, [wrong, f"{where} is reached again"])
 
     def test_why_it_lets_nobody_in(self) -> None:
         """It is told once for both connections, and again when it had let us in."""

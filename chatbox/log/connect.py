@@ -34,6 +34,9 @@ __all__ = ["COMMAND_SECONDS", "Complaint", "Connections", "endpoint_for"]
 COMMAND_SECONDS: Final = 4.0
 """The longest that a command may take, and a connection to be made."""
 
+_STOPPING: Final = (CancelledError, ConnectingCancelledError)
+"""How an attempt ends that we have given up ourselves."""
+
 _log = Logger()
 
 
@@ -42,7 +45,8 @@ def endpoint_for(place: Place, reactor: Any) -> IStreamClientEndpoint:
     tls = _tls(place)
     if place.service:
         return _Sentinels(place, reactor, tls)
-    return _Straight(place, reactor, tls)
+    [(host, port)] = place.hosts
+    return _Straight(reactor, host, port, tls, Complaint())
 
 
 def _endpoint(
@@ -99,13 +103,19 @@ class Complaint:
 
 @implementer(IStreamClientEndpoint)
 class _Straight:
-    """The endpoint of the one Redis that there is."""
+    """The endpoint of one Redis."""
 
-    def __init__(self, place: Place, reactor: Any, tls: Callable[[str], Any] | None) -> None:
-        [(host, port)] = place.hosts
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        tls: Callable[[str], Any] | None,
+        complaint: Complaint,
+    ) -> None:
         self._where = f"Redis at {host}:{port}"
         self._endpoint = _endpoint(reactor, host, port, tls)
-        self._complaint = Complaint()
+        self._complaint = complaint
 
     def __repr__(self) -> str:
         return self._where  # Twisted's own log of what it tries
@@ -117,8 +127,8 @@ class _Straight:
     async def _connect(self, factory: Any) -> Any:
         try:
             connection = await self._endpoint.connect(factory)
-        except (CancelledError, ConnectingCancelledError):
-            raise  # we are stopping
+        except _STOPPING:
+            raise
         except Exception as error:
             self._complaint.about(f"{self._where} cannot be reached", error)
             raise
@@ -151,14 +161,16 @@ class _Sentinels:
         why: Exception = LookupError("no sentinel was asked")
         for host, port in list(self._hosts):
             try:
-                address = await self._ask(host, port)
+                master = await self._ask(host, port)
+            except _STOPPING:
+                raise
             except Exception as error:  # whatever is wrong with this one, the next may know
                 why = error
                 continue
-            self._complaint.over()
             self._hosts.remove((host, port))
             self._hosts.insert(0, (host, port))
-            return await _endpoint(self._reactor, *address, self._tls).connect(factory)
+            straight = _Straight(self._reactor, *master, self._tls, self._complaint)
+            return await straight.connect(factory)
         self._complaint.about("no sentinel says where Redis is", why)
         raise why
 
