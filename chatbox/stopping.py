@@ -26,6 +26,7 @@ from __future__ import annotations
 import errno
 import gc
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -57,7 +58,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _ADVICE: Final[Mapping[int | None, str]] = {
     errno.EADDRINUSE: " Does a server run already? Other ports: --listen and --udp-ports.",
     errno.EADDRNOTAVAIL: " Has this machine that address? See --listen and --udp-interface.",
-    errno.EACCES: " Ports below 1024 are for root, which twistd --uid USER gives up afterwards.",
+    errno.EACCES: " Is it a port below 1024? They are for root, which twistd --uid USER gives up.",
 }
 """What to do about a port that cannot be had."""
 
@@ -182,3 +183,7 @@ def _ports_or_the_end() -> Iterator[None]:
         advice = _ADVICE.get(getattr(error.socketError, "errno", None), "")
         # twistd in the background passes on 100 bytes, so it begins with what is most to the point.
         raise CannotStart(f"{error}{advice}") from error
+    except OSError as error:  # about the file that a UNIX socket is locked with, say
+        place = os.fsdecode(error.filename2 or error.filename or "")
+        why = f"{error.strerror}: {place}" if place else error
+        raise CannotStart(f"chatbox cannot start: {why}") from error

@@ -161,8 +161,10 @@ def test_a_server_that_cannot_start(place: Path, command: str) -> None:
         taken_udp.bind(("127.0.0.1", 0))
         tcp, udp = taken.getsockname()[1], taken_udp.getsockname()[1]
         in_use = f"[Errno {errno.EADDRINUSE}] Address already in use"
+        no_folder = f"{place}/files/a.txt/socket"
         for option, value, words, advice in (
             ("--listen", f"tcp:{tcp}:interface=127.0.0.1", f"127.0.0.1:{tcp}: {in_use}", "Other"),
+            ("--listen", f"unix:{no_folder}", "chatbox cannot start: Not a directory: ", no_folder),
             ("--udp-ports", f"{udp}", f"127.0.0.1:{udp}: {in_use}", "Other ports: --listen"),
             ("--state-dir", f"{place}/files/a.txt", "chatbox cannot let people in: ", "See --st"),
             ("--log", f"sqlite:{place}/files", "chatbox cannot keep messages: ", "See --log"),
