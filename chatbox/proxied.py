@@ -8,8 +8,8 @@ versions 1 and 2), and ``haproxy:`` in front of an endpoint reads it.
 Twisted's wrapper knows the header, but tells what is inside of the connection before the header has
 come, when the address is still the proxy's, and wants enough of the header in one piece. Here a
 connection is held back until the header has come, in pieces of any size, and nobody inside ever
-sees the proxy. What comes without an address is hung up on: the header says so itself
-where a proxy looks whether the server lives, or does not know whom it speaks for.
+sees the proxy. What comes without an address is hung up on: the header says so itself where a proxy
+looks whether the server lives, or does not know whom it speaks for.
 
 Whoever reaches the port around the proxy can say any address. It must listen where only the proxy
 comes.

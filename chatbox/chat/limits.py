@@ -70,7 +70,7 @@ class Limits:
     def line(self) -> int:
         """Bytes of a line from a client. A text that is a bit too long is still read, so that the
         refusal can say what is too long."""
-        return max(MAX_REQUEST_BYTES, MAX_REQUEST_BYTES + 2 * (self.text - MAX_TEXT_BYTES))
+        return MAX_REQUEST_BYTES + 2 * max(self.text - MAX_TEXT_BYTES, 0)
 
     def told(self) -> str:
         """What a client is told: words ``name=number``."""

@@ -22,7 +22,8 @@ __all__ = ["MAX_IN_PROGRESS", "Job", "Pipeline"]
 
 MAX_IN_PROGRESS: Final = 64
 """Requests of one client that have no answer yet. Enough to keep a log busy that takes 5 ms to
-commit (12 000 messages a second); at 4 KiB a message, 256 KiB at most."""
+commit (12 000 messages a second); at 4 KiB a message, 256 KiB of text. An operator who allows
+longer ones allows as many times more."""
 
 
 class Job:
