@@ -112,9 +112,9 @@ class Redis:
                 self.heard.append(text)
 
     def add(self, fields: list[bytes]) -> None:
-        """Put something on the bus, as XADD does."""
+        """Put something on the bus, as XADD does: after all else, and in time for a place."""
         at, number = self._last
-        self._last = (at, number + 1)
+        self._last = (at, number + 1) if _is_place((at, number + 1)) else (at + 1, 0)
         self.bus.append((self._last, fields))
 
     def _row_before(self, said: bytes) -> Row:
@@ -196,8 +196,9 @@ def _row(said: bytes, last: Id) -> Row:
     fields = said[found.end() if found else 0 :].split(b"\t")
     fields += [b""] * (len(fields) % 2)
     at = last[0], last[1] + 1
-    if found and at < (asked := (int(found[1]), int(found[2]))) and max(asked) < 1 << 63:
-        at = asked
+    if found and at < (asked := (int(found[1]), int(found[2]))):
+        # At the end of time the bus would be of no use any more.
+        at = asked if asked[0] < 1 << 42 and asked[1] < 1 << 63 else at
     return at, fields
 
 
@@ -377,6 +378,7 @@ TARGETS = {
             b"f2-0\ne1-7\t1-9\n" + _PERSON,
             b"a5-1\nxNOSCRIPT No matching script\nxFENCED dead\nxEPOCH another",
             b"iredis_version:6.0.1\r\naof_enabled:0\nb@9-5\t" + _OTHER,
+            b"b@9-1048576\t" + _OTHER,
         ],
         [
             *(b"\t", b"\n", b"\nb", b"\nk", b"\nm", b"\tk\t", b"\td\t", b"@6-1\t"),
