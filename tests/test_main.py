@@ -122,6 +122,15 @@ class HostTests(SynchronousTestCase):
             " Is the address right?",
         )
 
+    def test_no_such_link(self) -> None:
+        """A number that is none of the system's errors is not read as one."""
+        reactor: Any = MemoryReactorClock()
+        no_such = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        with mock.patch.object(reactor, "connectTCP", side_effect=no_such):
+            joining = Deferred.fromCoroutine(join_server(reactor, "fe80::1%nowhere", "ann"))
+        stop = self.failureResultOf(joining, Stop).value
+        self.assertIn("there is no such host", stop.sentence)
+
 
 class ArgumentTests(SynchronousTestCase):
     """The command line."""

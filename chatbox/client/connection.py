@@ -155,7 +155,7 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
         connection = await endpoint.connect(factory)
     except error.ConnectionRefusedError:
         sentence = "nobody listens there. Is the server running, and is the port right?"
-    except error.DNSLookupError:
+    except (error.DNSLookupError, socket.gaierror):  # that one for a link, as %eth7
         sentence = "there is no such host. Check the name, or give the server's IP address."
     except (error.TimeoutError, error.TCPTimedOutError):
         sentence = (
