@@ -25,6 +25,7 @@ from chatbox.rdt.packet import (
 )
 from chatbox.rdt.seal import (
     GENERATION_BITS,
+    MAX_SIZES,
     RECEIVE_BYTES,
     SEND_PACKETS,
     TRAIN_SENDS,
@@ -426,6 +427,18 @@ class ForgeryTests(SynchronousTestCase):
         for segment in range(1, 200):
             self.assertEqual(opened(client, bytes(2 * segment), segment), [])
         self.assertEqual(client._places._places, {})
+
+    def test_sizes_that_are_kept(self) -> None:
+        """What belongs to a size is made once for many sizes, and not kept for any number of
+        them.
+        """
+        sealer = TrainSealer()
+        made = {size: sealer._places.of(size) for size in range(1200, 1200 + MAX_SIZES)}
+        for size, places in made.items():
+            self.assertIs(sealer._places.of(size), places)
+        for size in range(1300, 1300 + 2 * MAX_SIZES):
+            sealer._places.of(size)
+            self.assertLessEqual(len(sealer._places._places), MAX_SIZES)
 
     def test_full_buffer(self) -> None:
         """As much as one read can bring is opened, or dropped, like anything else."""

@@ -74,8 +74,11 @@ LONGEST_DATAGRAM = 1 << 16
 RECEIVE_BYTES = (TRAIN_SENDS + 1) * LONGEST_DATAGRAM
 """Where a train is received: one row may be read behind those that were read before."""
 
-MAX_SIZES = 8
-"""Packet sizes whose places are kept: they follow path MTUs, so few are in use at a time."""
+MAX_SIZES = 32
+"""
+Packet sizes whose places are kept, some 200 kB for each. All downloads of a server share them, and
+each client may name a size of its own; to make the places anew for each train doubles its cost.
+"""
 
 _SALT = b"chatbox rdt 1"
 
