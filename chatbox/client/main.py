@@ -11,6 +11,7 @@ Modules are imported when the subcommand that needs them runs, so that the promp
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import ipaddress
 import os
@@ -79,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         apply_settings(options, config.load(options.config))
         if options.command == "say":
             options.text = _what_to_say(options.words)
+        # What is loaded now stays to the end. To look through it for garbage, again and again, would
+        # be a fifth of a short command.
+        gc.disable()
         module = importlib.import_module(_SUBCOMMANDS[options.command])
         status = run(getattr(module, options.command), options)
     except Stop as stopped:
@@ -86,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         status = stopped.status
     except KeyboardInterrupt:  # before or after the reactor ran
         status = Exit.INTERRUPTED
+    gc.freeze()
+    gc.enable()
     sys.exit(status)
 
 
@@ -142,6 +148,8 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
             errands[0].cancel()
 
     reactor.callWhenRunning(start)
+    gc.freeze()
+    gc.enable()
     reactor.run()
     return statuses[0] if statuses else Exit.FAILED
 
