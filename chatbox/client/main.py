@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         apply_settings(options, config.load(options.config))
         if options.command == "say":
             options.text = _what_to_say(options.words)
-        # What is loaded now stays to the end. To look through it for garbage, again and again, would
+        # What is loaded now stays to the end. To look through it for garbage again and again would
         # be a fifth of a short command.
         gc.disable()
         module = importlib.import_module(_SUBCOMMANDS[options.command])
