@@ -225,8 +225,8 @@ class TrainPort(udp.Port):
                 continue
             if filled and (
                 address != source
-                or joined < size
-                or size > segment
+                or joined > segment
+                or joined < min(segment, size)
                 or came_at - since > JOIN_SECONDS
             ):
                 self._hand_on(filled, segment, source, until)
@@ -240,7 +240,7 @@ class TrainPort(udp.Port):
             filled += size
             total += size
             row = row + 1 if joined == size else 0
-            if filled % max(segment, 1) or joined < size or filled > self._most_filled:
+            if filled % max(segment, 1) or filled > self._most_filled:
                 self._hand_on(filled, segment, source, until)
                 filled = 0
             if total >= most:
