@@ -627,22 +627,30 @@ class PlaceTests(SynchronousTestCase):
 class WayTests(SynchronousTestCase):
     """The way to a Redis."""
 
+    def fail_at(self, endpoint: Any, reactor: Any) -> None:
+        """Try to connect, in vain."""
+        d = endpoint.connect(Factory.forProtocol(Protocol))
+        reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
+        self.failureResultOf(d, ConnectError)
+
+    def succeed_at(self, endpoint: Any, reactor: Any) -> None:
+        """Connect."""
+        d = endpoint.connect(Factory.forProtocol(Protocol))
+        reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
+        self.successResultOf(d)
+
     def test_why_it_cannot_be_reached(self) -> None:
         """It is told once for all that try, and that it is over; and not that we ended a try."""
         reactor: Any = MemoryReactor()
         endpoint = connect.endpoint_for(parse_place("redis://192.0.2.1/0"), reactor)
         with capturedLogs() as logs:
             for _ in range(2):
-                d = endpoint.connect(Factory.forProtocol(Protocol))
-                reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
-                self.failureResultOf(d, ConnectError)
+                self.fail_at(endpoint, reactor)
             d = endpoint.connect(Factory.forProtocol(Protocol))
             d.cancel()
             self.failureResultOf(d)
             for _ in range(2):
-                d = endpoint.connect(Factory.forProtocol(Protocol))
-                reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
-                self.successResultOf(d)
+                self.succeed_at(endpoint, reactor)
         said = [formatEvent(event) for event in logs]
         where = "Redis at 192.0.2.1:6379"
         wrong = f"{where} cannot be reached: An error occurred while connecting."
@@ -665,12 +673,8 @@ class WayTests(SynchronousTestCase):
             self.assertEqual(len(reactor.tcpClients), 1)
             endpoint._ask = ask
             for _ in range(2):
-                d = endpoint.connect(Factory.forProtocol(Protocol))
-                reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
-                self.failureResultOf(d, ConnectError)
-            d = endpoint.connect(Factory.forProtocol(Protocol))
-            reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
-            self.successResultOf(d)
+                self.fail_at(endpoint, reactor)
+            self.succeed_at(endpoint, reactor)
         said = [formatEvent(event) for event in logs]
         where = "Redis at 192.0.2.1:6379"
         wrong = f"{where} cannot be reached: An error occurred while connecting."

@@ -166,5 +166,5 @@ class TransferTests(SynchronousTestCase):
             left.add(HEADER.unpack_from(datagram)[2])
             send(datagram, now, at)
 
-        transfer.down.send = tap  # type: ignore[method-assign]
+        transfer.down.send = tap  # type: ignore[method-assign]  # of this one only
         return left

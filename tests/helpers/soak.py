@@ -521,7 +521,7 @@ def _wait_for_its_log(one: socket.socket) -> None:
             if b"<m:True>" in answer:
                 return
             assert b"log-unavailable" in answer and time.monotonic() < give_up, answer
-            time.sleep(0.1)
+            time.sleep(0.1)  # nobody tells when
 
 
 def _count_sockets(targets: Sequence[str]) -> int:
