@@ -6,15 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.chat.pipeline import MAX_IN_PROGRESS, Job, Pipeline
+from chatbox.chat.outbox import MAX_OWN_BYTES
+from chatbox.chat.pipeline import MAX_BYTES_IN_PROGRESS, MAX_IN_PROGRESS, Job, Pipeline
 from chatbox.errors import LocalError
 
 
 class Errand(Job):
     """A job that remembers when it began, and may end at once."""
 
-    def __init__(self, tests: PipelineTests, name: str, alone: bool, at_once: bool) -> None:
-        super().__init__(alone)
+    def __init__(
+        self, tests: PipelineTests, name: str, alone: bool, at_once: bool, size: int
+    ) -> None:
+        super().__init__(alone, size)
         self.tests = tests
         self.name = name
         self.at_once = at_once
@@ -25,9 +28,9 @@ class Errand(Job):
         if self.at_once:
             self.end()
 
-    def end(self) -> None:
-        """Answer with the name."""
-        self.tests.pipeline.end(self, self.name.encode())
+    def end(self, answer: bytes | None = None) -> None:
+        """Answer, with the name if nothing else is said."""
+        self.tests.pipeline.end(self, self.name.encode() if answer is None else answer)
 
 
 class PipelineTests(SynchronousTestCase):
@@ -38,15 +41,18 @@ class PipelineTests(SynchronousTestCase):
         self.begun: list[str] = []
         self.answers: list[bytes] = []
         self.progress = 0
-        self.pipeline = Pipeline(self.answers.append, self.on_progress)
+        self.congested = False
+        self.pipeline = Pipeline(self.answers.append, self.on_progress, lambda: self.congested)
 
     def on_progress(self) -> None:
         """Count."""
         self.progress += 1
 
-    def add(self, name: str, *, alone: bool = False, at_once: bool = False) -> Errand:
+    def add(
+        self, name: str, *, alone: bool = False, at_once: bool = False, size: int = 0
+    ) -> Errand:
         """Add a job."""
-        job = Errand(self, name, alone, at_once)
+        job = Errand(self, name, alone, at_once, size)
         self.pipeline.add(job)
         return job
 
@@ -93,6 +99,47 @@ class PipelineTests(SynchronousTestCase):
         self.assertTrue(self.pipeline.full)
         jobs[0].end()
         self.assertFalse(self.pipeline.full)
+
+    def test_full_of_bytes(self) -> None:
+        """So many bytes are enough, however few requests they are."""
+        first = self.add("a", alone=True, size=MAX_BYTES_IN_PROGRESS - 10)
+        second = self.add("b", size=9)
+        self.assertFalse(self.pipeline.full)
+        third = self.add("c", size=1)
+        self.assertTrue(self.pipeline.full)
+        first.end()
+        self.assertFalse(self.pipeline.full)
+        third.end()
+        self.add("d", size=MAX_BYTES_IN_PROGRESS - 10)
+        self.assertTrue(self.pipeline.full)  # an answer that has not left frees nothing
+        second.end()
+        self.assertFalse(self.pipeline.full)
+        self.add("e", size=MAX_BYTES_IN_PROGRESS)
+        self.pipeline.clear()
+        self.assertFalse(self.pipeline.full)
+
+    def test_long_answers_wait(self) -> None:
+        """While long answers wait for one before them, no job begins that may bring more."""
+        slow, quick = self.add("slow"), self.add("quick")
+        quick.end(b"x" * MAX_OWN_BYTES)
+        self.add("one more", at_once=True)
+        self.add("too much", at_once=True)
+        self.assertEqual(self.begun, ["slow", "quick", "one more"])
+        slow.end()
+        self.assertEqual(self.begun[3:], ["too much"])
+        self.assertEqual(self.answers[2:], [b"one more", b"too much"])
+
+    def test_congested(self) -> None:
+        """Nothing begins while the client has to read, and all does once it has."""
+        slow = self.add("slow")
+        self.congested = True
+        self.add("later", at_once=True)
+        slow.end()
+        self.pipeline.go_on()
+        self.assertEqual((self.answers, self.pipeline.idle), ([b"slow"], False))
+        self.congested = False
+        self.pipeline.go_on()
+        self.assertEqual((self.answers, self.pipeline.idle), ([b"slow", b"later"], True))
 
     def test_clear(self) -> None:
         """Answers that come after all was forgotten go nowhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -25,9 +26,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from chatbox.chat.codes import Code
+from chatbox.chat.limits import NO_LIMITS
 from chatbox.chat.names import LocalNames
 from chatbox.chat.outbox import MAX_QUEUED_BYTES, Turn
-from chatbox.chat.pipeline import MAX_IN_PROGRESS
+from chatbox.chat.pipeline import MAX_BYTES_IN_PROGRESS, MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.server import (
     ANSWER_SECONDS,
@@ -41,7 +43,7 @@ from chatbox.chat.server import (
     ChatService,
 )
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
-from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, parse_line
+from chatbox.chat.wire import MAX_REQUEST_BYTES, TEXT_BYTES_CEILING, Message, parse_line
 from chatbox.errors import CannotStart, LocalError
 from chatbox.log import MessageLog, open_log
 from chatbox.sparing import SPAN_SECONDS
@@ -364,6 +366,48 @@ class ServerTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(b"".join(writes).count(b"user_list"), 1000)
         self.assertLess(max(map(len, writes)), 80_000)
+
+    def test_a_heap_of_answers_after_one_that_takes_time(self) -> None:
+        """What waits behind a slow request is not answered all at once when that is."""
+        log = DelayedLog()
+        self.factory = make_factory(self.clock, log)
+        for number in range(100):
+            Connection(self.factory).send(f"<s:somebody with a long name {number:03}><t:connect>")
+        self.turn()
+        log.commit()
+        connection = Connection(self.factory)
+        writes: list[bytes] = []
+        connection.transport.write = writes.append  # type: ignore[method-assign]  # to see each
+        connection.send("<s:a><t:connect>", *["<t:get_user_list>"] * 200)
+        for _ in range(3):
+            self.turn()
+            connection.send("<r:all><t:message_request><m:x>", *["<t:get_user_list>"] * 40)
+            log.settle()
+        self.turn()
+        log.settle()
+        self.turn()
+        self.assertEqual(b"".join(writes).count(b"user_list"), 200 + 3 * 40)
+        self.assertLess(max(map(len, writes)), 80_000)
+
+    def test_long_requests(self) -> None:
+        """A client with few unanswered requests is not read from if those are long."""
+        log = DelayedLog()
+        self.factory = make_factory(self.clock, log)
+        self.factory.limits = replace(NO_LIMITS, text=TEXT_BYTES_CEILING)
+        connection = Connection(self.factory)
+        connection.send("<s:a><t:connect>")
+        self.turn()
+        log.commit()
+        line = "<r:all><t:message_request><m:{}>".format("x" * TEXT_BYTES_CEILING)
+        at_once = -(-MAX_BYTES_IN_PROGRESS // len(line))
+        connection.send(*[line] * (at_once + 1))
+        self.turn()
+        self.assertEqual(connection.transport.producerState, "paused")
+        self.assertEqual(len(log.appended[0]), at_once)
+        log.commit()
+        self.turn()
+        self.assertEqual(connection.transport.producerState, "producing")
+        self.assertEqual(len(log.appended[0]), 1)
 
     def test_too_slow(self) -> None:
         """Who does not read past a bound is told, cut off, and gone; the others chat on."""

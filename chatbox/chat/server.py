@@ -313,7 +313,7 @@ class ChatProtocol(Protocol):
             self._factory.room.fanout,
             way_out,
             on_overflow=self._overflow,
-            on_change=self._reconsider_reading,
+            on_change=self._outbox_changed,
             on_fault=self._fail,
         )
         self.session = Session(
@@ -446,6 +446,10 @@ class ChatProtocol(Protocol):
         self._reconsider_reading()
 
     # What the session and the outbox call.
+
+    def _outbox_changed(self) -> None:
+        self.session.go_on()
+        self._reconsider_reading()
 
     def _overflow(self) -> None:
         self._complain(RemoteError(Code.TOO_SLOW))

@@ -105,7 +105,7 @@ class Session:
         self._seat: Seat | None = None
         self._input_ended = False
         self._on_answered: Callable[[], None] | None = None
-        self._pipeline = Pipeline(outbox.put, self._progress)
+        self._pipeline = Pipeline(outbox.put, self._progress, congested=lambda: outbox.congested)
 
     @property
     def state(self) -> State:
@@ -136,7 +136,11 @@ class Session:
             self.refuse(error)
         else:
             request = REQUESTS.get(message.request or "", _STRANGE)
-            self._ask(Asked(self, request, message))
+            self._ask(Asked(self, request, message, size=len(line)))
+
+    def go_on(self) -> None:
+        """The client may have read what it has to read before more is done for it."""
+        self._pipeline.go_on()
 
     def refuse(self, error: RemoteError) -> None:
         """A line has come that makes no sense, or cannot even be handed over."""
@@ -462,8 +466,9 @@ class Asked(Job):
         request: Request,
         message: Message,
         error: RemoteError | None = None,
+        size: int = 0,
     ) -> None:
-        super().__init__(request.alone)
+        super().__init__(request.alone, size)
         self.session = session
         self.request = request
         self.message = message
