@@ -36,7 +36,7 @@ from chatbox.chat.moderation import (
 from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, heard_order, read_order
 from chatbox.chat.outbox import Turn
-from chatbox.chat.room import Room
+from chatbox.chat.room import OPERATOR_PLACES, Room
 from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_target
 from chatbox.chat.wire import Message
 from chatbox.client import words
@@ -310,12 +310,14 @@ class RoomTestCase(SynchronousTestCase):
     """A room with alice, who is an operator, and others."""
 
     accounts = False
+    max_users = 0
 
     def setUp(self) -> None:
         self.others: list[test_session.Client] = []
         self.turns = Turns()
         self.log = DelayedLog()
-        self.room = Room(self.log, LocalNames(tokens()), Turn(self.turns.later))
+        turn = Turn(self.turns.later)
+        self.room = Room(self.log, LocalNames(tokens()), turn, self.max_users)
         self.shelf = FakeShelf(File("a.txt", 5))
         self.now = NOON
         self.folder = os.path.abspath(self.mktemp())
@@ -401,6 +403,27 @@ class AccountPermissionTests(RoomTestCase):
         """The gate behind has asked for the password, so it does not matter from where."""
         self.assertTrue(self.client("alice", FAR).session.is_operator)
         self.assertFalse(self.client("bob", HERE).session.is_operator)
+
+
+class FullRoomTests(RoomTestCase):
+    """A room that has places for two."""
+
+    max_users = 2
+
+    def test_places_of_operators(self) -> None:
+        """Operators come into a full room, so many of them; others only when enough have gone."""
+        bob, _ = self.client("bob", FAR), self.client("carol", FAR)
+        self.assertEqual(self.refusal("dave").error, "room-full")
+        operators = [self.client(f"alice+{n}") for n in range(OPERATOR_PLACES)]
+        self.assertTrue(all(one.session.is_operator for one in operators))
+        self.assertEqual(self.refusal("olga", HERE).error, "room-full")
+        self.assertEqual(self.refusal("dave", HERE).error, "room-full")
+        for one in (bob, *operators):
+            self.assertEqual(self.refusal("dave").error, "room-full")
+            one.session.connection_lost()
+            self.settle()
+        self.client("dave", FAR)
+        self.assertEqual(self.room.names(), ["carol", "dave"])
 
 
 class ModerationTests(RoomTestCase):

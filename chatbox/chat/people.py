@@ -46,7 +46,8 @@ class Seat:
     `replaced` is called when another connection with the same token takes the place of this one,
     `expelled` when the name could not be kept, and `put_out` with a code and a reason when an
     operator wants that. `unused` is called if nobody hears of it that the person comes in, for they
-    do not, whether or not the connection still waits. `origin` is where the connection comes from.
+    do not, whether or not the connection still waits. `origin` is where the connection comes from,
+    and `operator` whether an operator asks for it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Seat:
         put_out: Callable[[Code, str], None] = lambda _, __: None,
         unused: Callable[[], None] = lambda: None,
         origin: Origin = NOWHERE,
+        operator: bool = False,
     ) -> None:
         self.outbox = outbox
         self.answer = answer
@@ -67,6 +69,7 @@ class Seat:
         self.put_out = put_out
         self.unused = unused
         self.origin = origin
+        self.operator = operator
         self.person: Person | None = None
         self.left = False
         self.number = ""

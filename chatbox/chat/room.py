@@ -37,7 +37,7 @@ from chatbox.chat.wire import EVERYBODY, format_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record
 
-__all__ = ["JOINED", "LEFT", "MAX_UNCOMMITTED_BYTES", "Room"]
+__all__ = ["JOINED", "LEFT", "MAX_UNCOMMITTED_BYTES", "OPERATOR_PLACES", "Room"]
 
 JOINED: Final = "joined"
 LEFT: Final = "left"
@@ -45,6 +45,10 @@ LEFT: Final = "left"
 MAX_UNCOMMITTED_BYTES: Final = 32 << 20
 """Text that may wait for the log, all speakers together. A stalled disk must not fill the memory:
 each connection may have dozens of messages on their way, and there are thousands of connections."""
+
+OPERATOR_PLACES: Final = 10
+"""Places beyond `max_users` for operators: who keeps order must get in when a room is full, most of
+all if somebody fills it on purpose. Ten, since devices of one operator count each."""
 
 _ENTRY_BYTES: Final = 500
 """What one message that waits takes besides its text, roughly."""
@@ -65,7 +69,7 @@ class _Asked(NamedTuple):
 class Room:
     """One room. `turn` is shared with `fanout`, which carries what everybody hears.
 
-    At most `max_users` may be here; 0 is no limit.
+    At most `max_users` may be here, and up to `OPERATOR_PLACES` operators more; 0 is no limit.
     """
 
     def __init__(self, log: MessageLog, names: Names, turn: Turn, max_users: int = 0) -> None:
@@ -248,7 +252,7 @@ class Room:
         elif seat.left and not outcome.moved:
             self._names.release(outcome)
             seat.unused()
-        elif self._max_users and self.size >= self._max_users and not outcome.moved:
+        elif self._is_full_for(seat) and not outcome.moved:
             self._names.release(outcome)
             self._refuse(seat, Code.ROOM_FULL)
         else:
@@ -259,6 +263,10 @@ class Room:
                 seat.person = person
             self._people[person.name.key] = person
             self._gather(_presence(person, JOINED, Kind.HERE if outcome.moved else Kind.PRESENCE))
+
+    def _is_full_for(self, seat: Seat) -> bool:
+        places = self._max_users + (OPERATOR_PLACES if seat.operator else 0)
+        return bool(self._max_users) and self.size >= places
 
     def _refuse(self, seat: Seat, code: Code) -> None:
         seat.unused()

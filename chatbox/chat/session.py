@@ -115,11 +115,7 @@ class Session:
     @property
     def is_operator(self) -> bool:
         """Whether this is one of those who keep order."""
-        return (
-            self._moderation is not None
-            and self._state is State.HERE
-            and self._moderation.is_operator(parse_name(self._called), self._origin)
-        )
+        return self._state is State.HERE and self._would_be_operator(parse_name(self._called))
 
     @property
     def busy(self) -> bool:
@@ -232,8 +228,13 @@ class Session:
             put_out=self.dismiss,
             unused=outcome.unused,
             origin=self._origin,
+            operator=self._would_be_operator(name),
         )
         self._room.join(name, outcome.token, self._seat)
+
+    def _would_be_operator(self, name: Name) -> bool:
+        moderation = self._moderation
+        return moderation is not None and moderation.is_operator(name, self._origin)
 
     def _turn_away(self, asked: Asked, refusal: Refusal) -> None:
         self._become(State.NAMELESS)
