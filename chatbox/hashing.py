@@ -42,9 +42,12 @@ READ_BYTES: Final = 1 << 20
 SLICE_READS: Final = 16
 """Reads of one file before the next file has its turn."""
 
-MAX_REMEMBERED: Final = 1024
-"""Digests kept, and as many that are begun, the oldest use forgotten first. An entry takes some 300
-bytes, of one that is begun 650."""
+MAX_REMEMBERED: Final = 16_384
+"""Digests kept, the oldest use forgotten first: more than a list of files has names. An entry takes
+some 300 bytes."""
+
+MAX_BEGUN: Final = 1024
+"""As many that are begun are kept. An entry takes some 650 bytes."""
 
 SETTLED_NS: Final = 2_000_000_000
 """A file's times have steps of up to 2 s (FAT). Two changes within one step look like one, so what
@@ -67,6 +70,10 @@ class Identity:
         return cls(
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         )
+
+    def age_ns(self, now_ns: int) -> int:
+        """For how long nothing has changed; negative if the change is said to be to come."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns)
 
     def same_contents(self, other: Identity) -> bool:
         """Compare what writing changes; a renamed or deleted file keeps its contents."""
@@ -111,6 +118,11 @@ class Hasher:
         """Return the digest of a file that was hashed before, None if it is not known."""
         with self._lock:
             return self._remembered.get(identity)
+
+    def remember(self, identity: Identity, digest: bytes) -> None:
+        """Take the digest of a file from whoever knows it."""
+        with self._lock:
+            _keep(self._remembered, identity, digest, MAX_REMEMBERED)
 
     def start(self, fd: int, identity: Identity, wake: Callable[[], None]) -> Hashing:
         """Have the open file `fd` hashed; `wake` is called from the thread when that has ended.
@@ -194,7 +206,7 @@ class Hasher:
             # In the same breath as the look at the wishes: a new wish must not join a dropped job.
             del self._jobs[job.identity]
             if self._is_certain(job.identity, now):
-                _keep(self._begun, job.identity, job)
+                _keep(self._begun, job.identity, job, MAX_BEGUN)
             fd, job.fd = job.fd, -1
         os.close(fd)
 
@@ -208,7 +220,7 @@ class Hasher:
         digest = job.state.digest() if unchanged else None
         with self._lock:
             if digest is not None and self._is_certain(identity, after):
-                _keep(self._remembered, identity, digest)
+                _keep(self._remembered, identity, digest, MAX_REMEMBERED)
             del self._jobs[identity]
             for wish in job.wishes:
                 wish.digest, wish.done = digest, True
@@ -217,12 +229,11 @@ class Hasher:
 
     def _is_certain(self, before: Identity, after: Identity | None) -> bool:
         """Whether what was read between two looks at a file is what that identity stands for."""
-        settled = max(before.mtime_ns, before.ctime_ns) < self._now_ns() - SETTLED_NS
-        return before == after and settled
+        return before == after and before.age_ns(self._now_ns()) > SETTLED_NS
 
 
-def _keep(kept: OrderedDict[Identity, _Kept], identity: Identity, what: _Kept) -> None:
+def _keep(kept: OrderedDict[Identity, _Kept], identity: Identity, what: _Kept, most: int) -> None:
     """Keep one more."""
     kept[identity] = what
-    if len(kept) > MAX_REMEMBERED:
+    if len(kept) > most:
         kept.popitem(last=False)

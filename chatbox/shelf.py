@@ -27,7 +27,7 @@ import errno
 import heapq
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -101,7 +101,7 @@ class Shelf:
     ) -> None:
         """Raises OSError if `folder` is not a folder that can be read."""
         self.folder = os.path.abspath(folder)
-        self._hasher = hasher or Hasher()
+        self.hasher: Final = hasher or Hasher()
         self._opener = opener
         self._unshared: set[str] = set()
         """Names of which the log has said that they are not shared."""
@@ -112,10 +112,11 @@ class Shelf:
 
         Raises RemoteError if the folder cannot be read at present.
         """
-        with self._open_folder() as folder:
-            names = heapq.nsmallest(MAX_LISTED, self._names_in(folder))
-            sizes = ((name, _size_of(folder, name)) for name in names)
-            return [Listed(name, size) for name, size in sizes if size is not None]
+        return [Listed(name, status.st_size) for name, status in self._look()]
+
+    def identities(self) -> Sequence[tuple[str, Identity]]:
+        """Return the same files, and in which condition they are. Raises RemoteError."""
+        return [(name, Identity.of(status)) for name, status in self._look()]
 
     def open(self, name: str) -> SharedFile:
         """Open the shared file called `name`; the caller closes it.
@@ -132,7 +133,15 @@ class Shelf:
                 if error.errno in _NOT_THERE:
                     raise RemoteError("no-such-file", "There is no file of that name.") from error
                 raise _unreadable("this file", error) from error
-        return SharedFile(name, fd, self._hasher)
+        return SharedFile(name, fd, self.hasher)
+
+    def _look(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the shared files by name."""
+        with self._open_folder() as folder:
+            for name in heapq.nsmallest(MAX_LISTED, self._names_in(folder)):
+                status = _status_of(folder, name)
+                if status is not None:
+                    yield name, status
 
     def _names_in(self, folder: int) -> Iterator[str]:
         """Yield the names of the regular files in `folder` that may be shared."""
@@ -190,13 +199,13 @@ class SharedFile:
         self._fd = fd
         self._hasher = hasher
         self._hashing: Hashing | None = None
-        self._identity = Identity.of(os.fstat(fd))
+        self.identity: Final = Identity.of(os.fstat(fd))
         self._flags = _NOWAIT
         self._fetched = 0
         self._refusals = 0
         self.name: Final = name
-        self.size: Final = self._identity.size
-        self.mtime_ns: Final = self._identity.mtime_ns
+        self.size: Final = self.identity.size
+        self.mtime_ns: Final = self.identity.mtime_ns
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` with what stands at byte `offset`; return how many bytes that were.
@@ -237,7 +246,7 @@ class SharedFile:
 
         A file that was deleted or renamed meanwhile keeps its contents for us.
         """
-        return not self._identity.same_contents(Identity.of(os.fstat(self._open_fd())))
+        return not self.identity.same_contents(Identity.of(os.fstat(self._open_fd())))
 
     def start_hashing(self, wake: Callable[[], None]) -> None:
         """Begin to take the digest; `wake` is called, from another thread, when that has ended.
@@ -247,12 +256,12 @@ class SharedFile:
         """
         if self._hashing is not None:
             raise LocalError("this file is being hashed already")
-        self._hashing = self._hasher.start(self._open_fd(), self._identity, wake)
+        self._hashing = self._hasher.start(self._open_fd(), self.identity, wake)
 
     def digest(self) -> bytes | None:
         """Return the sha-256 of the whole file (32 bytes), or None as long as it is not known."""
         if self._hashing is None:
-            return self._hasher.remembered(self._identity)
+            return self._hasher.remembered(self.identity)
         return self._hashing.digest
 
     def close(self) -> None:
@@ -269,13 +278,13 @@ class SharedFile:
         return self._fd
 
 
-def _size_of(folder: int, name: str) -> int | None:
-    """Return a file's size in bytes, or None if it has gone or become something else meanwhile."""
+def _status_of(folder: int, name: str) -> os.stat_result | None:
+    """Look at a file; None if it has gone or become something else meanwhile."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _unreadable(what: str, error: OSError) -> RemoteError:

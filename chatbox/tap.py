@@ -1,8 +1,7 @@
 """``twistd chatbox``: the options, and the services made from them.
 
 This module assembles and decides nothing. It is the one place on the server where the chat, the
-log and the file transfers meet, and their only common fact passes through `ShelfDownloads`: a
-transfer's ticket, minted by the one and carried to the client by the other.
+log and the file transfers meet, and their only common fact passes through `ShelfDownloads`.
 
 What the options say is checked here, before anything starts, because `twistd` shows a `UsageError`
 as a sentence and any other error as a traceback. No reactor is imported while options are read:
@@ -28,20 +27,19 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
 from chatbox import __version__
-from chatbox.addresses import network_of
-from chatbox.chat.accounts import account_of
+from chatbox.ahead import HashAhead
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.limits import Limits
-from chatbox.chat.moderation import IsMeant, ModeratedGate, Moderation
-from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames, parse_name
+from chatbox.chat.moderation import ModeratedGate, Moderation
+from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory, ChatService
-from chatbox.chat.sharing import Offer, Probe
 from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.checkers import gate_for
 from chatbox.descriptions import SELF_SIGNED
+from chatbox.downloads import ShelfDownloads
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
@@ -65,15 +63,14 @@ from chatbox.option_values import (
     read_udp_interface,
     warn_of_proxy,
 )
-from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions, Taker
-from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
+from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.stopping import DEFAULT_GRACE, Server
 from chatbox.tls import DEFAULT_TLS_PORT, ListeningService
 from chatbox.units import parse_rate
 
-__all__ = ["Options", "ShelfDownloads", "makeService"]
+__all__ = ["Options", "makeService"]
 
 DEFAULT_LISTEN: Final = "tcp:50000"
 
@@ -192,6 +189,7 @@ class Options(usage.Options, AuthOptionMixin):
 
     optFlags: list[list[object]] = [
         ["no-announce", None, "Do not announce the server on the local network."],
+        ["no-hash-ahead", None, "Read no shared file before somebody downloads it."],
         ["no-gso", None, "Hand packets to the system one by one (for drivers that damage trains)."],
         [
             "tls-self-signed",
@@ -327,41 +325,6 @@ class Options(usage.Options, AuthOptionMixin):
             self[name] = read_quantity(name, self[name])
 
 
-class ShelfDownloads:
-    """Joins the shelf and the transfers into what the chat calls its downloads."""
-
-    def __init__(self, shelf: Shelf, transfers: TransferService) -> None:
-        self._shelf = shelf
-        self._transfers = transfers
-
-    def offer(self, name: str, host: str, file_name: str) -> Offer:
-        """Open a file and make ready to send it to somebody. Raises RemoteError."""
-        file = self._shelf.open(file_name)
-        size, digest = file.size, file.digest()
-        mtime_ms = file.mtime_ns // 1_000_000 if file.mtime_ns >= 0 else None
-        try:
-            port, ticket = self._transfers.offer(_taker(name, host), file)
-        except BaseException:
-            file.close()
-            raise
-        return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
-
-    def probe(self, name: str, host: str, size: int | None, which: int | None) -> Probe:
-        """Make a look at the path ready for somebody. Raises RemoteError."""
-        file = ProbeFile(PROBE_BYTES if size is None else size)
-        port, ticket = self._transfers.offer(_taker(name, host), file, which)
-        return Probe(port, str(ticket), file.size, len(self._transfers.ports))
-
-    def withdraw(self, is_meant: IsMeant) -> None:
-        """End what is being sent to those who are banned now."""
-        self._transfers.withdraw(lambda taker: is_meant(taker.user, taker.host))
-
-
-def _taker(name: str, host: str) -> Taker:
-    """Who somebody is for the transfers: all devices of an account are one."""
-    return Taker(account_of(parse_name(name)).key, network_of(host), host)
-
-
 def makeService(options: Options, reactor: Any = None) -> Server:
     """Build the server that `options` describe.
 
@@ -392,7 +355,13 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     )
     names = LocalNames(secrets.token_urlsafe)
     room = _make_room(log, names, Turn(partial(reactor.callLater, 0)), options["max-users"])
-    downloads = ShelfDownloads(shelf, transfers)
+    ahead = HashAhead(
+        reactor,
+        shelf,
+        os.path.join(options["state-dir"], "digests"),
+        is_busy=lambda: transfers.under_way > 0,
+    )
+    downloads = ShelfDownloads(shelf, transfers, ahead.step_aside)
     moderation = Moderation(
         options["state-dir"],
         reactor.seconds,
@@ -435,6 +404,8 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     said = announcement_for(
         options["listen"], options["room"] or machine_name(), __version__, options["announce"]
     )
+    if not options["no-hash-ahead"]:
+        ahead.setServiceParent(server)
     if said is not None and not options["no-announce"]:
         AnnounceService(reactor, said).setServiceParent(server)
     return server

@@ -71,6 +71,7 @@ from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
 from chatbox.client.exits import Exit
 from chatbox.client.session import ClientSession
+from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
 from chatbox.log import open_log
 from chatbox.rdt.demux import Demux, File, Taker
@@ -79,7 +80,6 @@ from chatbox.rdt.seal import client_keys, seal_packet, server_keys
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import Shelf
 from chatbox.sparing import SPAN_SECONDS
-from chatbox.tap import ShelfDownloads
 from chatbox.text import is_printable
 from tests.helpers import vectors
 from tests.helpers.chat import NOON, FakeShelf

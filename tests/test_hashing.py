@@ -326,7 +326,7 @@ class BegunTests(HashingTestCase):
 
     def test_bounded(self) -> None:
         """Past the bound what was begun first is forgotten."""
-        self.patch(hashing, "MAX_REMEMBERED", 1)
+        self.patch(hashing, "MAX_BEGUN", 1)
         self.come_and_go("file")
         self.come_and_go("other")
         self.assertEqual(self.reads("other"), 2)

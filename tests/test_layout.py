@@ -22,6 +22,7 @@ ADAPTERS = {
     "openfiles.py",
     "tls.py",
     "checkers.py",
+    "ahead.py",
     "stopping.py",
     "inherited.py",
     "proxied.py",

@@ -9,13 +9,13 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.sharing import Probe
+from chatbox.downloads import ShelfDownloads
 from chatbox.errors import RemoteError
 from chatbox.rdt.demux import MAX_TRANSFERS, UNUSED_TIMEOUT, Admissions, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import MAX_LOGGED, TransferService
 from chatbox.shelf import Shelf
 from chatbox.sparing import SPAN_SECONDS
-from chatbox.tap import ShelfDownloads
 from tests.helpers.processes import PATIENCE
 from tests.test_tap import HOST, Reactor, TapTestCase
 

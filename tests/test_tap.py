@@ -21,8 +21,10 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import __version__
+from chatbox.ahead import HashAhead
 from chatbox.chat.limits import Limits
 from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError, RemoteError
 from chatbox.lan.announce import AnnounceService
 from chatbox.log import KINDS
@@ -33,7 +35,7 @@ from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Taker
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
-from chatbox.tap import Options, ShelfDownloads, makeService
+from chatbox.tap import Options, makeService
 from chatbox.tls import BACKLOG, ListeningService
 
 HOST = "192.0.2.7"
@@ -373,7 +375,7 @@ class MakeServiceTests(TapTestCase):
         self.assertTrue(IService.providedBy(server))
         kinds = [type(part) for part in server]
         self.assertEqual(kinds[:3], [TransferService, ChatService, OpenFiles])
-        self.assertEqual(kinds[3:], [ListeningService] * 2 + [AnnounceService])
+        self.assertEqual(kinds[3:], [ListeningService] * 2 + [HashAhead, AnnounceService])
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
 
@@ -391,6 +393,12 @@ class MakeServiceTests(TapTestCase):
             kinds = [type(part) for part in server]
             self.assertEqual(AnnounceService in kinds, expected, argv)
         self.assertIn("--announce x: write the IP", self.complaint("--announce", "x"))
+
+    def test_hash_ahead(self) -> None:
+        """Shared files are read ahead of downloads unless that is not wanted."""
+        for argv, expected in {(): True, ("--no-hash-ahead",): False}.items():
+            server = makeService(self.options(*argv), Reactor())
+            self.assertEqual(HashAhead in map(type, server), expected)
 
     def test_downloads(self) -> None:
         """What the options say about downloads reaches the transfers."""
@@ -464,9 +472,10 @@ class FakeTransfers:
 
     def __init__(self, refusal: Exception | None = None) -> None:
         self.offers: list[tuple[Taker, SharedFile]] = []
+        self.ports = [55007]
         self._refusal = refusal
 
-    def offer(self, taker: Taker, file: SharedFile) -> tuple[int, object]:
+    def offer(self, taker: Taker, file: SharedFile, which: int | None = None) -> tuple[int, object]:
         """Take a file."""
         self.offers.append((taker, file))
         if self._refusal:
@@ -481,6 +490,21 @@ class ShelfDownloadsTests(TapTestCase):
         super().setUp()
         with open(os.path.join(self.folder, "file"), "wb") as file:
             file.write(b"12345")
+
+    def test_on_offer(self) -> None:
+        """Whoever wants to know when something is going to be sent is told."""
+        told: list[None] = []
+        transfers = FakeTransfers()
+        downloads = ShelfDownloads(
+            Shelf(self.folder),
+            transfers,  # type: ignore[arg-type]
+            lambda: told.append(None),
+        )
+        downloads.offer("alice", HOST, "file")
+        self.assertEqual(len(told), 1)
+        transfers.offers[0][1].close()
+        downloads.probe("alice", HOST, None, None)
+        self.assertEqual(len(told), 2)
 
     def downloads(self, transfers: FakeTransfers) -> ShelfDownloads:
         """Join our folder with `transfers`."""
