@@ -23,6 +23,7 @@ from chatbox.text import MAX_NAME_BYTES, REPLACEMENT, is_plain_name, printable
 
 if TYPE_CHECKING:
     from chatbox.client.download import PartFile
+    from chatbox.client.journal import Beginning
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
@@ -192,9 +193,7 @@ class Download:
             self.refuse(words.os_error_text(error), exit_for_end(end_for(error), was_heard=False))
         else:
             what = f"{words.size_text(offer.size)}, to {printable(self.path)}"
-            found = words.beginning_text(
-                self._target.beginning, self._target.resumed_from, offer.size
-            )
+            found = _beginning_text(self._target.beginning, self._target.resumed_from, offer.size)
             if not self._returns:
                 self._say(f"{self._shown}: {what}{found}")
             elif self._target.resumed_from and offer.size:
@@ -402,3 +401,16 @@ def likely_name(name: str) -> str:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)] + name[-len(suffix) :].replace(".", "_")
     return name
+
+
+def _beginning_text(beginning: Beginning, resumed_from: int, size: int) -> str:
+    """Say, at the end of a sentence, what a download has found of an earlier attempt."""
+    match beginning.name:
+        case "RESUMED":
+            return f"; resuming at {100 * resumed_from // size} %"
+        case "CHANGED":
+            return "; the file has changed since the last attempt: starting over"
+        case "UNUSABLE":
+            return "; what the last attempt has left cannot be used: starting over"
+        case _:
+            return ""

@@ -44,14 +44,12 @@ from chatbox.client.events import (
 from chatbox.text import printable
 
 if TYPE_CHECKING:
-    from chatbox.client.journal import Beginning
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
 __all__ = [
     "MAYBE_MORE",
     "Spoken",
-    "beginning_text",
     "describe",
     "duration_text",
     "ended_text",
@@ -193,19 +191,6 @@ def ended_text(
         )
     text = f"{name} did not arrive: {ended.end.sentence}"
     return text if ended.detail in ("", ended.end.sentence) else f"{text} {printable(ended.detail)}"
-
-
-def beginning_text(beginning: Beginning, resumed_from: int, size: int) -> str:
-    """Say, at the end of a sentence, what a download has found of an earlier attempt."""
-    match beginning.name:
-        case "RESUMED":
-            return f"; resuming at {100 * resumed_from // size} %"
-        case "CHANGED":
-            return "; the file has changed since the last attempt: starting over"
-        case "UNUSABLE":
-            return "; what the last attempt has left cannot be used: starting over"
-        case _:
-            return ""
 
 
 def progress_text(name: str, progress: Progress) -> str:
