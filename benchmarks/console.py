@@ -20,7 +20,7 @@ from pathlib import Path
 
 from common import Place, Process, free_port, machine_line, number, say, table, workspace
 
-from chatbox.client.events import EVERYONE, Said
+from chatbox.client.chat.events import EVERYONE, Said
 from chatbox.client.terminal.style import MANY
 from chatbox.client.terminal.view import TerminalView
 

@@ -22,14 +22,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from chatbox.client.events import Kind, Presence, Request, UserList
+from chatbox.client.chat.events import Kind, Presence, Request, UserList
+from chatbox.client.chat.session import ClientSession
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.entries import Entry, Look
 from chatbox.client.gui.messages import ENTRIES_A_FRAME
 from chatbox.client.gui.model import MAX_SHOWN, Part, Room
 from chatbox.client.gui.settings import Settings
 from chatbox.client.gui.window import Window
-from chatbox.client.session import ClientSession
 from tests.helpers.client import FakeFetch
 from tests.helpers.screen import Screen
 

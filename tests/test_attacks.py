@@ -69,8 +69,8 @@ from chatbox.chat.server import LINGER_SECONDS, MAX_SKIPPED_BYTES, MAX_VISITS, C
 from chatbox.chat.sharing import Downloads, Files
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
+from chatbox.client.chat.session import ClientSession
 from chatbox.client.exits import Exit
-from chatbox.client.session import ClientSession
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
 from chatbox.log import open_log

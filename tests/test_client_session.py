@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line, parse_line
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Event,
     Failed,
@@ -30,8 +30,8 @@ from chatbox.client.events import (
     Succeeded,
     UserList,
 )
-from chatbox.client.lines import LineBuffer
-from chatbox.client.session import MAX_PENDING, TRANSITIONS, Cause, ClientSession, State
+from chatbox.client.chat.lines import LineBuffer
+from chatbox.client.chat.session import MAX_PENDING, TRANSITIONS, Cause, ClientSession, State
 from chatbox.errors import LocalError
 
 

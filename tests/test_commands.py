@@ -10,6 +10,27 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
 from chatbox.client import words
+from chatbox.client.chat.events import (
+    EVERYONE,
+    Event,
+    Failed,
+    FileList,
+    Garbled,
+    HistoryPage,
+    Joined,
+    JoinRefused,
+    Kind,
+    Left,
+    Listed,
+    Lost,
+    Offer,
+    Presence,
+    Problem,
+    Request,
+    Said,
+    Succeeded,
+    UserList,
+)
 from chatbox.client.commands import (
     COMMANDS,
     MAX_HISTORY,
@@ -32,27 +53,6 @@ from chatbox.client.commands import (
     Steering,
     help_lines,
     parse,
-)
-from chatbox.client.events import (
-    EVERYONE,
-    Event,
-    Failed,
-    FileList,
-    Garbled,
-    HistoryPage,
-    Joined,
-    JoinRefused,
-    Kind,
-    Left,
-    Listed,
-    Lost,
-    Offer,
-    Presence,
-    Problem,
-    Request,
-    Said,
-    Succeeded,
-    UserList,
 )
 from chatbox.rdt.ends import End
 from chatbox.rdt.progress import Progress

@@ -11,13 +11,13 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
+from chatbox.client.chat.session import MAX_PENDING, State
 from chatbox.client.conversation import MAX_DOWNLOADS, Conversation
-from chatbox.client.download import PartFile
 from chatbox.client.exits import Exit, exit_for_end, exit_for_refusal
-from chatbox.client.journal import Beginning
-from chatbox.client.session import MAX_PENDING, State
-from chatbox.client.shares import shares
-from chatbox.client.transfers import MAX_RETURNS, TRANSITIONS, Stage, likely_name, save_path
+from chatbox.client.files.download import PartFile
+from chatbox.client.files.journal import Beginning
+from chatbox.client.files.shares import shares
+from chatbox.client.files.transfers import MAX_RETURNS, TRANSITIONS, Stage, likely_name, save_path
 from chatbox.client.words import MAYBE_MORE
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt.ends import End

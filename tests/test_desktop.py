@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.desktop import open_file
+from chatbox.client.files.desktop import open_file
 from tests.helpers.processes import PATIENCE
 
 

@@ -8,8 +8,8 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client import offload
-from chatbox.client.diagnosis import (
+from chatbox.client.doctor import offload
+from chatbox.client.doctor.diagnosis import (
     CLOCK_TOLERANCE,
     SAYS_AT,
     Attempt,
@@ -233,5 +233,5 @@ class MachineTests(FindingTestCase):
     def test_broken_offload(self) -> None:
         """Packets of another length than asked for are damage."""
         other = struct.pack("=H", offload.SEGMENT_BYTES // 2)
-        with mock.patch("chatbox.client.offload.struct.pack", return_value=other):
+        with mock.patch("chatbox.client.doctor.offload.struct.pack", return_value=other):
             self.assertEqual(offload.try_offload()[0], Offload.BROKEN)

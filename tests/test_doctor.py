@@ -16,9 +16,9 @@ from unittest import mock
 import pytest
 import pytest_twisted
 
-from chatbox.client import doctor as doctor_module
 from chatbox.client.config import Settings
 from chatbox.client.demo import BadLink
+from chatbox.client.doctor import examination as doctor_module
 from chatbox.client.exits import Exit
 from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt import fetch as fetch_module

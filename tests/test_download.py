@@ -13,15 +13,15 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client import download
-from chatbox.client.download import (
+from chatbox.client.files import download
+from chatbox.client.files.download import (
     CLAIM_BYTES,
     READ_BYTES,
     RESERVE_BYTES,
     SYNC_BYTES,
     PartFile,
 )
-from chatbox.client.journal import Beginning, Journal
+from chatbox.client.files.journal import Beginning, Journal
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
@@ -611,10 +611,10 @@ class ResumeTests(DownloadTestCase):
 
     def test_another_boot(self) -> None:
         """A part of which nothing had come to the disk when the machine stopped is still ours."""
-        with mock.patch("chatbox.client.download.PartFile._sync"):
+        with mock.patch("chatbox.client.files.download.PartFile._sync"):
             self.leave((0, 1000))
             threads_gone()
-        with mock.patch("chatbox.client.journal.this_boot", lambda: b"x" * 16):
+        with mock.patch("chatbox.client.files.journal.this_boot", lambda: b"x" * 16):
             self.assertIs(self.started().beginning, Beginning.UNUSABLE)
 
     def test_killed_before_anything_was_claimed(self) -> None:
@@ -670,7 +670,7 @@ class ResumeTests(DownloadTestCase):
             calls.append("claim")
             real_claim(*args)
 
-        boot = mock.patch("chatbox.client.journal.this_boot", lambda: None)
+        boot = mock.patch("chatbox.client.files.journal.this_boot", lambda: None)
         patched = mock.patch.multiple("os", fdatasync=syncing)
         with boot, patched, mock.patch.object(Journal, "claim_on_disk", claiming):
             size = 3 * SYNC_BYTES

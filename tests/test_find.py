@@ -20,9 +20,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
-from chatbox.client import find as find_module
+from chatbox.client.connect import find as find_module
+from chatbox.client.connect.find import choose, describe
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.find import choose, describe
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser, CannotBrowse, find_servers
 from tests.helpers.processes import PATIENCE, Running, environment, patient
@@ -236,7 +236,7 @@ async def test_nobody_there() -> None:
     from twisted.internet import reactor
 
     with (
-        mock.patch("chatbox.client.find.find_servers", return_value=[]),
+        mock.patch("chatbox.client.connect.find.find_servers", return_value=[]),
         pytest.raises(Stop, match="chatbox join HOST always works"),
     ):
         await find_module.choose_server(reactor, Namespace(host=None, on=LOOPBACK))

@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.folders import folders_like
+from chatbox.client.console.folders import folders_like
 
 
 class FoldersTests(SynchronousTestCase):

@@ -26,11 +26,11 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
 from chatbox.certificates import show_fingerprint
-from chatbox.client.access import PLAIN, Access
-from chatbox.client.events import Headcount, Kind, Presence, Request, UserList
+from chatbox.client.chat.events import Headcount, Kind, Presence, Request, UserList
+from chatbox.client.connect.access import PLAIN, Access
+from chatbox.client.files.transfers import Stage
 from chatbox.client.gui.entries import Entry, Look
 from chatbox.client.main import arguments
-from chatbox.client.transfers import Stage
 from chatbox.lan import Server
 from tests.helpers.crash import Server as RealServer
 from tests.helpers.processes import ROOT, Running, environment, script

@@ -19,9 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.certificates import show_fingerprint
 from chatbox.chat.wire import MAX_TEXT_BYTES, Message
+from chatbox.client.chat.events import Joined, Presence
+from chatbox.client.chat.session import MAX_PENDING
 from chatbox.client.commands import Steering
-from chatbox.client.events import Joined, Presence
 from chatbox.client.exits import Stop
+from chatbox.client.files.transfers import Stage
 from chatbox.client.gui import hosting
 from chatbox.client.gui.downloads import MAX_ENDED, Rows
 from chatbox.client.gui.edits import edits
@@ -40,8 +42,6 @@ from chatbox.client.gui.model import (
 from chatbox.client.gui.paint import box, png
 from chatbox.client.gui.palette import MIN_CONTRAST, PALETTES, Palette, colour_of, contrast
 from chatbox.client.gui.settings import Settings
-from chatbox.client.session import MAX_PENDING
-from chatbox.client.transfers import Stage
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeFetch, FakeTransfer, Server

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client import journal
-from chatbox.client.journal import (
+from chatbox.client.files import journal
+from chatbox.client.files.journal import (
     ANY_BOOT,
     MAX_RANGES,
     PAGE_BYTES,
@@ -139,7 +139,7 @@ class JournalTests(SynchronousTestCase):
 
     def boot(self, boot: bytes | None) -> None:
         """Let the machine start anew."""
-        patcher = mock.patch("chatbox.client.journal.this_boot", lambda: boot)
+        patcher = mock.patch("chatbox.client.files.journal.this_boot", lambda: boot)
         patcher.start()
         self.addCleanup(patcher.stop)
 
@@ -264,7 +264,7 @@ class BootTests(SynchronousTestCase):
         """Where there is none, or nonsense, there is none."""
         path = self.mktemp()
         read = journal.this_boot.__wrapped__
-        with mock.patch("chatbox.client.journal._BOOT_ID", path):
+        with mock.patch("chatbox.client.files.journal._BOOT_ID", path):
             self.assertIsNone(read())
             for text in ("", "nonsense", "ab", "00000000-0000-0000-0000-000000000000"):
                 with open(path, "w") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import subprocess
 import sys
 import tokenize
@@ -38,20 +39,20 @@ ADAPTERS = {
     "rdt/fetch.py",
     "rdt/service.py",
     "rdt/udp.py",
-    "client/connection.py",
-    "client/console.py",
     "client/demo.py",
-    "client/desktop.py",
-    "client/doctor.py",
-    "client/fetcher.py",
-    "client/get.py",
-    "client/hosts.py",
-    "client/live.py",
     "client/main.py",
-    "client/oneshots.py",
-    "client/progress_line.py",
-    "client/reconnector.py",
-    "client/secure.py",
+    "client/connect/connection.py",
+    "client/connect/hosts.py",
+    "client/connect/reconnector.py",
+    "client/connect/secure.py",
+    "client/console/console.py",
+    "client/console/live.py",
+    "client/doctor/examination.py",
+    "client/errands/get.py",
+    "client/errands/oneshots.py",
+    "client/files/desktop.py",
+    "client/files/fetcher.py",
+    "client/files/progress_line.py",
     "client/gui/app.py",
     "client/gui/hosting.py",
 }
@@ -76,6 +77,20 @@ WIDGETS = {
 
 SIBLINGS = {"chat", "lan", "log", "rdt"}
 
+CLIENT = (
+    {"exits", "width"},
+    {"chat", "config"},
+    {"commands", "words"},
+    {"connect"},
+    {"files"},
+    {"conversation", "terminal"},
+    {"console", "errands", "gui"},
+    {"demo", "doctor"},
+    {"main"},
+)
+"""The client's rooms and what is beside them, from the bottom up. None knows what is in its own row
+or above, not even for an import at the last moment or for a type, so there are no circles."""
+
 CHAT_MAY_IMPORT_FROM_LOG = {"chatbox.log"}
 """The log's interface and its values, which the package itself exports; none of the logs."""
 
@@ -96,6 +111,11 @@ def imports(module: str, *, nested: bool = True) -> Iterator[str]:
             origin = ".".join([*above, *filter(None, [node.module])])
             yield origin
             yield from (f"{origin}.{name.name}" for name in node.names)
+
+
+def in_client(module: str) -> bool:
+    """Say whether `module` is one of the client's."""
+    return Path(module).parts[0] == "client"
 
 
 def under(name: str, *packages: str) -> bool:
@@ -158,6 +178,23 @@ def test_what_lies_below_does_not_know_what_lies_above(module: str) -> None:
         "client": ("chatbox.tap", "chatbox.shelf", "chatbox.log", "chatbox.chat.server"),
     }.get(Path(module).parts[0], ())
     assert [name for name in imports(module) if under(name, *above)] == []
+
+
+def test_every_room_of_the_client_has_its_place() -> None:
+    """A room or module that is new is put into the order before anything else."""
+    found = {Path(module).parts[1].removesuffix(".py") for module in MODULES if in_client(module)}
+    assert sorted(found - {"__init__"}) == sorted(name for row in CLIENT for name in row)
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if in_client(one)])
+def test_rooms_of_the_client_know_only_those_below(module: str) -> None:
+    """What is in a room can be read without the rooms above it."""
+    home = Path(module).parts[1].removesuffix(".py")
+    below = itertools.takewhile(lambda row: home not in row, CLIENT)
+    known = {home}.union(*below)
+    parts = [name.split(".") for name in imports(module) if under(name, "chatbox.client")]
+    used = {name[2] for name in parts if name[2:]}
+    assert used - known == set()
 
 
 @pytest.mark.parametrize("module", MODULES)

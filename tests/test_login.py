@@ -28,10 +28,10 @@ from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.states import State
-from chatbox.client.access import Access, Advice
-from chatbox.client.connection import ChatConnection, _advice, _ask_to_join
+from chatbox.client.chat.session import ClientSession
+from chatbox.client.connect.access import Access, Advice
+from chatbox.client.connect.connection import ChatConnection, _advice, _ask_to_join
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.session import ClientSession
 from chatbox.passwords import editing, hash_password
 from tests import test_session
 from tests.helpers.chat import DelayedLog, FakeShelf, Turns, tokens

@@ -29,15 +29,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import chatbox
 from chatbox.client import main as main_module
-from chatbox.client import oneshots
-from chatbox.client.access import Access
-from chatbox.client.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT, join_server
-from chatbox.client.events import UserList
+from chatbox.client.chat.events import UserList
+from chatbox.client.connect.access import Access
+from chatbox.client.connect.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT, join_server
+from chatbox.client.connect.hosts import DEFAULT_PORT, endpoint_for, split_host
+from chatbox.client.connect.secure import SecureEndpoint
+from chatbox.client.errands import oneshots
+from chatbox.client.errands.oneshots import Visit, print_history
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.hosts import DEFAULT_PORT, endpoint_for, split_host
 from chatbox.client.main import arguments
-from chatbox.client.oneshots import Visit, print_history
-from chatbox.client.secure import SecureEndpoint
 from chatbox.client.words import MAYBE_MORE
 from tests.helpers.client import Server
 from tests.helpers.processes import PATIENCE, Running, environment, patient
@@ -602,7 +602,7 @@ def test_closed_output(server: Served) -> None:
 def test_chatting_does_not_load_the_transfer_code() -> None:
     """The prompt is there early because nothing is loaded that only a download needs."""
     program = (
-        "import sys; import chatbox.client.join, chatbox.client.oneshots;"
+        "import sys; import chatbox.client.console.join, chatbox.client.errands.oneshots;"
         "sys.exit(any(name.startswith('chatbox.rdt') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env=environment(), timeout=PATIENCE)

@@ -40,9 +40,18 @@ from chatbox.chat.room import OPERATOR_PLACES, Room
 from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_target
 from chatbox.chat.wire import Message
 from chatbox.client import words
-from chatbox.client.events import BanList, Banned, Cut, Failed, Kind, Lost, Moderated, Succeeded
+from chatbox.client.chat.events import (
+    BanList,
+    Banned,
+    Cut,
+    Failed,
+    Kind,
+    Lost,
+    Moderated,
+    Succeeded,
+)
+from chatbox.client.chat.session import State as ClientState
 from chatbox.client.exits import Exit
-from chatbox.client.session import State as ClientState
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Entry, Record
 from chatbox.log import Kind as RecordKind

@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import passwords
 from chatbox.checkers import checking
-from chatbox.client import passwd as passwd_module
+from chatbox.client.errands import passwd as passwd_module
 from chatbox.client.exits import Exit, Stop
 from chatbox.errors import LocalError
 from chatbox.passwords import (

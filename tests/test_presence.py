@@ -12,9 +12,9 @@ from chatbox.chat.people import Person, Seat
 from chatbox.chat.presence import HEADCOUNT_STEP, MAX_ANNOUNCED
 from chatbox.chat.room import Room
 from chatbox.chat.wire import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Message, format_line, parse_list
-from chatbox.client.answers import headcount
-from chatbox.client.events import Headcount, Kind, UserList
-from chatbox.client.session import MAX_LINE, ClientSession
+from chatbox.client.chat.answers import headcount
+from chatbox.client.chat.events import Headcount, Kind, UserList
+from chatbox.client.chat.session import MAX_LINE, ClientSession
 from chatbox.client.words import describe
 from chatbox.errors import RemoteError
 from tests.helpers.chat import DelayedLog, Turns, Wire, tokens

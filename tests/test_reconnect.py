@@ -14,8 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from chatbox.chat.wire import Message, format_line
-from chatbox.client.connection import ANSWER_TIMEOUT, ChatConnection
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     Back,
     Cut,
     Event,
@@ -27,8 +26,9 @@ from chatbox.client.events import (
     Said,
     Succeeded,
 )
-from chatbox.client.reconnector import Reconnector
-from chatbox.client.session import State
+from chatbox.client.chat.session import State
+from chatbox.client.connect.connection import ANSWER_TIMEOUT, ChatConnection
+from chatbox.client.connect.reconnector import Reconnector
 from tests.helpers.client import Server
 from tests.helpers.crash import Server as RealServer
 from tests.helpers.processes import PATIENCE, Running

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.commands import COMMANDS
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     Event,
     FileList,
     Headcount,
@@ -18,6 +17,7 @@ from chatbox.client.events import (
     Request,
     UserList,
 )
+from chatbox.client.commands import COMMANDS
 from chatbox.client.terminal import history
 from chatbox.client.terminal.complete import (
     MAX_CANDIDATES,

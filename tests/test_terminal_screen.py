@@ -27,7 +27,7 @@ from chatbox.client.terminal.style import (
     PLAIN,
     palette_for,
 )
-from chatbox.client.terminal.width import MAX_GRAPHEME, clip, graphemes, width
+from chatbox.client.width import MAX_GRAPHEME, clip, graphemes, width
 from chatbox.text import is_printable
 from tests.helpers.emulator import Emulator
 

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.commands import help_lines
-from chatbox.client.download import PartFile
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Cut,
     Event,
@@ -28,13 +26,15 @@ from chatbox.client.events import (
     Succeeded,
     UserList,
 )
-from chatbox.client.live import KEYS
+from chatbox.client.commands import help_lines
+from chatbox.client.console.live import KEYS
+from chatbox.client.files.download import PartFile
+from chatbox.client.files.transfers import Download
 from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.lines import event_lines, is_for, typed_rows
 from chatbox.client.terminal.style import EIGHT, PLAIN, Palette
 from chatbox.client.terminal.view import BELL_EVERY, MAX_DOWNLOAD_ROWS, TerminalView
-from chatbox.client.terminal.width import width
-from chatbox.client.transfers import Download
+from chatbox.client.width import width
 from chatbox.client.words import describe
 from chatbox.rdt.receiver import Opened, Paused
 from tests.helpers.client import FakeFetch

@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, show_fingerprint
+from chatbox.client.connect.hosts import DEFAULT_TLS_PORT as CLIENTS_PORT
 from chatbox.client.exits import Exit
-from chatbox.client.hosts import DEFAULT_TLS_PORT as CLIENTS_PORT
 from chatbox.errors import LocalError
 from chatbox.tls import DEFAULT_TLS_PORT, RELOAD_SECONDS, Certificate, check_endpoint, load_from
 from tests.helpers.certificates import Authority

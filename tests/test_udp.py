@@ -23,7 +23,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.client.download import PartFile
+from chatbox.client.files.download import PartFile
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt import demux, udp
 from chatbox.rdt.batch import DATAGRAMS, Control

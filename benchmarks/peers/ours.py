@@ -18,7 +18,7 @@ def main() -> None:
     # What is loaded only when it is first needed is loaded now. The reactor itself is left to it.
     for name in (
         "twisted.internet.epollreactor",
-        "chatbox.client.get",
+        "chatbox.client.errands.get",
         "chatbox.rdt.fetch",
     ):
         with contextlib.suppress(ImportError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from chatbox.client.events import EVERYONE, Kind
+from chatbox.client.chat.events import EVERYONE, Kind
 from chatbox.errors import ChatboxError
 from chatbox.text import printable
 from chatbox.units import parse_rate

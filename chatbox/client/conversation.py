@@ -21,6 +21,21 @@ from datetime import tzinfo
 from typing import Final
 
 from chatbox.client import words
+from chatbox.client.chat.events import (
+    EVERYONE,
+    Back,
+    Cut,
+    Event,
+    Failed,
+    HistoryPage,
+    Kind,
+    Lost,
+    Offer,
+    Request,
+    Said,
+)
+from chatbox.client.chat.pages import LastMessages
+from chatbox.client.chat.session import ClientSession, State
 from chatbox.client.commands import (
     Action,
     BadCommand,
@@ -42,24 +57,9 @@ from chatbox.client.commands import (
     help_lines,
     parse,
 )
-from chatbox.client.events import (
-    EVERYONE,
-    Back,
-    Cut,
-    Event,
-    Failed,
-    HistoryPage,
-    Kind,
-    Lost,
-    Offer,
-    Request,
-    Said,
-)
 from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
-from chatbox.client.pages import LastMessages
-from chatbox.client.session import ClientSession, State
-from chatbox.client.shares import shares
-from chatbox.client.transfers import Download, Fetch, Stage, save_path
+from chatbox.client.files.shares import shares
+from chatbox.client.files.transfers import Download, Fetch, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
@@ -317,7 +317,7 @@ class Conversation:
 
     def _download(self, wanted: FetchFile) -> None:
         """Ask for a file, once it is clear that it could be saved."""
-        from chatbox.client.download import PartFile
+        from chatbox.client.files.download import PartFile
 
         if len(self.downloads) >= MAX_DOWNLOADS:
             self._tell(f"{MAX_DOWNLOADS} downloads are running; wait for one to end.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from chatbox import __version__
 from chatbox.client import config
-from chatbox.client.access import add_access
+from chatbox.client.connect.access import add_access
 from chatbox.client.exits import Exit, Stop
 from chatbox.text import printable
 from chatbox.units import parse_rate
@@ -45,17 +45,17 @@ class Subcommand(Protocol):
 
 
 _SUBCOMMANDS: Final[Mapping[str, str]] = {
-    "join": "chatbox.client.join",
-    "get": "chatbox.client.get",
-    "who": "chatbox.client.oneshots",
-    "files": "chatbox.client.oneshots",
-    "say": "chatbox.client.oneshots",
-    "history": "chatbox.client.oneshots",
-    "find": "chatbox.client.find",
-    "doctor": "chatbox.client.doctor",
+    "join": "chatbox.client.console.join",
+    "get": "chatbox.client.errands.get",
+    "who": "chatbox.client.errands.oneshots",
+    "files": "chatbox.client.errands.oneshots",
+    "say": "chatbox.client.errands.oneshots",
+    "history": "chatbox.client.errands.oneshots",
+    "find": "chatbox.client.connect.find",
+    "doctor": "chatbox.client.doctor.examination",
     "gui": "chatbox.client.gui.app",
     "demo": "chatbox.client.demo",
-    "passwd": "chatbox.client.passwd",
+    "passwd": "chatbox.client.errands.passwd",
 }
 """The module of each subcommand; in it, a function of the same name."""
 

@@ -12,8 +12,8 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
 from chatbox.chat.codes import Code, sentence
-from chatbox.client.answers import ORDERS
-from chatbox.client.events import (
+from chatbox.client.chat.answers import ORDERS
+from chatbox.client.chat.events import (
     EVERYONE,
     Back,
     BanList,

@@ -18,7 +18,7 @@ from chatbox.rdt.udp import Pump, longest_to
 
 
 class Target(Sink, Protocol):
-    """A sink that can be begun: `chatbox.client.download.PartFile`."""
+    """A sink that can be begun: `chatbox.client.files.download.PartFile`."""
 
     def start(self, size: int, wake: Callable[[], None]) -> None:
         """

@@ -21,8 +21,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from chatbox.client.files.transfers import Stage
 from chatbox.client.gui.app import App
-from chatbox.client.transfers import Stage
 from tests.helpers.screen import Screen
 from tests.helpers.server import serving
 from tests.helpers.window import Guest, Other

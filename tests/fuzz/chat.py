@@ -30,8 +30,8 @@ from chatbox.chat.wire import (
     parse_request,
 )
 from chatbox.client import words
-from chatbox.client.events import Kind
-from chatbox.client.session import ClientSession, State
+from chatbox.client.chat.events import Kind
+from chatbox.client.chat.session import ClientSession, State
 from chatbox.client.terminal.keys import Key, KeyDecoder, Pasted
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind as RecordKind

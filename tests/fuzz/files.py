@@ -19,9 +19,9 @@ from chatbox.chat.wire import (
     format_line,
 )
 from chatbox.client.config import SETTINGS, Settings, read_file
+from chatbox.client.connect.trust import KnownServers
 from chatbox.client.exits import Stop
-from chatbox.client.journal import PAGE_BYTES, Claim, Subject, pack, unpack
-from chatbox.client.trust import KnownServers
+from chatbox.client.files.journal import PAGE_BYTES, Claim, Subject, pack, unpack
 from chatbox.errors import LocalError
 from chatbox.lan import MAX_ROOM, server_from
 from chatbox.text import is_printable

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from twisted.internet.testing import StringTransport
 
 from chatbox.chat.wire import Message, format_line, parse_line
-from chatbox.client.connection import ChatConnection
-from chatbox.client.download import PartFile
-from chatbox.client.events import Offer
-from chatbox.client.session import ClientSession
+from chatbox.client.chat.events import Offer
+from chatbox.client.chat.session import ClientSession
+from chatbox.client.connect.connection import ChatConnection
+from chatbox.client.files.download import PartFile
 from chatbox.rdt.ends import End
 from chatbox.rdt.progress import Progress
 from chatbox.rdt.receiver import Ended

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from chatbox.client.journal import Journal
+from chatbox.client.files.journal import Journal
 from tests.helpers.processes import PATIENCE, Running, environment, script
 from tests.helpers.server import free_port
 

@@ -16,8 +16,8 @@ from typing import Final
 _LIMITS: Final = {
     "chatbox": {
         # First of all, since the others take theirs from there.
-        "chatbox.client.connection": ["LEAVE_TIMEOUT"],
-        "chatbox.client.console": ["FLUSH_TIMEOUT"],
+        "chatbox.client.connect.connection": ["LEAVE_TIMEOUT"],
+        "chatbox.client.console.console": ["FLUSH_TIMEOUT"],
     },
     "twistd": {
         "chatbox.lan.beside": ["STOP_TIMEOUT"],

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 
-from chatbox.client.access import Access
-from chatbox.client.connection import ChatConnection, join_server
-from chatbox.client.events import Event, Presence, Said
+from chatbox.client.chat.events import Event, Presence, Said
+from chatbox.client.connect.access import Access
+from chatbox.client.connect.connection import ChatConnection, join_server
 from chatbox.client.gui import hosting
 from chatbox.client.gui.app import App
 from chatbox.client.gui.login import HostCard

@@ -23,27 +23,27 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 
 from chatbox.certificates import show_fingerprint
-from chatbox.client.access import PLAIN, Access, Advice
-from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
-from chatbox.client.desktop import open_file
-from chatbox.client.events import Event, Joined, Lost
+from chatbox.client.chat.events import Event, Joined, Lost
+from chatbox.client.connect.access import PLAIN, Access, Advice
+from chatbox.client.connect.connection import LEAVE_TIMEOUT, ChatConnection, join_server
+from chatbox.client.connect.hosts import endpoint_for
+from chatbox.client.connect.reconnector import Reconnector
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.fetcher import Fetcher
+from chatbox.client.files.desktop import open_file
+from chatbox.client.files.fetcher import Fetcher
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan, address_for_others
 from chatbox.client.gui.hosting import Hosting, own_address
 from chatbox.client.gui.mistakes import Mistakes
 from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
-from chatbox.client.hosts import endpoint_for
-from chatbox.client.reconnector import Reconnector
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser
 from chatbox.text import printable
 
 if TYPE_CHECKING:
+    from chatbox.client.connect.trust import Meeting
     from chatbox.client.gui.window import Window
-    from chatbox.client.trust import Meeting
 
 __all__ = ["App", "gui"]
 

@@ -14,7 +14,7 @@ from typing import Final
 from chatbox.client import words
 from chatbox.client.commands import Steering
 from chatbox.client.exits import Exit
-from chatbox.client.transfers import Download, Stage
+from chatbox.client.files.transfers import Download, Stage
 from chatbox.text import printable
 
 __all__ = ["MAX_ENDED", "STANDING", "Row", "Rows"]

@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.events import EVERYONE, Said
-from chatbox.client.session import ClientSession
+from chatbox.client.chat.events import EVERYONE, Said
+from chatbox.client.chat.session import ClientSession
 from chatbox.text import printable
 
 __all__ = ["SAME_BREATH_MS", "Draft", "Entry", "Look", "Story"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatbox.certificates import parse_fingerprint
+from chatbox.client.connect.hosts import DEFAULT_PORT, DEFAULT_TLS_PORT, split_host
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.hosts import DEFAULT_PORT, DEFAULT_TLS_PORT, split_host
 from chatbox.descriptions import SELF_SIGNED
 from chatbox.text import printable
 from chatbox.units import parse_rate

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from chatbox.client.chat.lines import LineBuffer
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.gui.host import Plan, Report
-from chatbox.client.lines import LineBuffer
 from chatbox.lan.multicast import own_networks
 
 __all__ = ["Hosting", "own_address"]

@@ -26,23 +26,7 @@ from typing import Final
 
 from chatbox.chat.wire import MAX_TEXT_BYTES, check_text
 from chatbox.client import words
-from chatbox.client.commands import (
-    Action,
-    BadCommand,
-    FetchFile,
-    Help,
-    Limit,
-    Quit,
-    Reply,
-    Say,
-    ShowFiles,
-    ShowHistory,
-    ShowOnline,
-    help_lines,
-    parse,
-)
-from chatbox.client.conversation import Conversation, Hints
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Back,
     Cut,
@@ -62,10 +46,26 @@ from chatbox.client.events import (
     Succeeded,
     UserList,
 )
+from chatbox.client.chat.session import ClientSession, State
+from chatbox.client.commands import (
+    Action,
+    BadCommand,
+    FetchFile,
+    Help,
+    Limit,
+    Quit,
+    Reply,
+    Say,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+    help_lines,
+    parse,
+)
+from chatbox.client.conversation import Conversation, Hints
+from chatbox.client.files.transfers import Fetch, likely_name
 from chatbox.client.gui.downloads import STANDING, Rows
 from chatbox.client.gui.entries import Draft, Entry, Look, Story
-from chatbox.client.session import ClientSession, State
-from chatbox.client.transfers import Fetch, likely_name
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 

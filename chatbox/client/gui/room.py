@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tkinter import ttk
 from typing import Final
 
-from chatbox.client.events import Listed
+from chatbox.client.chat.events import Listed
 from chatbox.client.gui.entries import Draft
 from chatbox.client.gui.messages import Messages
 from chatbox.client.gui.model import Link, Part, Room

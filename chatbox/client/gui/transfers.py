@@ -7,9 +7,9 @@ from collections.abc import Callable
 from tkinter import ttk
 
 from chatbox.client.commands import Steering
+from chatbox.client.files.transfers import Download
 from chatbox.client.gui.downloads import Row, Rows
 from chatbox.client.gui.theme import Theme
-from chatbox.client.transfers import Download
 
 __all__ = ["Transfers"]
 

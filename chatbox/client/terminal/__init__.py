@@ -1,11 +1,12 @@
 """The console on a terminal: a line being typed at the bottom, and what is said above it.
 
 Every module here but `tty` is free of I/O: bytes of the keyboard in, bytes for the screen out. They
-are put together in `view`; `chatbox.client.live` brings them to a real terminal.
+are put together in `view`; `chatbox.client.console.live` brings them to a real terminal.
 
 `keys` reads what the keyboard sends, `editor` (with `history` and `complete`) makes a line of it,
-`screen` knows what stands where and writes what has changed, `style` and `width` know colours and
-columns, `lines` says how an event or a download looks, and `tty` is the terminal's own settings.
+`screen` knows what stands where and writes what has changed, `style` knows colours, as
+`chatbox.client.width` knows columns, `lines` says how an event or a download looks, and `tty` is
+the terminal's own settings.
 
 Why all of this is ours. It was tried against what there is, and each way has a price that a chat
 client need not pay:

@@ -18,7 +18,7 @@ from typing import Final
 from chatbox.client.terminal.complete import Completion, shared_beginning
 from chatbox.client.terminal.history import History
 from chatbox.client.terminal.keys import Key, Keystroke, Pasted, Typed
-from chatbox.client.terminal.width import graphemes
+from chatbox.client.width import graphemes
 from chatbox.text import REPLACEMENT, printable
 
 __all__ = ["EDITS", "MAX_TYPED", "Control", "Editor"]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Cut,
     Event,
@@ -30,10 +30,10 @@ from chatbox.client.events import (
     Said,
     Succeeded,
 )
+from chatbox.client.files.transfers import Download, Stage
 from chatbox.client.terminal.screen import Line, Span, line_of
 from chatbox.client.terminal.style import Palette
-from chatbox.client.terminal.width import clip, columns_of, graphemes, width
-from chatbox.client.transfers import Download, Stage
+from chatbox.client.width import clip, columns_of, graphemes, width
 
 __all__ = [
     "FOR_YOU",

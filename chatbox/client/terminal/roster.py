@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chatbox.client.events import Event, FileList, Headcount, Presence, UserList
+from chatbox.client.chat.events import Event, FileList, Headcount, Presence, UserList
 from chatbox.text import is_printable
 
 __all__ = ["MAX_KNOWN", "Roster"]

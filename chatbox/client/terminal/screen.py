@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, takewhile
 from typing import Final, NamedTuple
 
-from chatbox.client.terminal.width import MAX_GRAPHEME, columns_of, graphemes
+from chatbox.client.width import MAX_GRAPHEME, columns_of, graphemes
 from chatbox.text import printable
 
 __all__ = [

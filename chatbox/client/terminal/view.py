@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import tzinfo
 from typing import Final
 
-from chatbox.client.events import Event, Said
+from chatbox.client.chat.events import Event, Said
+from chatbox.client.files.transfers import Download
 from chatbox.client.terminal import lines
 from chatbox.client.terminal.complete import Completion, Takes, complete
 from chatbox.client.terminal.editor import Control, Editor
@@ -23,7 +24,6 @@ from chatbox.client.terminal.keys import KeyDecoder
 from chatbox.client.terminal.roster import Roster
 from chatbox.client.terminal.screen import Line, Screen, line_of
 from chatbox.client.terminal.style import Palette
-from chatbox.client.transfers import Download
 
 __all__ = ["BELL_EVERY", "TerminalView"]
 

@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import Final
 
-from chatbox.client.diagnosis import Buffers, Offload
+from chatbox.client.doctor.diagnosis import Buffers, Offload
 from chatbox.rdt.udp import SOCKET_BUFFER, UDP_GRO, UDP_SEGMENT, ask_for_buffers
 
 __all__ = ["measure_buffers", "try_offload"]

@@ -2,7 +2,7 @@
 
 Each ``judge_`` function takes the facts of one check and returns a `Finding`: a line for a person,
 with a piece of advice if something is wrong. Nothing here measures anything, which is the work of
-`chatbox.client.doctor`. So every sentence can be tested without breaking a network.
+`chatbox.client.doctor.examination`. So every sentence can be tested without breaking a network.
 """
 
 from __future__ import annotations

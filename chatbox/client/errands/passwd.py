@@ -12,7 +12,7 @@ from typing import Any
 
 from chatbox.chat.names import parse_name
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
-from chatbox.client.access import ask_password
+from chatbox.client.connect.access import ask_password
 from chatbox.client.exits import Exit, Stop
 from chatbox.errors import LocalError, RemoteError
 from chatbox.passwords import (

@@ -11,12 +11,12 @@ the last byte, and does whatever waits for the disk. At the end that is: compare
 the file to the disk (fsync), give it its name, and bring the name to the disk (fsync of the
 folder). A program that shows `NAME` to somebody can rely on it.
 
-An attempt that breaks off leaves the part and its journal (`chatbox.client.journal`). The next one
-has at once what the journal claims, if the server's file is still the same, and its thread takes
-the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES` when
-the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine stops.
-A part that no journal names is somebody else's, for other programs have files of that name, too: it
-is left alone, as a file that is there already is.
+An attempt that breaks off leaves the part and its journal (`chatbox.client.files.journal`). The
+next one has at once what the journal claims, if the server's file is still the same, and its thread
+takes the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES`
+when the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine
+stops. A part that no journal names is somebody else's, for other programs have files of that name,
+too: it is left alone, as a file that is there already is.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
@@ -40,7 +40,7 @@ from contextlib import suppress
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.journal import Beginning, Claim, Journal, Subject, is_anothers, is_of
+from chatbox.client.files.journal import Beginning, Claim, Journal, Subject, is_anothers, is_of
 from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict

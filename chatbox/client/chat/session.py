@@ -32,8 +32,8 @@ from typing import Final
 from chatbox.chat import wire
 from chatbox.chat.codes import Code
 from chatbox.chat.wire import Message
-from chatbox.client import answers
-from chatbox.client.events import (
+from chatbox.client.chat import answers
+from chatbox.client.chat.events import (
     EVERYONE,
     Back,
     BanList,
@@ -54,9 +54,9 @@ from chatbox.client.events import (
     Said,
     Succeeded,
 )
-from chatbox.client.inorder import MAX_HISTORY, InOrder, News
-from chatbox.client.lines import LineBuffer
-from chatbox.client.states import AHEAD, ASKABLE, ASKABLE_ELSE, TRANSITIONS, Cause, State
+from chatbox.client.chat.inorder import MAX_HISTORY, InOrder, News
+from chatbox.client.chat.lines import LineBuffer
+from chatbox.client.chat.states import AHEAD, ASKABLE, ASKABLE_ELSE, TRANSITIONS, Cause, State
 from chatbox.errors import LocalError, RemoteError
 
 __all__ = ["MAX_LINE", "MAX_PENDING", "TRANSITIONS", "Cause", "ClientSession", "State"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 
-from chatbox.client.connection import LEAVE_TIMEOUT
-from chatbox.client.events import Offer
-from chatbox.client.transfers import Transfer
+from chatbox.client.chat.events import Offer
+from chatbox.client.connect.connection import LEAVE_TIMEOUT
+from chatbox.client.files.transfers import Transfer
 
 if TYPE_CHECKING:
-    from chatbox.client.download import PartFile
+    from chatbox.client.files.download import PartFile
 
 __all__ = ["Fetcher"]
 

@@ -36,8 +36,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.certificates import fingerprint
+from chatbox.client.connect.trust import Meeting, Trust, Verdict, place_of
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.trust import Meeting, Trust, Verdict, place_of
 from chatbox.text import printable
 
 __all__ = ["HANDSHAKE_TIMEOUT", "Ask", "SecureEndpoint"]

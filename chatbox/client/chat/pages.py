@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatbox.client.events import HistoryPage, Said
+from chatbox.client.chat.events import HistoryPage, Said
 
 __all__ = ["LastMessages"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.interfaces import IDelayedCall
 
 from chatbox.client import words
-from chatbox.client.terminal.width import clip
-from chatbox.client.transfers import Download, Stage
+from chatbox.client.files.transfers import Download, Stage
+from chatbox.client.width import clip
 
 if TYPE_CHECKING:
     from chatbox.rdt.progress import Progress

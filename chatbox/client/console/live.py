@@ -22,18 +22,18 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
 from zope.interface import implementer
 
-from chatbox.client.connection import ChatConnection
-from chatbox.client.console import Console
+from chatbox.client.chat.events import Back, Event, Kind
+from chatbox.client.chat.session import State
+from chatbox.client.connect.connection import ChatConnection
+from chatbox.client.console.console import Console
+from chatbox.client.console.folders import folders_like
 from chatbox.client.conversation import Hints
-from chatbox.client.events import Back, Event, Kind
 from chatbox.client.exits import Exit
-from chatbox.client.folders import folders_like
-from chatbox.client.session import State
+from chatbox.client.files.transfers import Fetch
 from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.style import Palette
 from chatbox.client.terminal.tty import Terminal
 from chatbox.client.terminal.view import TerminalView
-from chatbox.client.transfers import Fetch
 
 __all__ = ["KEYS", "LiveConsole"]
 

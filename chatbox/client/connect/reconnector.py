@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from chatbox.client.connection import ANSWER_TIMEOUT, ChatConnection
-from chatbox.client.events import Problem
+from chatbox.client.chat.events import Problem
+from chatbox.client.chat.session import State
+from chatbox.client.connect.connection import ANSWER_TIMEOUT, ChatConnection
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.session import State
 
 __all__ = ["Reconnector"]
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from chatbox.client.events import Gap, Moderated, Presence, Said
+from chatbox.client.chat.events import Gap, Moderated, Presence, Said
 
 __all__ = ["MAX_HISTORY", "InOrder", "News"]
 

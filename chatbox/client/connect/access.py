@@ -20,8 +20,8 @@ from chatbox.client.exits import Exit, Stop
 from chatbox.text import fitted, printable
 
 if TYPE_CHECKING:
-    from chatbox.client.secure import Ask
-    from chatbox.client.trust import Meeting, Trust
+    from chatbox.client.connect.secure import Ask
+    from chatbox.client.connect.trust import Meeting, Trust
 
 __all__ = [
     "PLAIN",
@@ -74,7 +74,7 @@ class Access:
     def trust(self) -> Trust:
         """What is known of servers, for as long as this process runs."""
         # It loads the cryptography, which takes a while.
-        from chatbox.client.trust import Trust
+        from chatbox.client.connect.trust import Trust
 
         return Trust(expected=self.fingerprint)
 

@@ -14,7 +14,7 @@ A server that comes with another key is refused, whatever it says, until a perso
 If a person has said in advance which key it must be, nothing else counts.
 
 The file is read at each meeting, so that a line that was removed is gone at once. Nothing here has
-sockets; the handshake is in `chatbox.client.secure`.
+sockets; the handshake is in `chatbox.client.connect.secure`.
 """
 
 from __future__ import annotations

@@ -6,16 +6,16 @@ import os
 from argparse import Namespace
 from typing import Any
 
-from chatbox.client.access import Access
-from chatbox.client.connection import ChatConnection, join_server
-from chatbox.client.console import Console
+from chatbox.client.connect.access import Access
+from chatbox.client.connect.connection import ChatConnection, join_server
+from chatbox.client.connect.find import choose_server
+from chatbox.client.connect.hosts import endpoint_for
+from chatbox.client.connect.reconnector import Reconnector
+from chatbox.client.console.console import Console
 from chatbox.client.exits import Exit
-from chatbox.client.fetcher import Fetcher
-from chatbox.client.find import choose_server
-from chatbox.client.hosts import endpoint_for
-from chatbox.client.progress_line import is_terminal
-from chatbox.client.reconnector import Reconnector
-from chatbox.client.transfers import Fetch
+from chatbox.client.files.fetcher import Fetcher
+from chatbox.client.files.progress_line import is_terminal
+from chatbox.client.files.transfers import Fetch
 
 __all__ = ["join"]
 
@@ -51,7 +51,7 @@ def _console(
             folder=folder,
             rate_limit=rate_limit,
         )
-    from chatbox.client.live import LiveConsole
+    from chatbox.client.console.live import LiveConsole
     from chatbox.client.terminal.screen import RESET
     from chatbox.client.terminal.style import palette_for
     from chatbox.client.terminal.tty import Terminal

@@ -19,16 +19,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from chatbox.client import words
+from chatbox.client.chat.events import Offer
+from chatbox.client.chat.session import ClientSession
 from chatbox.client.commands import Steering
 from chatbox.client.config import SETTLED_HOST, required_host
-from chatbox.client.download import PartFile
-from chatbox.client.events import Offer
+from chatbox.client.errands.oneshots import Visit, visit
 from chatbox.client.exits import Exit, Stop, Stopping
-from chatbox.client.fetcher import Fetcher
-from chatbox.client.oneshots import Visit, visit
-from chatbox.client.progress_line import Screen, Ticker, columns_of, is_terminal
-from chatbox.client.session import ClientSession
-from chatbox.client.transfers import Download, Stage, save_path
+from chatbox.client.files.download import PartFile
+from chatbox.client.files.fetcher import Fetcher
+from chatbox.client.files.progress_line import Screen, Ticker, columns_of, is_terminal
+from chatbox.client.files.transfers import Download, Stage, save_path
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 

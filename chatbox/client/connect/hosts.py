@@ -9,7 +9,7 @@ from typing import Any, Final
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from chatbox.client.access import PLAIN, Access, meet_new_server
+from chatbox.client.connect.access import PLAIN, Access, meet_new_server
 from chatbox.client.exits import Exit, Stop
 from chatbox.text import printable
 
@@ -76,7 +76,7 @@ def endpoint_for(
         if not secure:
             return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT), place
         # The cryptography is loaded when it is needed.
-        from chatbox.client.secure import SecureEndpoint
+        from chatbox.client.connect.secure import SecureEndpoint
 
         meet = access.meet or meet_new_server
         endpoint: IStreamClientEndpoint = SecureEndpoint(

@@ -19,15 +19,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
-from chatbox.client.access import Access
-from chatbox.client.config import SETTLED_HOST, required_host
-from chatbox.client.connection import (
-    ANSWER_TIMEOUT,
-    LEAVE_TIMEOUT,
-    ChatConnection,
-    join_server,
-)
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Event,
     Failed,
@@ -42,9 +34,17 @@ from chatbox.client.events import (
     Succeeded,
     UserList,
 )
+from chatbox.client.chat.pages import LastMessages
+from chatbox.client.chat.session import ClientSession, State
+from chatbox.client.config import SETTLED_HOST, required_host
+from chatbox.client.connect.access import Access
+from chatbox.client.connect.connection import (
+    ANSWER_TIMEOUT,
+    LEAVE_TIMEOUT,
+    ChatConnection,
+    join_server,
+)
 from chatbox.client.exits import STOPPING, Exit, Stop, Stopping, exit_for_refusal
-from chatbox.client.pages import LastMessages
-from chatbox.client.session import ClientSession, State
 from chatbox.text import printable
 
 __all__ = ["MAX_LAST", "Visit", "files", "history", "say", "visit", "visitor_name", "who"]

@@ -2,7 +2,7 @@
 
 Each check needs the one before it, so the first that fails in earnest ends the examination; what
 concerns this machine alone is looked at in any case. What was measured goes to
-`chatbox.client.diagnosis`, which finds the words. All of it takes a few seconds and at most
+`chatbox.client.doctor.diagnosis`, which finds the words. All of it takes a few seconds and at most
 `chatbox.rdt.probe.PROBE_BYTES` of the server.
 """
 
@@ -25,10 +25,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThreadPool
 
-from chatbox.client.access import Access
+from chatbox.client.chat.events import Event, Offer, Presence, Succeeded
 from chatbox.client.config import required_host
-from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection, join_server
-from chatbox.client.diagnosis import (
+from chatbox.client.connect.access import Access
+from chatbox.client.connect.connection import LEAVE_TIMEOUT, ChatConnection, join_server
+from chatbox.client.connect.hosts import target_of
+from chatbox.client.doctor.diagnosis import (
     SAYS_AT,
     Attempt,
     Finding,
@@ -47,10 +49,8 @@ from chatbox.client.diagnosis import (
     judge_rate,
     judge_tcp,
 )
-from chatbox.client.events import Event, Offer, Presence, Succeeded
+from chatbox.client.errands.oneshots import Visit, visitor_name
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.hosts import target_of
-from chatbox.client.oneshots import Visit, visitor_name
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.text import fitted
 
@@ -137,7 +137,7 @@ class _Examination:
 
     def _check_machine(self) -> None:
         """What is the same for every server."""
-        from chatbox.client.offload import measure_buffers, try_offload
+        from chatbox.client.doctor.offload import measure_buffers, try_offload
 
         self.tell(judge_buffers(measure_buffers()))
         with suppress(OSError):  # without loopback there is nothing to say about trains

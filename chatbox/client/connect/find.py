@@ -7,8 +7,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any, Final
 
-from chatbox.client.access import ask_line, interactive
 from chatbox.client.config import required_host
+from chatbox.client.connect.access import ask_line, interactive
 from chatbox.client.exits import Exit, Stop
 from chatbox.lan import Server
 from chatbox.lan.browse import CannotBrowse, find_servers

@@ -11,7 +11,7 @@ from typing import Final
 
 from chatbox.chat.codes import Code
 from chatbox.chat.wire import Message, parse_list
-from chatbox.client.events import (
+from chatbox.client.chat.events import (
     EVERYONE,
     Banned,
     FileList,

@@ -23,11 +23,11 @@ from twisted.python.failure import Failure
 from chatbox.chat.codes import Code
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
-from chatbox.client.access import PLAIN, Access, Advice
-from chatbox.client.events import Event, Joined, JoinRefused, Lost
+from chatbox.client.chat.events import Event, Joined, JoinRefused, Lost
+from chatbox.client.chat.session import ClientSession, State
+from chatbox.client.connect.access import PLAIN, Access, Advice
+from chatbox.client.connect.hosts import endpoint_for
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.hosts import endpoint_for
-from chatbox.client.session import ClientSession, State
 from chatbox.text import printable
 
 __all__ = ["ANSWER_TIMEOUT", "LEAVE_TIMEOUT", "ChatConnection", "join_server"]

@@ -1,8 +1,8 @@
 """The console: standard input and output as the two ends of one conversation.
 
-What they look like is up to a `View`. If both are a terminal, it is that of `chatbox.client.live`.
-Else lines come and go as plain text: `PlainView`, for pipes and files, with the downloads as
-`chatbox.client.progress_line` shows them.
+What they look like is up to a `View`. If both are a terminal, it is that of
+`chatbox.client.console.live`. Else lines come and go as plain text: `PlainView`, for pipes and
+files, with the downloads as `chatbox.client.files.progress_line` shows them.
 
 Reading stops while the session has as many unanswered requests as it may have, and the server's
 lines wait while standard output takes no more, so a fast pipe on either side costs no memory.
@@ -24,16 +24,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.client import words
-from chatbox.client.connection import LEAVE_TIMEOUT, ChatConnection
+from chatbox.client.chat.events import Event, Joined
+from chatbox.client.chat.lines import LineBuffer
+from chatbox.client.chat.session import State
+from chatbox.client.connect.connection import LEAVE_TIMEOUT, ChatConnection
 from chatbox.client.conversation import Conversation, Hints
-from chatbox.client.desktop import open_file
-from chatbox.client.events import Event, Joined
 from chatbox.client.exits import Exit
-from chatbox.client.lines import LineBuffer
-from chatbox.client.progress_line import Screen, Ticker, columns_of
-from chatbox.client.session import State
+from chatbox.client.files.desktop import open_file
+from chatbox.client.files.progress_line import Screen, Ticker, columns_of
+from chatbox.client.files.transfers import Download, Fetch
 from chatbox.client.terminal.editor import Control
-from chatbox.client.transfers import Download, Fetch
 
 __all__ = ["Console", "PlainView", "View"]
 

@@ -15,15 +15,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from chatbox.client import words
+from chatbox.client.chat.events import Offer
 from chatbox.client.commands import Steering
-from chatbox.client.events import Offer
 from chatbox.client.exits import Exit, exit_for_end
 from chatbox.errors import LocalError, NoSocket, RemoteError
 from chatbox.text import MAX_NAME_BYTES, REPLACEMENT, is_plain_name, printable
 
 if TYPE_CHECKING:
-    from chatbox.client.download import PartFile
-    from chatbox.client.journal import Beginning
+    from chatbox.client.files.download import PartFile
+    from chatbox.client.files.journal import Beginning
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
@@ -372,7 +372,7 @@ def save_path(name: str, save_as: str | None) -> str:
     calls its files must never choose a place here. Raises OSError if it is one that a download of
     another file goes by. Only a person may choose either.
     """
-    from chatbox.client.download import JOURNAL_SUFFIX, PART_SUFFIX
+    from chatbox.client.files.download import JOURNAL_SUFFIX, PART_SUFFIX
 
     if not save_as:
         folder = ""
@@ -391,7 +391,7 @@ def save_path(name: str, save_as: str | None) -> str:
 
 def likely_name(name: str) -> str:
     """The name itself, if `save_path` takes it, else one that it takes and that is like it."""
-    from chatbox.client.download import JOURNAL_SUFFIX, PART_SUFFIX
+    from chatbox.client.files.download import JOURNAL_SUFFIX, PART_SUFFIX
 
     if not is_plain_name(name):
         name = printable(name).replace(REPLACEMENT, "_").replace("/", "_").replace("\\", "_")

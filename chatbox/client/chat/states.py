@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from chatbox.client.events import Kind
+from chatbox.client.chat.events import Kind
 
 __all__ = ["AHEAD", "ASKABLE", "ASKABLE_ELSE", "TRANSITIONS", "Cause", "State"]
 
