@@ -19,7 +19,7 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor, MemoryReactorClock, StringTransport
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -29,7 +29,7 @@ from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.place import Place, parse_place
 from chatbox.log.redis import RedisLog
 from chatbox.log.store import Writer
-from chatbox.log.streams import id_of, page_of, place_of
+from chatbox.log.streams import END_OF_TIME, id_of, page_of, place_of
 from tests.helpers.chat import NOON
 from tests.helpers.log import Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
@@ -44,6 +44,8 @@ from tests.helpers.redis import (
 from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
+LAST_PART = (1 << 64) - 1
+"""The largest number in an id of Redis."""
 NO_PROOF = b"{'name':'x','identity':'x','node':'y'}"
 
 
@@ -311,6 +313,52 @@ class StrangerTests(RedisTestCase):
         self.run_until(lambda: not log.busy)
         self.assertEqual(texts(heard.records), ["b", "a"])
         self.assertEqual(heard.failed, [])
+
+    def test_starts_beyond_all_places(self) -> None:
+        """What nothing could follow any more is removed, and told of; what was before it stays."""
+        said = b'["a","all","before",[],""]'
+        for end in (b"%d-0" % END_OF_TIME, b"%d-%d" % (LAST_PART, LAST_PART)):
+            self.tell(b"FLUSHALL", b"XADD chatbox:kept 5-0 d '%b'" % said)
+            if end[-1:] == b"0":  # else there is nothing before it
+                self.tell(b"XADD chatbox:log 5-0 n other s 1 k message d '%b'" % said)
+            for key in (b"log", b"kept"):
+                self.tell(b"XADD chatbox:%b %b odd odd" % (key, end))
+            with capturedLogs() as logs:
+                log, heard = self.node()
+            told = [formatEvent(event) for event in logs if event["log_level"] is LogLevel.error]
+            self.assertEqual(len(told), 1, told)
+            self.assertIn("removed from the log (2)", told[0])
+            log.append([say("after")])
+            self.run_until(lambda: not log.busy)  # noqa: B023  # it is this one
+            self.assertEqual((texts(heard.records), heard.failed), (["after"], []))
+            self.assertEqual(texts(self.ask(log, 1)), ["before", "after"])
+            self.stop_logs()
+
+    def test_comes_beyond_all_places(self) -> None:
+        """Servers that run, and have read what nothing can follow, go on as well."""
+        self.patch(redis, "BLOCK_SECONDS", 0.1)
+        end = b"%d-0" % END_OF_TIME
+        nodes = [self.node() for _ in range(2)]
+        nodes[0][0].append([say("1")])
+        self.run_until(lambda: all(heard.records for _, heard in nodes))
+        self.tell(b"XADD chatbox:log %b odd odd" % end)
+        nodes[1][0].append([say("2")])
+        self.run_until(lambda: all(len(heard.records) == 2 for _, heard in nodes))
+        nodes[0][0].append([say("3")])
+        self.run_until(lambda: all(len(heard.records) == 3 for _, heard in nodes))
+        for log, heard in nodes:
+            self.assertEqual((texts(heard.records), heard.failed), (["1", "2", "3"], []))
+            self.assertEqual(texts(self.ask(log, 0)), ["1", "2", "3"])
+
+    def test_nothing_is_said_beyond_all_places(self) -> None:
+        """What can have no place is not kept either, where nobody could read what follows."""
+        log, heard = self.node()
+        at = time.time() * 1000 + 3_600_000
+        self.tell(b"XADD chatbox:log %d-%d odd odd" % (at, 1 << 20))
+        log.append([say("a"), say("b")])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["a", "b"], []))
+        self.assertEqual(texts(self.ask(log, 0)), ["a", "b"])
 
     def test_among_the_people(self) -> None:
         """Nobody is who makes no sense: names are given, and dead nodes are buried."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from twisted.logger import Logger
@@ -87,11 +88,13 @@ class Lease:
         node, proof = self.node, holder["proof"]
 
         def claimed(reply: object) -> None:
+            since = None
+            with suppress(ValueError):  # until what others wrote beyond all places is removed
+                since = place_of(reply[1]) if isinstance(reply, list) else None
             if node != self.node:
                 answer("no-lease", 0)  # any more
-            elif isinstance(reply, list):
-                outcome, since = reply
-                answer(outcome.decode(), place_of(since))
+            elif isinstance(reply, list) and since is not None:
+                answer(reply[0].decode(), since)
             else:
                 answer("unavailable", 0)
                 self._owed[key, proof] = held, True

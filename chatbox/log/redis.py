@@ -267,7 +267,10 @@ class RedisLog(OneSubscriber):
         text = failure.getErrorMessage()
         if failure.check(txredisapi.ConnectionError):
             return  # It is sent again when the connection is back.
-        if "EPOCH" in text or any(word in text for word in _PASSING):
+        if "PLACES" in text:
+            self._complain(f"{text}; does Redis have the right time?")
+            self._drop_connections()
+        elif "EPOCH" in text or any(word in text for word in _PASSING):
             # The reader must find out first what is missing, so that nobody reads a gap as silence.
             self._drop_connections()
         elif "FENCED" in text:
@@ -322,8 +325,14 @@ class RedisLog(OneSubscriber):
         self._epoch = b""
 
     def _synchronise(self, reply: list[Any], connection: Any) -> None:
-        epoch, state, first, last, people = reply
+        epoch, state, first, last, people, removed = reply
         records = []
+        if removed:
+            _log.error(
+                "what had ids that are beyond all places was removed from the log ({count}), as"
+                " nothing that is said could have come after it",
+                count=removed,
+            )
         if state == b"trimmed":
             records.append(gap(place_of(first) - 1))
             _log.error("some messages were missed: Redis was away for too long")
@@ -388,9 +397,13 @@ class RedisLog(OneSubscriber):
                     records.append(record)
             self._report(records)
             self._settle_repeats()
-        if not self._stopped:
-            self._look()
+        if self._stopped:
+            return
+        self._look()
+        if reply or self._read_to == id_of(self._position):
             self._read(connection)
+        else:  # What comes would have no place either, or comes before it.
+            connection.transport.abortConnection()
 
     def _read_back(self, place: int, fields: list[bytes]) -> Record:
         facts = dict(zip(fields[::2], fields[1::2], strict=True))

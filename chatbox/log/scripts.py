@@ -28,6 +28,8 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from chatbox.log.streams import END_OF_TIME, SEQUENCE_BITS
+
 __all__ = ["APPEND", "CLAIM", "FORGET", "HASHES", "LEAVE", "RELEASE", "RENEW", "SYNC"]
 
 _NOW: Final = """
@@ -37,8 +39,17 @@ local function now()
 end
 """
 
+_IS_PLACE: Final = f"""
+local function is_place(id)
+    local at, number = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(at) < {END_OF_TIME} and tonumber(number) < {1 << SEQUENCE_BITS}
+end
+"""
+"""Say whether there is a place for an id: see `chatbox.log.streams.place_of`."""
+
 APPEND: Final = (
     _NOW
+    + _IS_PLACE
     + """
 local p, run, first, epoch, node = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bus_length, kept_length, mail_length = ARGV[5], ARGV[6], ARGV[7]
@@ -95,6 +106,10 @@ for i = 11, #ARGV, 6 do
     else
         local id = redis.call('XADD', p..'log', 'MAXLEN', '~', bus_length, '*',
                               'n', run, 's', number, 'k', kind, 'd', data)
+        if not is_place(id) then
+            redis.call('SET', p..'sent:'..run, string.format('%.0f', last), 'EX', 86400)
+            return redis.error_reply('PLACES there is no place for the id '..id)
+        end
         if kind == 'message' and readers == '' then
             if kept_length == '0' then
                 redis.call('XADD', p..'kept', id, 'd', data)
@@ -127,11 +142,13 @@ return answers
 )
 """Append entries, unless they have been. For each the place of its first attempt, or nothing.
 
-Nothing is appended by a node whose lease has ended: its people's names may be others' by now.
+Nothing is appended by a node whose lease has ended: its people's names may be others' by now; and
+nothing behind an id that has no place, such as others may write, for what follows has none either.
 """
 
 SYNC: Final = (
     _NOW
+    + _IS_PLACE
     + """
 local p, fresh, known, position = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function parts(id)
@@ -143,10 +160,10 @@ local function before(one, other)
     local b, n = parts(other)
     return a < b or (a == b and m < n)
 end
-local function ends()
+local function ends(key)
     local first, last = '0-0', '0-0'
-    if redis.call('EXISTS', p..'log') == 1 then
-        local info = redis.call('XINFO', 'STREAM', p..'log')
+    if redis.call('EXISTS', key) == 1 then
+        local info = redis.call('XINFO', 'STREAM', key)
         for i = 1, #info, 2 do
             if info[i] == 'last-generated-id' then last = info[i+1] end
             if info[i] == 'first-entry' and info[i+1] then first = info[i+1][1] end
@@ -154,13 +171,35 @@ local function ends()
     end
     return first, last
 end
+local function end_in_a_place(key)
+    -- Ids only grow, so nothing that follows one without a place would have one.
+    local _, last = ends(key)
+    if is_place(last) then return 0 end
+    local removed = 0
+    repeat
+        last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+        if not last then
+            redis.call('DEL', key)
+        elseif not is_place(last[1]) then
+            removed = removed + redis.call('XDEL', key, last[1])
+        else
+            local length = redis.call('XLEN', key)
+            local all = {'XSETID', key, last[1], 'ENTRIESADDED', length, 'MAXDELETEDID', '0-0'}
+            if redis.pcall(unpack(all)).err then  -- Redis 6 knows the first two only
+                redis.call('XSETID', key, last[1])
+            end
+        end
+    until not last or is_place(last[1])
+    return removed
+end
+local removed = end_in_a_place(p..'log') + end_in_a_place(p..'kept')
 if redis.call('SET', p..'epoch', fresh, 'NX') then
     -- What somebody has put here in advance, such as an export, is not gone.
     local from = redis.call('EXISTS', p..'kept') == 1 and 0 or now()
     redis.call('SET', p..'from', string.format('%.0f-0', from))
 end
 local epoch, state = redis.call('GET', p..'epoch'), 'whole'
-local first, last = ends()
+local first, last = ends(p..'log')
 if position ~= '0-0' and #redis.call('XRANGE', p..'log', position, position) == 0 then
     state = 'lost'
     if epoch == known and before(position, first) then state = 'trimmed' end
@@ -177,12 +216,13 @@ if state == 'lost' and not before(position, redis.call('GET', p..'mark') or '0-0
     elseif before(redis.call('GET', p..'from') or '0-0', mark) then
         redis.call('SET', p..'from', mark)
     end
-    first, last = ends()
+    first, last = ends(p..'log')
 end
-return {epoch, state, first, last, redis.call('HVALS', p..'people')}
+return {epoch, state, first, last, redis.call('HVALS', p..'people'), removed}
 """
 )
-"""Say which log this is, whether what follows a node's place is all there, and who is here.
+"""Say which log this is, whether what follows a node's place is all there, and who is here; and how
+much was removed because there is no place for its id.
 
 ``whole``, or ``trimmed``: the bus goes on after the place, but not right after it; or ``lost``:
 Redis does not have what the node has read, so it has lost something. Then a mark is put on the bus

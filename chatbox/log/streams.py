@@ -10,6 +10,8 @@ from typing import Any, Final
 from chatbox.log import Entry, Kind, Record, gap
 
 __all__ = [
+    "END_OF_TIME",
+    "SEQUENCE_BITS",
     "entry_of",
     "holder_of",
     "id_of",
@@ -19,10 +21,10 @@ __all__ = [
     "words_of",
 ]
 
-_SEQUENCE_BITS: Final = 20
+SEQUENCE_BITS: Final = 20
 """A million places each millisecond, until the year 2248."""
 
-_END_OF_TIME: Final = 1 << (63 - _SEQUENCE_BITS)
+END_OF_TIME: Final = 1 << (63 - SEQUENCE_BITS)
 """Milliseconds since the epoch that have no place any more: no field could hold it."""
 
 
@@ -33,14 +35,14 @@ def place_of(id: bytes) -> int:
     """
     at, _, number = id.partition(b"-")
     milliseconds, sequence = int(at), int(number or 0)
-    if not (0 <= milliseconds < _END_OF_TIME and 0 <= sequence < 1 << _SEQUENCE_BITS):
+    if not (0 <= milliseconds < END_OF_TIME and 0 <= sequence < 1 << SEQUENCE_BITS):
         raise ValueError(f"there is no place for {id!r}")
-    return (milliseconds << _SEQUENCE_BITS) | sequence
+    return (milliseconds << SEQUENCE_BITS) | sequence
 
 
 def id_of(place: int) -> str:
     """Return the stream's id that a place means."""
-    return f"{place >> _SEQUENCE_BITS}-{place & ((1 << _SEQUENCE_BITS) - 1)}"
+    return f"{place >> SEQUENCE_BITS}-{place & ((1 << SEQUENCE_BITS) - 1)}"
 
 
 def words_of(entry: Entry | Record) -> list[str]:
@@ -98,7 +100,7 @@ def _check_texts(*texts: object) -> None:
 
 def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
     """Return the record of an entry at a place, whose time is Redis's."""
-    at = place >> _SEQUENCE_BITS
+    at = place >> SEQUENCE_BITS
     return Record(
         place,
         *(at, e.kind, e.sender, e.recipient, e.text, e.readers, e.origin),

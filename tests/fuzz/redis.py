@@ -132,7 +132,7 @@ class Redis:
     def _reply(self, words: Sequence[bytes]) -> object:
         match words[0]:
             case b"EVAL":
-                return [b"epoch", b"whole", b"1-0", b"5-0", self.people]
+                return [b"epoch", b"whole", b"1-0", b"5-0", self.people, 0]
             case b"EVALSHA":
                 return self._run(_SCRIPTS[words[1]], words[4:])
             case b"XREAD":
