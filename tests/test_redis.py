@@ -728,6 +728,27 @@ class WayTests(SynchronousTestCase):
         wrong = f"{where} cannot be reached: An error occurred while connecting."
         self.assertEqual(said, [wrong, f"{where} is reached again"])
 
+    def test_reasons_that_take_turns(self) -> None:
+        """Each is told once until it is over, and no more than so many of them."""
+        complaint = connect.Complaint()
+        with capturedLogs() as logs:
+            for _ in range(2):
+                for _ in range(3):
+                    complaint.about("no sentinel says where Redis is", "a")
+                    complaint.about("Redis cannot be reached", "a")
+                    complaint.about("Redis cannot be reached", "b")
+                complaint.over("it is")
+                complaint.over("it is")
+            for number in range(2 * connect.MAX_REASONS):
+                complaint.about("Redis cannot be reached", number)
+        said = [formatEvent(event) for event in logs]
+        once = [
+            *("no sentinel says where Redis is: a", "Redis cannot be reached: a"),
+            *("Redis cannot be reached: b", "it is"),
+        ]
+        self.assertEqual(said[:8], once * 2)
+        self.assertEqual(len(said), 8 + connect.MAX_REASONS)
+
     def test_why_it_lets_nobody_in(self) -> None:
         """It is told once for both connections, and again when it had let us in."""
         place, complaint = parse_place("redis://192.0.2.1/0"), connect.Complaint()

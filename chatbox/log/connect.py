@@ -82,23 +82,29 @@ def _tls(place: Place) -> Callable[[str], Any] | None:
     return lambda host: optionsForClientTLS(host, trusted, own)
 
 
+MAX_REASONS: Final = 50
+"""How many are told of before it is over: a reason may have a number in it that is always new."""
+
+
 class Complaint:
-    """What is wrong with the way to Redis: told once, however often it is tried."""
+    """What is wrong with Redis or the way to it: each told once until it is over, however often it
+    is tried and in whatever order they come."""
 
     def __init__(self) -> None:
-        self._told = ""
+        self._told: set[tuple[str, str]] = set()
 
     def about(self, what: str, why: object) -> None:
         """Something is in the way."""
-        if str(why) != self._told:
-            self._told = str(why)
-            _log.error("{what}: {why}", what=what, why=printable(str(why)))
+        complaint = what, printable(str(why))
+        if complaint not in self._told and len(self._told) < MAX_REASONS:
+            self._told.add(complaint)
+            _log.error("{what}: {why}", what=what, why=complaint[1])
 
     def over(self, what: str = "") -> None:
         """Nothing is. `what` is told if something was."""
         if self._told and what:
             _log.info("{what}", what=what)
-        self._told = ""
+        self._told.clear()
 
 
 @implementer(IStreamClientEndpoint)

@@ -124,7 +124,7 @@ class RedisLog(OneSubscriber):
         self._stopped = False
         self._ticking: Any = None
         self._warned = False
-        self._complaint = ""
+        self._refusals = Complaint()
         """Why messages are refused, if they are."""
 
     @property
@@ -247,9 +247,7 @@ class RedisLog(OneSubscriber):
             d.addErrback(lambda failure: _log.failure("the log failed", failure))
 
     def _appended(self, answers: list[bytes], run: list[int]) -> None:
-        if self._complaint:
-            self._complaint = ""
-            _log.info("Redis takes messages again")
+        self._refusals.over("Redis takes messages again")
         senseless = []
         for n, said in zip(run, answers, strict=True):
             try:
@@ -281,9 +279,7 @@ class RedisLog(OneSubscriber):
             self._fail(run)
 
     def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
-            _log.error("Redis refuses messages: {error}", error=printable(text))
+        self._refusals.about("Redis refuses messages", text)
 
     def _lost_lease(self) -> None:
         self.on_lost()
