@@ -40,7 +40,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from chatbox.chat.codes import Code
-from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.chat.server import ChatFactory
+from chatbox.chat.service import ChatService
 from chatbox.errors import CannotStart
 from chatbox.rdt.service import TransferService
 

@@ -35,7 +35,8 @@ from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames
 from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
-from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.chat.server import ChatFactory
+from chatbox.chat.service import ChatService
 from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.checkers import gate_for
 from chatbox.descriptions import SELF_SIGNED

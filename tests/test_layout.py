@@ -28,6 +28,7 @@ ADAPTERS = {
     "inherited.py",
     "proxied.py",
     "chat/server.py",
+    "chat/service.py",
     "chat/transport.py",
     "lan/announce.py",
     "lan/beside.py",

@@ -40,8 +40,8 @@ from chatbox.chat.server import (
     MAX_VISITS,
     ChatFactory,
     ChatProtocol,
-    ChatService,
 )
+from chatbox.chat.service import ChatService
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.wire import MAX_REQUEST_BYTES, TEXT_BYTES_CEILING, Message, parse_line
 from chatbox.errors import CannotStart, LocalError

@@ -23,7 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox import __version__
 from chatbox.ahead import HashAhead
 from chatbox.chat.limits import Limits
-from chatbox.chat.server import ChatFactory, ChatService
+from chatbox.chat.server import ChatFactory
+from chatbox.chat.service import ChatService
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError, RemoteError
 from chatbox.lan.announce import AnnounceService

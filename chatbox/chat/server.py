@@ -22,7 +22,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -45,19 +44,17 @@ from chatbox.chat.lines import Lines
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
-from chatbox.chat.register import RETURN_SECONDS, Register
 from chatbox.chat.room import Room
 from chatbox.chat.session import Session
 from chatbox.chat.sharing import Downloads, Files, RecentFiles
 from chatbox.chat.states import State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
-from chatbox.errors import CannotStart, LocalError, RemoteError
-from chatbox.log import MessageLog
+from chatbox.errors import RemoteError
 from chatbox.sparing import SparingLog
 from chatbox.text import printable
 
-__all__ = ["ChatFactory", "ChatProtocol", "ChatService"]
+__all__ = ["ChatFactory", "ChatProtocol", "Note"]
 
 MAX_SKIPPED_BYTES: Final = 1 << 20
 """What is read, and thrown away, of a line that is too long. An honest mistake, such as a file
@@ -84,10 +81,6 @@ _log = Logger()
 
 Note = Callable[[list[tuple[Name, str]]], None]
 """Is told who is here, by name and identity, when the server stops."""
-
-
-def _forget(_: list[tuple[Name, str]]) -> None:
-    """Let them come again as strangers."""
 
 
 class ChatFactory(Factory):
@@ -138,7 +131,7 @@ class ChatFactory(Factory):
         self._stopped: Deferred[None] | None = None
         self._unanswered: set[ChatProtocol] = set()
         self._farewell = Code.SERVER_STOPPING
-        self._note: Note = _forget
+        self._note: Note | None = None
         self._dismissal: IDelayedCall | None = None
         """There while a server that stops owes answers."""
 
@@ -153,12 +146,13 @@ class ChatFactory(Factory):
     def stop(
         self,
         code: Code = Code.SERVER_STOPPING,
-        note: Note = _forget,
+        note: Note | None = None,
     ) -> Deferred[None]:
         """Answer what was asked, tell everybody why the server stops, and hang up.
 
-        `note` is told who is here when it comes to that. It fires when all connections are gone,
-        which takes `ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
+        `note` is told who is here when it comes to that, so that they need not come again as
+        strangers. What is returned fires when all connections are gone, which takes
+        `ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
         """
         if self._stopped is None:
             self._stopped = Deferred()
@@ -190,7 +184,9 @@ class ChatFactory(Factory):
     def _dismiss(self) -> None:
         """Everybody at once, after the last answer: so all hear all that was said."""
         self._dismissal = None
-        self._note(self.room.close())
+        here = self.room.close()
+        if self._note is not None:
+            self._note(here)
         for connection in list(self._connections):
             connection.session.dismiss(self._farewell)
         self._check_stopped()
@@ -216,61 +212,6 @@ class ChatFactory(Factory):
             return
         if not self._connections:
             stopped.callback(None)
-
-
-class ChatService(Service):
-    """The log and the room as one service. It stops when everybody has gone and all is stored.
-
-    Put it before the services that listen, so that it starts first and stops with them. With a
-    `register`, people are still here after a restart.
-    """
-
-    def __init__(
-        self, factory: ChatFactory, log: MessageLog, register: Register | None = None
-    ) -> None:
-        self.farewell = Code.SERVER_STOPPING
-        """What everybody is told when the service stops."""
-        self._factory = factory
-        self._log = log
-        self._register = register
-        self._expecting: IDelayedCall | None = None
-
-    def startService(self) -> None:
-        """Start the gate and the log. Ends the program, in words, if they cannot work."""
-        super().startService()
-        try:
-            self._factory.gate.start()
-        except (LocalError, OSError) as error:
-            place = " See --state-dir." if isinstance(error, OSError) else ""
-            raise CannotStart(f"chatbox cannot let people in: {error}.{place}") from error
-        try:
-            self._log.start()
-        except (LocalError, OSError) as error:
-            raise CannotStart(
-                f"chatbox cannot keep messages: {error}. See --log and --state-dir."
-            ) from error
-        claims = self._register.recall() if self._register is not None else []
-        if claims:
-            room = self._factory.room
-            room.expect(claims)
-            self._expecting = self._factory.clock.callLater(RETURN_SECONDS, room.stop_expecting)
-            _log.info("expected back: {count}", count=len(claims))
-
-    def stopService(self) -> Deferred[None]:
-        """Say goodbye to everybody, then stop the log."""
-        super().stopService()
-        if self._expecting is not None and self._expecting.active():
-            self._expecting.cancel()
-        note = self._register.note if self._register is not None else _forget
-        done: Deferred[None] = Deferred()
-        gone = self._factory.stop(self.farewell, note)
-        gone.addCallback(lambda _: self._log.stop(partial(done.callback, None)))
-        return done.addCallback(self._store)
-
-    def _store(self, _: None) -> None:
-        """After the last order of an operator: what it has changed is on the disk."""
-        if self._factory.moderation is not None:
-            self._factory.moderation.sanctions.flush()
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
