@@ -50,7 +50,7 @@ OPERATIONS = (ROOT / "docs" / "operations.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
     *("wire", "names", "history", "pipeline", "outbox", "presence", "register", "server"),
-    *("transport", "turnstile"),
+    *("closing", "transport", "turnstile"),
 ]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),

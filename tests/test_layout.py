@@ -27,6 +27,8 @@ ADAPTERS = {
     "stopping.py",
     "inherited.py",
     "proxied.py",
+    "chat/closing.py",
+    "chat/logins.py",
     "chat/server.py",
     "chat/service.py",
     "chat/transport.py",

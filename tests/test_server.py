@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from chatbox.chat.closing import ANSWER_SECONDS
 from chatbox.chat.codes import Code
 from chatbox.chat.limits import NO_LIMITS
 from chatbox.chat.names import LocalNames
@@ -32,7 +33,6 @@ from chatbox.chat.outbox import MAX_QUEUED_BYTES, Turn
 from chatbox.chat.pipeline import MAX_BYTES_IN_PROGRESS, MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.server import (
-    ANSWER_SECONDS,
     LAST_LINGER_SECONDS,
     LINGER_SECONDS,
     MAX_COMPLAINTS,

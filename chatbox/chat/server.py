@@ -6,14 +6,15 @@ ones come from an `Outbox`. What is left for this module is what only a transpor
 - *Reading* stops while the session is busy, while the client does not read its answers, or when it
   asks too much at once. That is how a client is slowed: by not being read from, never by a queue
   that grows. There is one place where this is decided, `ChatProtocol._reconsider_reading`.
-- *Who has no name yet* has it in time, or is sent away. One timer sees to all of them.
-- *Writing*, and what it waits for, is the business of `chatbox.chat.transport`.
 - *Dead peers* are found by the kernel, with keep-alives and a limit on unacknowledged data. There
   is no idle timer: whoever listens quietly may stay for ever.
 - *Hanging up* lets the client read what is on its way, for a limited time. Nothing is on its way to
   who has not shaken hands in TLS yet: that connection is cut at once. Only of those for whom there
   is no room a few may shake hands and hear why.
 - A client that has ended its side (netcat does when its input ends) still gets its answers.
+
+*Writing*, and what it waits for, is the business of `chatbox.chat.transport`. Who has no name in
+time is sent away by `chatbox.chat.logins`, and everybody, at the end, by `chatbox.chat.closing`.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.addresses import network_of
+from chatbox.chat.closing import Closing, Note
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Gate, OpenGate, Origin
 from chatbox.chat.limits import ANSWER_BYTES, NO_LIMITS, Bucket, ConnectionCount, Limits
 from chatbox.chat.lines import Lines
+from chatbox.chat.logins import Logins
 from chatbox.chat.moderation import Moderation
-from chatbox.chat.names import Name
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Session
 from chatbox.chat.sharing import Downloads, Files, RecentFiles
-from chatbox.chat.states import State
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
 from chatbox.errors import RemoteError
 from chatbox.sparing import SparingLog
 from chatbox.text import printable
 
-__all__ = ["ChatFactory", "ChatProtocol", "Note"]
+__all__ = ["ChatFactory", "ChatProtocol"]
 
 MAX_SKIPPED_BYTES: Final = 1 << 20
 """What is read, and thrown away, of a line that is too long. An honest mistake, such as a file
@@ -62,10 +63,6 @@ pasted into netcat, ends within it; what does not is cut off."""
 
 LINGER_SECONDS: Final = 10.0
 """How long a client may take to read the last words before the connection is cut."""
-
-ANSWER_SECONDS: Final = 5.0
-"""How long a server that stops waits for the answers that it owes. They wait for the log, which may
-have a slow disk."""
 
 LAST_LINGER_SECONDS: Final = 3.0
 """`LINGER_SECONDS` when the server stops: everybody else is waiting for it to be back."""
@@ -77,10 +74,6 @@ MAX_VISITS: Final = 50
 """Lines in the same time about who comes and goes, and as many about connections."""
 
 _log = Logger()
-
-
-Note = Callable[[list[tuple[Name, str]]], None]
-"""Is told who is here, by name and identity, when the server stops."""
 
 
 class ChatFactory(Factory):
@@ -114,7 +107,7 @@ class ChatFactory(Factory):
             )
         self.limits = limits
         self.connections = ConnectionCount(limits)
-        self.logins = _Logins(clock, limits.login_timeout)
+        self.logins = Logins(clock, limits.login_timeout)
         self.moderation = moderation
         self.complain = SparingLog(
             _log.warn, clock.seconds, MAX_COMPLAINTS, "{count} more bad lines"
@@ -128,12 +121,8 @@ class ChatFactory(Factory):
         self.linger_seconds = LINGER_SECONDS
         """How long a client may take to read the last words."""
         self._connections: set[ChatProtocol] = set()
-        self._stopped: Deferred[None] | None = None
-        self._unanswered: set[ChatProtocol] = set()
-        self._farewell = Code.SERVER_STOPPING
-        self._note: Note | None = None
-        self._dismissal: IDelayedCall | None = None
-        """There while a server that stops owes answers."""
+        self._closing: Closing | None = None
+        """There from when the server stops."""
 
     def logPrefix(self) -> str:
         """What Twisted calls us when it says that a port starts."""
@@ -141,7 +130,7 @@ class ChatFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ChatProtocol | None:
         """Make the protocol for a new connection, unless the server is stopping."""
-        return None if self._stopped is not None else ChatProtocol(self)
+        return ChatProtocol(self) if self._closing is None else None
 
     def stop(
         self,
@@ -154,64 +143,32 @@ class ChatFactory(Factory):
         strangers. What is returned fires when all connections are gone, which takes
         `ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
         """
-        if self._stopped is None:
-            self._stopped = Deferred()
+        if self._closing is None:
             self.linger_seconds = LAST_LINGER_SECONDS
-            self._unanswered = set(self._connections)
-            self._farewell, self._note = code, note
-            self._dismissal = self.clock.callLater(ANSWER_SECONDS, self._dismiss)
-            for connection in list(self._connections):
-                connection.session.finish(partial(self._answered, connection))
-            self._check_answered()
-        return self._stopped
+            sessions = [connection.session for connection in self._connections]
+            self._closing = Closing(self.room, sessions, self.clock, code, note)
+        return self._closing.done
 
     def cut(self) -> None:
         """Wait for nothing more, once the server stops."""
-        if self._dismissal is not None:
-            self._dismissal.cancel()
-            self._dismiss()
+        if self._closing is not None:
+            self._closing.hurry()
         for connection in list(self._connections):
             connection.abort()
-
-    def _answered(self, connection: ChatProtocol) -> None:
-        self._unanswered.discard(connection)
-        self._check_answered()
-
-    def _check_answered(self) -> None:
-        if not self._unanswered and self._dismissal is not None:
-            self._dismissal.reset(0)  # what was committed with the last answer has yet to be heard
-
-    def _dismiss(self) -> None:
-        """Everybody at once, after the last answer: so all hear all that was said."""
-        self._dismissal = None
-        here = self.room.close()
-        if self._note is not None:
-            self._note(here)
-        for connection in list(self._connections):
-            connection.session.dismiss(self._farewell)
-        self._check_stopped()
 
     def connected(self, connection: ChatProtocol) -> None:
         """Count a connection in; one that comes too late, as from behind a proxy, goes at once."""
         self._connections.add(connection)
-        self.logins.begin(connection)
-        if self._stopped is not None:
-            connection.session.dismiss(self._farewell)
+        self.logins.begin(connection.session)
+        if self._closing is not None:
+            self._closing.came(connection.session)
 
     def disconnected(self, connection: ChatProtocol) -> None:
         """Count a connection out."""
         self._connections.discard(connection)
-        self.logins.end(connection)
-        if self._stopped is not None:
-            self._answered(connection)
-            self._check_stopped()
-
-    def _check_stopped(self) -> None:
-        stopped = self._stopped
-        if stopped is None or stopped.called or self._dismissal is not None:
-            return
-        if not self._connections:
-            stopped.callback(None)
+        self.logins.end(connection.session)
+        if self._closing is not None:
+            self._closing.gone(connection.session)
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -429,50 +386,6 @@ class ChatProtocol(Protocol):
         self._factory.complain(
             "bad peer {peer}: {error}", peer=self._peer, error=printable(str(error))
         )
-
-
-class _Logins:
-    """Sends away whoever has no name in time; they are all in the order in which they came."""
-
-    def __init__(self, clock: IReactorTime, timeout: float) -> None:
-        self._clock = clock
-        self._timeout = timeout
-        self._due: dict[ChatProtocol, float] = {}
-        self._timer: IDelayedCall | None = None
-
-    def begin(self, connection: ChatProtocol) -> None:
-        """Wait for this connection to have a name."""
-        if self._timeout:
-            self._due[connection] = self._clock.seconds() + self._timeout
-            self._arm()
-
-    def end(self, connection: ChatProtocol) -> None:
-        """Wait no more."""
-        self._due.pop(connection, None)
-        if not self._due and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _arm(self) -> None:
-        if self._timer is None and self._due:
-            # A clock that was set back must not make anybody wait for ever.
-            delay = next(iter(self._due.values())) - self._clock.seconds()
-            self._timer = self._clock.callLater(min(max(delay, 0), self._timeout), self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        now = self._clock.seconds()
-        while self._due:
-            connection, due = next(iter(self._due.items()))
-            if due > now:
-                break
-            del self._due[connection]
-            match connection.session.state:
-                case State.NAMELESS:
-                    connection.session.dismiss(Code.LOGIN_TIMEOUT)
-                case State.JOINING:
-                    self._due[connection] = now + self._timeout  # it is we who take so long
-        self._arm()
 
 
 def _origin(transport: Any) -> Origin:
