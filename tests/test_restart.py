@@ -219,9 +219,9 @@ def test_by_name(tmp_path: Path) -> None:
             got = chatbox(tmp_path, "get", place, "film.bin", "-q", "--tls", **trusting)
             assert (got.returncode, got.stderr) == (0, "")
             server.stop()
-            ports = {
-                int(port) for port in re.findall(r"RDT on UDP starting on (\d+)", said(server))
-            }
+            started = re.search(r"RDT on UDP starting on ([\d, -]+)", said(server))
+            assert started
+            ports = {int(port) for port in re.findall(r"\d+", started[1])}
         assert ports == {one.getsockname()[1] for one in (supervisor.udp, others[0])}
     finally:
         supervisor.close()

@@ -21,11 +21,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.files.download import PartFile
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt import demux, udp
+from chatbox.rdt import service as udp_service
 from chatbox.rdt.batch import DATAGRAMS, Control
 from chatbox.rdt.demux import Admissions, Taker
 from chatbox.rdt.ends import End
@@ -307,6 +309,27 @@ def test_no_socket(tmp_path: Path) -> None:
     again = PartFile(path)
     again.start(1, lambda: None)  # nobody holds it
     again.close(End.CANCELLED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_line_for_all_ports() -> None:
+    """However many ports there are, the log has one line when they start, and one when they end;
+    and all that is said by whoever has waited for that.
+    """
+    with capturedLogs() as logs:
+        service = started(3)
+        ports = service.ports
+        await service.stopService().addCallback(lambda _: log.msg("done"))
+    said = [text for text in map(formatEvent, logs) if text]
+    written = udp_service.ranges(ports)
+    wanted = [f"RDT on UDP starting on {written}", f"RDT on UDP {written} has ended", "done"]
+    assert said == wanted
+    assert {one["log_level"] for one in logs if not formatEvent(one)} == {LogLevel.debug}
+
+
+def test_ranges() -> None:
+    """Ports that follow each other are written as the option takes them."""
+    assert udp_service.ranges([55001, 55000, 55002, 7, 9, 10]) == "7, 9-10, 55000-55002"
 
 
 @pytest_twisted.ensureDeferred

@@ -23,7 +23,7 @@ import struct
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,9 @@ from twisted.internet import udp
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
+from twisted.python import context
+from twisted.python.log import ILogContext
 
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM, Train
 from chatbox.rdt.seal import LONGEST_DATAGRAM, packets_in_send
@@ -157,6 +159,17 @@ class TrainPort(udp.Port):
         Bytes of each datagram in the row that the last turn ended with, if we had to join it; or 0.
         """
         self._batch: Batch | None = None
+
+    def startListening(self) -> None:
+        """Begin, without a line in the log: see `_unsaid`."""
+        _unsaid(super().startListening)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The port is closed."""
+        waiting = vars(self).pop("d", None)  # who waits for this may have something to say
+        _unsaid(partial(super().connectionLost, reason))
+        if waiting is not None:
+            waiting.callback(None)
 
     def createInternetSocket(self) -> socket.socket:
         """Twisted makes the socket here."""
@@ -429,6 +442,15 @@ def batch_class() -> type[Batch] | None:
     return batch.Batch if batch.AVAILABLE else None
 
 
+def _unsaid(work: Callable[[], None]) -> None:
+    """
+    Call what Twisted does for a port, less the line that it logs: a server has twenty of them, and
+    says in one line which.
+    """
+    empty = {"log_format": "", "log_level": LogLevel.debug}
+    context.call({ILogContext: {**context.get(ILogContext), **empty}}, work)
+
+
 class Pump(DatagramProtocol):
     """Drives one engine over one port."""
 
@@ -511,10 +533,6 @@ class Pump(DatagramProtocol):
                     break
                 if room <= 0:
                     break
-
-    def logPrefix(self) -> str:
-        """What Twisted calls us when it says that a port starts."""
-        return "RDT on UDP"
 
     def stopProtocol(self) -> None:
         """The port is closed."""
