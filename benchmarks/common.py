@@ -34,6 +34,10 @@ REPOSITORY = HERE.parent
 MIB = 1 << 20
 # What a program may do after its last byte before it is told to stop.
 GRACE = 15.0
+# Whoever uses no processor for so many seconds is at rest.
+REST = 0.2
+# A file that has not changed for so many seconds is not taken for one that is still being written.
+SETTLED = 2.5
 
 
 class Missing(Exception):
@@ -89,9 +93,9 @@ class Process:
 
     @property
     def cpu(self) -> float:
-        """Processor time of all its threads so far, in seconds."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+        """Processor time so far, in seconds, of all its threads, those that have ended too."""
+        clock = ~self.pid << 3 | 2  # what clock_getcpuclockid(3) makes of a process id
+        return time.clock_gettime(clock)
 
     def look(self) -> int:
         """Take note of the memory that it uses; answer the high-water mark in bytes so far."""
@@ -122,6 +126,16 @@ class Process:
     def wait_until_listening(self, port: int) -> None:
         """Return when it listens on ``port``; raise RuntimeError as ``wait_until``."""
         self.wait_until(f"come to listen on port {port}", lambda: self.listens(port))
+
+    def wait_until_at_rest(self) -> None:
+        """Return when it uses no processor worth mentioning; RuntimeError as ``wait_until``."""
+
+        def at_rest() -> bool:
+            before = self.cpu
+            time.sleep(REST)
+            return self.cpu - before < 0.05 * REST
+
+        self.wait_until("come to rest", at_rest)
 
     def ended(self) -> bool:
         """Whether it has ended of its own accord or been stopped."""
@@ -227,6 +241,7 @@ def make_sample(folder: Path, size: int) -> Sample:
             piece = os.urandom(min(MIB, size - start))
             digest.update(piece)
             file.write(piece)
+    time.sleep(SETTLED)
     return Sample(path, size, digest.hexdigest())
 
 

@@ -87,6 +87,7 @@ class Ours(Contender):
             *(_twistd(), "-n", "--pidfile=", "chatbox", "--no-announce"),
             *("--listen", f"tcp:{case.port}:interface={address}"),
             *("--files", str(case.sample.path.parent), "--log", "memory:"),
+            *("--state-dir", str(case.folder / "state")),
             *("--udp-ports", f"{ports[0]}-{ports[-1]}", *self._more),
         ]
 

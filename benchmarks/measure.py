@@ -80,9 +80,9 @@ class _Transfer:
         try:
             waiting = self._start(first)
             waiting.wait_until_listening(self.case.port)
+            waiting.wait_until_at_rest()
         except (OSError, RuntimeError) as error:
             return str(error)
-        time.sleep(0.2)
         self.before[first] = waiting.look()
         self.cpu_before[first] = waiting.cpu
         self.begun = time.monotonic()
