@@ -65,8 +65,9 @@ SYNC_SECONDS: Final = 2.0
 """After such a while in which less than `READ_BYTES` came, less is brought to the disk, too: when a
 transfer stands half way, when somebody paused it, and when it is slow."""
 
-ROOM_BYTES: Final = 64 << 20
-"""What is reserved ahead of what comes."""
+ROOM_BYTES: Final = 4 << 20
+"""What is reserved ahead of what comes: so little that nobody waits for it, for a file system in
+memory fills it with zeros first, and one that cannot reserve writes into each of its blocks."""
 
 RESERVE_BYTES: Final = 16 << 20
 """What is left free on the disk, for others write to it, too."""
