@@ -584,6 +584,39 @@ class TurnTests(DemuxTestCase):
         self.assertTrue(self.now < due < self.now + math.inf)
 
 
+class Narrow(FakeController):
+    """A controller that allows two packets on the way."""
+
+    window = 2 * BASE_DATAGRAM
+
+
+class WindowTests(DemuxTestCase):
+    """Whose window is full."""
+
+    make_controller = staticmethod(lambda datagram, now: Narrow())
+
+    def test_takes_no_turn(self) -> None:
+        """They are not counted among those that share what the server may send."""
+        allowance = Allowance(1.0)
+        chance = self.random.randbytes
+        self.demux = Demux(type(self).make_controller, self.admissions, chance, allowance, self.now)
+        alice = self.admit("alice").open()
+        self.assertEqual(allowance.waiting, 0)
+        for name in ("bob", "carol", "dan", "erin", "frank"):
+            self.admit(name).open()
+        self.assertGreater(allowance.waiting, 0)  # no bytes are left for all of them
+        before = allowance.waiting
+        said = alice.received
+        alice.received = set()
+        alice.say()
+        self.serve()
+        self.assertEqual(allowance.waiting, before)
+        alice.received = said
+        alice.say()
+        self.serve()
+        self.assertEqual(allowance.waiting, before + 1)
+
+
 class LengthTests(DemuxTestCase):
     """Turns are counted in bytes."""
 

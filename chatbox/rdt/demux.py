@@ -344,7 +344,7 @@ class Demux:
             yield from transfer.sender.trains_to_send(now, 0)
             touched.popleft()
             transfer.touched = False
-            if transfer.sender.has_data:
+            if transfer.sender.may_send:
                 self._line_up(transfer)
             else:
                 if transfer.waits:
@@ -386,7 +386,7 @@ class Demux:
             self._touched.append(transfer)
 
     def _line_up(self, transfer: Transfer) -> None:
-        """A transfer has something to send: it waits for its turn, if it does not do so already."""
+        """A transfer may send: it waits for its turn, if it does not do so already."""
         if not transfer.waits:
             transfer.waits = True
             transfer.waits_since = self._now

@@ -276,6 +276,11 @@ class Sender:
         """Whether some of the file waits to leave, and the client would take it."""
         return self._backlog.first_below(self._limit()) is not None
 
+    @property
+    def may_send(self) -> bool:
+        """Whether some of it may leave as soon as it is time, without an acknowledgement."""
+        return self.has_data and self._path.ready_at(self._now) is not None
+
     def trains_to_send(
         self, now: float, most: int | None = None
     ) -> Iterator[tuple[Train, Hashable]]:
