@@ -55,11 +55,12 @@ def receive(session: ClientSession, *messages: Message | bytes) -> list[Event]:
     return events(session)
 
 
-def joined(name: str = "alice") -> ClientSession:
+def joined(name: str = "alice", limits: str | None = None) -> ClientSession:
     """A session that has joined."""
     session = ClientSession()
     number = session.join(name, "192.0.2.1")
-    receive(session, answer("connect_response", number, text="True", recipient=name, key="T"))
+    fields = {"text": "True", "recipient": name, "key": "T", "limits": limits}
+    receive(session, answer("connect_response", number, **fields))
     session.data_to_send()
     return session
 
@@ -198,6 +199,28 @@ class RequestTests(SynchronousTestCase):
             happened = receive(session, answer("message_response", number, **fields))
             request = Request(number, Kind.SAY, "bob", "hi")
             self.assertEqual(happened, [Failed(request, Problem("no-such-user"))])
+
+    def test_how_long_it_may_be(self) -> None:
+        """Of a text that is too long we say how long it is, where the server has told the limit."""
+        for limits, text, code, detail in (
+            ("text=4", "ééé", "text-too-long", "it has 6 bytes, and may have 4."),
+            ("text=4", "ééé", "too-long", "it has 6 bytes, and may have 4."),
+            ("text=4", "ééé", "muted", ""),
+            ("text=6", "ééé", "text-too-long", ""),
+            ("rate=4", "ééé", "text-too-long", ""),
+        ):
+            session = joined(limits=limits)
+            number = session.say(text)
+            refusal = answer("message_response", number, text="False", error=code)
+            [failed] = receive(session, refusal)
+            assert isinstance(failed, Failed)
+            expected = f"The message is too long: {detail}" if detail else ""
+            self.assertEqual(failed.problem, Problem(code, expected))
+        number = session.moderate(Kind.KICK, "bob", reason="x" * 201)
+        refusal = answer("kick_response", number, text="False", error="text-too-long")
+        [failed] = receive(session, refusal)
+        assert isinstance(failed, Failed)
+        self.assertIn("it has 201 characters, and may have 200.", failed.problem.detail)
 
     def test_the_listed_spelling(self) -> None:
         """The response as the project's listing spells it is understood."""

@@ -311,9 +311,11 @@ class DescribeTests(SynchronousTestCase):
         self.assertLess(len(self.told(Failed(long, Problem("text-too-long")))[0]), 200)
 
     def test_every_code_has_a_sentence(self) -> None:
-        """Known codes are explained by our table; new ones and operators' acts by the server."""
+        """Known codes are explained by our table; new ones, operators' acts, and how long something
+        may be, by what was said of it."""
         for code in Code:
-            expected = "other" if code in (Code.KICKED, Code.BANNED) else code.sentence
+            said = code in (Code.KICKED, Code.BANNED, Code.TOO_LONG, Code.TEXT_TOO_LONG)
+            expected = "other" if said else code.sentence
             self.assertEqual(words.explain(Problem(code.value, "other")), expected)
             self.assertEqual(words.explain(Problem(code.value)), code.sentence)
         self.assertEqual(words.explain(Problem("new-code", "Why so.")), "Why so.")

@@ -500,7 +500,10 @@ def test_say_in_words(server: Served) -> None:
     done = errand("say", server.host, "-", *as_zoe, typed="\n")
     assert (done.returncode, "nothing to say" in done.stderr) == (Exit.USAGE, True)
     done = errand("say", server.host, "-", *as_zoe, typed="x" * 100_000)
-    assert (done.returncode, done.stderr) == (Exit.REFUSED, "chatbox: The line is too long.\n")
+    assert (done.returncode, "more than 65536 bytes" in done.stderr) == (Exit.USAGE, True)
+    done = errand("say", server.host, "-", *as_zoe, typed="x" * 65_536)
+    refusal = "The message is too long: it has 65536 bytes, and may have 4096."
+    assert (done.returncode, done.stderr) == (Exit.REFUSED, f"chatbox: {refusal}\n")
 
 
 def test_words_for_a_host(server: Served) -> None:

@@ -27,7 +27,6 @@ from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Gate, OpenGate, Origin, Refusal, Visitor
 from chatbox.chat.moderation import (
     CHECK_SECONDS,
-    MAX_REASON_CHARACTERS,
     IsMeant,
     ModeratedGate,
     Moderation,
@@ -38,7 +37,7 @@ from chatbox.chat.orders import MAX_SECONDS, Action, Order, heard_order, read_or
 from chatbox.chat.outbox import Turn
 from chatbox.chat.room import OPERATOR_PLACES, Room
 from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_target
-from chatbox.chat.wire import Message
+from chatbox.chat.wire import MAX_REASON_CHARACTERS, Message
 from chatbox.client import words
 from chatbox.client.chat.events import (
     BanList,

@@ -49,7 +49,7 @@ class Lines:
                 self._skipping = False
                 self.skipped = 0
             elif len(line) > self._max_bytes:
-                raise RemoteError(Code.TOO_LONG)
+                raise self._too_long()
             else:
                 return line
         unfinished = len(self._data) - self._at
@@ -58,6 +58,11 @@ class Lines:
             self.skipped += unfinished
             if not self._skipping:
                 self._skipping = True
-                raise RemoteError(Code.TOO_LONG)
+                raise self._too_long()
         self._data, self._at = self.rest, 0  # the lines before it are not kept
         return None
+
+    def _too_long(self) -> RemoteError:
+        return RemoteError(
+            Code.TOO_LONG, f"The line is too long: it may have {self._max_bytes} bytes."
+        )

@@ -39,7 +39,7 @@ from chatbox.chat.sanctions import (
     Target,
     parse_target,
 )
-from chatbox.chat.wire import Message, check_text, format_fields
+from chatbox.chat.wire import MAX_REASON_CHARACTERS, Message, check_text, format_fields
 from chatbox.errors import LocalError, RemoteError
 from chatbox.files import Stamp, stamp
 
@@ -49,15 +49,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_LISTED",
-    "MAX_REASON_CHARACTERS",
     "IsMeant",
     "ModeratedGate",
     "Moderation",
     "Operators",
 ]
-
-MAX_REASON_CHARACTERS: Final = 200
-"""A reason is a sentence."""
 
 MAX_LISTED: Final = 1000
 """Bans and mutes in one answer, the newest; the file has them all."""

@@ -33,6 +33,7 @@ __all__ = [
     "EVERYBODY",
     "MAX_ANSWER_BYTES",
     "MAX_NUMBER",
+    "MAX_REASON_CHARACTERS",
     "MAX_REQUEST_BYTES",
     "MAX_TEXT_BYTES",
     "TEXT_BYTES_CEILING",
@@ -44,6 +45,7 @@ __all__ = [
     "parse_line",
     "parse_list",
     "parse_request",
+    "too_long",
 ]
 
 EVERYBODY: Final = "all"
@@ -58,6 +60,9 @@ MAX_TEXT_BYTES: Final = 4096
 TEXT_BYTES_CEILING: Final = 64 << 10
 """What an operator may make of that: a file of moderate length. A page of history has room for it.
 """
+
+MAX_REASON_CHARACTERS: Final = 200
+"""Why an operator does something: a sentence."""
 
 MAX_REQUEST_BYTES: Final = 2 * MAX_TEXT_BYTES + 1024
 """The longest line from a client: a longest text, every byte escaped, and 1 KiB for the rest."""
@@ -235,10 +240,18 @@ def check_text(text: str, max_bytes: int = MAX_TEXT_BYTES) -> None:
         raise RemoteError(Code.TEXT_EMPTY)
     # Most texts are short enough whatever their characters are, and need not be encoded to know.
     if len(text) * 4 > max_bytes and len(text.encode()) > max_bytes:
-        raise RemoteError(Code.TEXT_TOO_LONG, f"A message has at most {max_bytes} bytes.")
+        raise too_long(text, max_bytes)
     control = _find_control(text)
     if control is not None:
         raise RemoteError(Code.CONTROL_CHARACTER, f"U+{ord(control[0]):04X} cannot be sent.")
+
+
+def too_long(text: str, max_bytes: int) -> RemoteError:
+    """What is wrong with a text that has more bytes than it may have."""
+    return RemoteError(
+        Code.TEXT_TOO_LONG,
+        f"The message is too long: it has {len(text.encode())} bytes, and may have {max_bytes}.",
+    )
 
 
 _find_control = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search

@@ -339,15 +339,21 @@ def _output(argument: str) -> str:
 def _what_to_say(words: Sequence[str]) -> str:
     """The words, or what is on standard input. Before the reactor runs, as reading may take long.
 
-    Raises Stop if that is nothing.
+    Raises Stop if that is nothing, or more than any server takes.
     """
     if list(words) != [_STDIN] or sys.stdin is None:
         return " ".join(words)
     from chatbox.chat.wire import TEXT_BYTES_CEILING
 
-    # Of what is longer than a message may be anywhere, no more is read than it takes to be refused.
+    # Of what is longer than a message may be anywhere, no more is read than shows it.
     data = sys.stdin.buffer.read(TEXT_BYTES_CEILING + len("\r\n") + 1)
     text = data.decode("utf-8", "replace").rstrip("\r\n")
+    if len(text.encode()) > TEXT_BYTES_CEILING:
+        raise Stop(
+            Exit.USAGE,
+            "There is too much to say: no server takes a message of more than"
+            f" {TEXT_BYTES_CEILING} bytes.",
+        )
     if not text:
         raise Stop(Exit.USAGE, "There is nothing to say: standard input is empty.")
     return text

@@ -72,8 +72,9 @@ MAYBE_MORE: Final = "The server does not say whether there are older messages."
 _CONTINUATION: Final = "      | "
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB", "EB")
 _CODES: Final = frozenset(map(str, Code))
-# Here the server's own sentence says more: the reason that an operator has given.
-_REASONED: Final = frozenset({Code.KICKED, Code.BANNED})
+# Here there is a sentence that says more: the reason that an operator has given, or how long
+# something may be.
+_REASONED: Final = frozenset({Code.KICKED, Code.BANNED, Code.TOO_LONG, Code.TEXT_TOO_LONG})
 # How much of a text is repeated when it is reported as not sent.
 _QUOTED: Final = 60
 

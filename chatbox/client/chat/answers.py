@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from chatbox.chat.codes import Code
-from chatbox.chat.wire import Message, parse_list
+from chatbox.chat.wire import MAX_REASON_CHARACTERS, Message, parse_list, too_long
 from chatbox.client.chat.events import (
     EVERYONE,
     Banned,
@@ -38,6 +39,7 @@ __all__ = [
     "history_count",
     "is_refusal",
     "limits",
+    "measured",
     "moderated",
     "offer",
     "presence",
@@ -88,6 +90,22 @@ def problem(message: Message) -> Problem:
     """Why something was refused; the text of an answer such as "False" is no reason."""
     detail = "" if message.text in _NO_REASON else message.text
     return Problem(message.error or "", (detail or "")[:MAX_DETAIL], message.count)
+
+
+def measured(problem: Problem, request: Request | None, limits: Mapping[str, int]) -> Problem:
+    """Say of a text that is too long how long it is and may be, as far as the server has told."""
+    if request is None or problem.code not in (Code.TEXT_TOO_LONG, Code.TOO_LONG):
+        return problem
+    most = limits.get("text", 0)
+    if request.kind is Kind.SAY and 0 < most < len(request.text.encode()):
+        return replace(problem, detail=too_long(request.text, most).detail)
+    if request.kind in ORDERS:
+        return replace(
+            problem,
+            detail=f"The reason is too long: it has {len(request.text)} characters, and may have"
+            f" {MAX_REASON_CHARACTERS}.",
+        )
+    return problem
 
 
 def said(message: Message) -> Said:

@@ -416,6 +416,7 @@ class ClientSession:
 
     def _fail(self, request: Request | None, problem: Problem) -> None:
         """Say that a request was refused."""
+        problem = answers.measured(problem, request, self.limits)
         if self.state is State.REJOINING and request and request.kind is not Kind.SAY:
             self._fail_to_rejoin(request, problem)
             return
