@@ -124,9 +124,15 @@ def read_endpoint(description: str) -> str:
             f"--listen {description}: this does not describe where to listen ({error}). "
             "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
         ) from error
-    port = _without_proxy(read_description(description)).port
-    if port.isdigit() and int(port) > 65535:
+    said = _without_proxy(read_description(description))
+    if said.port.isdigit() and int(said.port) > 65535:
         raise usage.UsageError(f"--listen {description}: the highest TCP port is 65535.")
+    if said.port and said.interface and parse_address(said.interface) is None:
+        # Files are sent from there, too, and a name may be another address for TCP than for UDP.
+        raise usage.UsageError(
+            f"--listen {description}: the interface is an IP address of this machine, such as"
+            " 127.0.0.1, no name."
+        )
     return description
 
 

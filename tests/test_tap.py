@@ -121,6 +121,16 @@ class OptionsTests(TapTestCase):
         for text in ("tcp:65536", "tcp:port=70000:interface=127.0.0.1", "haproxy:tcp:65536"):
             self.assertIn("highest TCP port is 65535", self.complaint("--listen", text))
 
+    def test_an_interface_is_no_name(self) -> None:
+        """It is said of the option in which it is, whatever stands in front and beside it."""
+        for text in (
+            *("tcp:1:interface=localhost", "haproxy:tcp:1:interface=localhost"),
+            *("tls-self-signed:tcp:1:interface=localhost", r"tcp:1:interface=fe80\:\:x"),
+        ):
+            for more in ((), ("--udp-interface", "127.0.0.1"), ("--listen", "tcp:2")):
+                said = self.complaint("--listen", text, *more)
+                self.assertIn(f"--listen {text}: the interface is an IP address", said)
+
     def test_files_becomes_absolute(self) -> None:
         """A daemon changes its working folder; the shared folder must not move."""
         options = Options()
@@ -351,10 +361,9 @@ class InterfaceTests(TapTestCase):
         self.assertEqual(options["udp-interface"], "10.0.0.1")
 
     def test_a_name_is_no_interface(self) -> None:
-        """An address is asked for, also where it is that of --listen."""
+        """An address is asked for."""
         words = "--udp-interface localhost: write an IP address"
         self.assertIn(words, self.complaint("--udp-interface", "localhost"))
-        self.assertIn(words, self.complaint("--listen", "tcp:1:interface=localhost"))
 
 
 class Reactor(MemoryReactorClock):
