@@ -410,6 +410,23 @@ class ServerLimitTests(SynchronousTestCase):
         self.assertEqual(self.factory.room.names(), ["alice", "bob", "carol"])
         self.assertNotIn(b"gone", alice.read())
 
+    def test_who_goes_before_the_log_fails(self) -> None:
+        """Nobody hears of those whose coming was not stored, whether they still wait or not."""
+        self.start(join_rate=0.01, join_burst=2)
+        gone, alice = Connection(self.factory), Connection(self.factory)
+        gone.send(JOIN.format("gone"))
+        alice.send(JOIN.format("alice"))
+        gone.lose()
+        self.clock.advance(0)
+        while self.log.appended:
+            self.log.fail()
+        self.clock.advance(0)
+        self.assertEqual(alice.messages()[0].error, "log-unavailable")
+        for name in ("bob", "carol"):
+            self.assertEqual(self.connect(JOIN.format(name)).messages()[0].text, "True")
+        [answer] = self.connect(JOIN.format("dave")).messages()
+        self.assertEqual(answer.error, "too-many-joins")
+
     def test_who_goes_before_the_names_answer(self) -> None:
         """Nobody hears of them, so nobody waits for that; it is the same with who comes back."""
         self.start(join_rate=1, join_burst=2)

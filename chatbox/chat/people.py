@@ -45,9 +45,9 @@ class Seat:
 
     `replaced` is called when another connection with the same token takes the place of this one,
     `expelled` when the name could not be kept, and `put_out` with a code and a reason when an
-    operator wants that. `unused` is called if nobody hears of it that the person comes in, for they
-    do not, whether or not the connection still waits. `origin` is where the connection comes from,
-    and `operator` whether an operator asks for it.
+    operator wants that. `unused` is called, once, if nobody hears of it that the person comes in,
+    for they do not, whether or not the connection still waits. `origin` is where the connection
+    comes from, and `operator` whether an operator asks for it.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Seat:
         self.replaced = replaced
         self.expelled = expelled
         self.put_out = put_out
-        self.unused = unused
+        self._unused: Callable[[], None] | None = unused
         self.origin = origin
         self.operator = operator
         self.person: Person | None = None
@@ -75,17 +75,25 @@ class Seat:
         self.number = ""
         """Which of the room's seats this is, for `Attempt.via`."""
 
+    def unused(self) -> None:
+        """Nobody hears of it that the person comes in."""
+        unused, self._unused = self._unused, None
+        if unused is not None:
+            unused()
+
 
 class Person:
     """Somebody who holds a name.
 
     `seat` speaks for them; None once that connection is gone, or while they are expected back.
+    `asked` is the seat that they come in by, until others hear that they are here.
     """
 
-    def __init__(self, claim: Claim, seat: Seat | None) -> None:
+    def __init__(self, claim: Claim, seat: Seat | None = None, asked: Seat | None = None) -> None:
         self.claim = claim
         self.identity = claim.identity
         self.seat = seat
+        self.asked = asked
         self.place = Place.COMING
 
     @property

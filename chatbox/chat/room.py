@@ -211,7 +211,7 @@ class Room:
     def expect(self, claims: Iterable[Claim]) -> None:
         """Take those who hold these names for here: they were, and are expected back."""
         for claim in claims:
-            person = self._people[claim.name.key] = Person(claim, None)
+            person = self._people[claim.name.key] = Person(claim)
             person.become(Place.HERE)
         self._list = None
 
@@ -258,7 +258,7 @@ class Room:
         else:
             if former := self._people.get(outcome.name.key):
                 self._expel(former, lambda seat: seat.replaced())
-            person = Person(outcome, None if seat.left else seat)
+            person = Person(outcome, None if seat.left else seat, seat)
             if not seat.left:
                 seat.person = person
             self._people[person.name.key] = person
@@ -313,6 +313,8 @@ class Room:
                 self._uncommitted_bytes -= origin.cost
                 origin.answer(Code.LOG_UNAVAILABLE)
             elif isinstance(origin, Person) and entry.text == JOINED:
+                if origin.asked is not None:
+                    origin.asked.unused()
                 if origin.place is Place.COMING:
                     self._forget(origin)
                 if origin.seat is not None:
@@ -350,6 +352,7 @@ class Room:
     def _arrive(self, person: Person, record: Record) -> None:
         self._list = None
         self._elsewhere.pop(person.name.key, None)
+        person.asked = None
         if person.place is Place.GONE:
             return  # Expelled meanwhile; others tell it.
         if person.seat is not None:
