@@ -14,14 +14,9 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.files import download
-from chatbox.client.files.download import (
-    CLAIM_BYTES,
-    READ_BYTES,
-    RESERVE_BYTES,
-    SYNC_BYTES,
-    PartFile,
-)
+from chatbox.client.files.download import CLAIM_BYTES, READ_BYTES, SYNC_BYTES, PartFile
 from chatbox.client.files.journal import Beginning, Journal
+from chatbox.client.files.place import RESERVE_BYTES
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
@@ -227,7 +222,7 @@ class PartFileTests(DownloadTestCase):
             if not told.wait(PATIENCE):
                 waited.set()
 
-        with mock.patch.object(part, "_sync_folder", slow):
+        with mock.patch.object(part._place, "sync_folder", slow):
             part._folder_synced = True
             part.finish(DIGEST)
             self.assertTrue(syncing.wait(PATIENCE))
@@ -269,7 +264,7 @@ class PartFileTests(DownloadTestCase):
         part = self.started()
         self.fill(part)
         broken = OSError(errno.EIO, "Input/output error")
-        with mock.patch.object(part, "_sync_folder", side_effect=broken):
+        with mock.patch.object(part._place, "sync_folder", side_effect=broken):
             part._folder_synced = True
             verdict = self.finished(part)
         self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))

@@ -1,7 +1,7 @@
 """Downloads: from the request to the file on the disk, and to the person who waits for it.
 
 A `Download` (in `transfers`) is the way in. It is handed a `fetcher`, which begins transfers with
-`chatbox.rdt`, and keeps what comes in a `PartFile` (in `download`) and its `journal`, both of which
-are loaded when a download begins and not before. `shares` divides the rate among several,
-`progress_line` says how far they are, and `desktop` opens what has come.
+`chatbox.rdt`, and keeps what comes in a `PartFile` (in `download`), which has a `place` on the disk
+and a `journal` beside it; these are loaded when a download begins and not before. `shares` divides
+the rate among several, `progress_line` says how far they are, and `desktop` opens what has come.
 """

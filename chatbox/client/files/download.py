@@ -15,8 +15,8 @@ An attempt that breaks off leaves the part and its journal (`chatbox.client.file
 next one has at once what the journal claims, if the server's file is still the same, and its thread
 takes the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES`
 when the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine
-stops. A part that no journal names is somebody else's, for other programs have files of that name,
-too: it is left alone, as a file that is there already is.
+stops. What a part is called, and how one is known from somebody else's file, is the business of
+`chatbox.client.files.place`.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
@@ -30,8 +30,6 @@ process waits for it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import threading
@@ -39,16 +37,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from chatbox.client import words
-from chatbox.client.files.journal import Beginning, Claim, Journal, Subject, is_anothers, is_of
+from chatbox.client.files.journal import Beginning, Claim, Journal, Subject, is_of
+from chatbox.client.files.place import Place
 from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 
-__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "PartFile"]
-
-PART_SUFFIX: Final = ".part"
-JOURNAL_SUFFIX: Final = ".part.journal"
+__all__ = ["PartFile"]
 
 READ_BYTES: Final = 1 << 20
 """One read of the thread: long enough that the interpreter lock is rarely asked for."""
@@ -69,14 +64,8 @@ ROOM_BYTES: Final = 4 << 20
 """What is reserved ahead of what comes: so little that nobody waits for it, for a file system in
 memory fills it with zeros first, and one that cannot reserve writes into each of its blocks."""
 
-RESERVE_BYTES: Final = 16 << 20
-"""What is left free on the disk, for others write to it, too."""
-
 _WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})
 """Ends after which nothing that has come is of use for another attempt."""
-
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-"""What a file system without hard links (FAT) says when asked for one."""
 
 _leaving: Final[dict[str, threading.Thread]] = {}
 """Threads that are about to let go of a part, by its path."""
@@ -92,15 +81,12 @@ class PartFile:
     """
 
     def __init__(self, path: str, *, overwrite: bool = False) -> None:
-        self.path = os.path.abspath(path)
+        self._place = Place(path, overwrite=overwrite)
+        self.path = self._place.path
         self.beginning = Beginning.NEW
         """What `start` found."""
         self.resumed_from = 0
         """Bytes that were there from before."""
-        self._part_path = self.path + PART_SUFFIX
-        self._journal_path = self.path + JOURNAL_SUFFIX
-        self._folder = os.path.dirname(self.path)
-        self._overwrite = overwrite
         self._mtime_ms: int | None = None
         self._digest: bytes | None = None
         self._size = 0
@@ -126,20 +112,6 @@ class PartFile:
         self._room = 0
         self._unclaimed = 0
         self._told = 0
-        if not os.path.isdir(self._folder):
-            raise FileNotFoundError(errno.ENOENT, "There is no such folder", self._folder)
-        if os.path.isdir(self.path):
-            raise IsADirectoryError(errno.EISDIR, "That is a folder, not a file name", self.path)
-        if os.path.lexists(self.path) and not overwrite:
-            raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
-        with suppress(FileNotFoundError):
-            self._refuse_anothers(os.lstat(self._part_path))
-        if not overwrite and is_anothers(self._journal_path):
-            raise FileExistsError(
-                errno.EEXIST,
-                "There is such a file already, no journal of a download; move it away",
-                self._journal_path,
-            )
 
     @property
     def have(self) -> Sequence[tuple[int, int]]:
@@ -161,24 +133,27 @@ class PartFile:
         :raises FileExistsError: as when this was made.
         :raises OSError: if the disk has not enough room, or the file cannot be made.
         """
-        self._fd = self._open_part()
+        leaving = _leaving.get(self._place.part_path)
+        if leaving is not None:
+            leaving.join()
+        self._fd = self._place.open_part()
         try:
             found = os.fstat(self._fd)
             if found.st_size:
-                self._refuse_anothers(found)
+                self._place.refuse_anothers(found)
             self._size, self._inode = size, found.st_ino
-            is_ours = is_of(self._journal_path, self._inode)
-            self._journal = Journal(self._journal_path)
+            is_ours = is_of(self._place.journal_path, self._inode)
+            self._journal = Journal(self._place.journal_path)
             claim = self._journal.read()
             self.beginning = self._compare(claim, found.st_size) if is_ours else Beginning.NEW
             if self.beginning is Beginning.RESUMED and claim is not None:
                 self._take_up(claim)
             else:
                 self._start_over(self._journal)
-            self._check_room()
+            self._place.check_room(self._fd, size)
         except OSError:
             if not os.fstat(self._fd).st_size:
-                self._remove(self._part_path, self._journal_path)
+                self._place.clear()
             self._release()
             raise
         self._wake = wake
@@ -246,11 +221,11 @@ class PartFile:
             is_done = verdict is not None and verdict.end is End.DONE
             is_useless = end in _WORTHLESS or self._forgotten or not self._written
             if not is_done and is_useless:
-                self._remove(self._part_path, self._journal_path)
+                self._place.clear()
             elif not is_done:
                 with suppress(OSError):  # it does not matter now why the disk takes no more
                     self._claim()
-            _leaving[self._part_path] = self._thread
+            _leaving[self._place.part_path] = self._thread
             self._end = End.DONE if is_done else end
             self._changed.notify_all()
         return verdict if is_done else None
@@ -261,48 +236,9 @@ class PartFile:
 
         :raises OSError: as when it was made.
         """
-        return PartFile(self.path, overwrite=self._overwrite)
+        return PartFile(self.path, overwrite=self._place.overwrite)
 
     # ---- beginning
-
-    def _open_part(self) -> int:
-        """Open the part and lock it: two downloads must not write to one file."""
-        leaving = _leaving.get(self._part_path)
-        if leaving is not None:
-            leaving.join()
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        while True:
-            fd = os.open(self._part_path, flags, 0o666)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(fd)
-                if not isinstance(error, BlockingIOError):
-                    raise
-                raise BlockingIOError(
-                    errno.EAGAIN, "Another download is writing to this file", self._part_path
-                ) from None
-            names = os.fstat(fd).st_nlink
-            if names == 1:
-                return fd
-            os.close(fd)
-            if names > 1:
-                # It is a finished file too: a kill came between giving it its name and taking this
-                # one away.
-                os.unlink(self._part_path)
-
-    def _refuse_anothers(self, found: os.stat_result) -> None:
-        """Raise FileExistsError if what is there is not known to be a part of ours."""
-        is_ours = is_of(self._journal_path, found.st_ino)
-        # Of nothing there may be no claim yet.
-        is_ours |= not found.st_size and os.path.lexists(self._journal_path)
-        if not is_ours and not self._overwrite:
-            raise FileExistsError(
-                errno.EEXIST,
-                "There is such a file already, not known to be an unfinished download;"
-                " move it away",
-                self._part_path,
-            )
 
     def _compare(self, claim: Claim | None, found: int) -> Beginning:
         """What is there, `found` bytes, and may it be used?"""
@@ -337,30 +273,6 @@ class PartFile:
         journal.erase()  # before what it speaks of
         os.ftruncate(self._fd, 0)
         self._claim()
-
-    def _check_room(self) -> None:
-        """Raise OSError if all of the file cannot be there."""
-        try:
-            os.lseek(self._fd, self._size, os.SEEK_SET)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
-                raise
-            size = words.size_text(self._size)
-            raise OSError(
-                errno.EFBIG, f"The disk there takes no file of {size}", self.path
-            ) from None
-        disk = os.statvfs(self._folder)
-        free = max(0, disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
-        missing = self._size - os.fstat(self._fd).st_blocks * 512
-        if missing > free and disk.f_blocks:  # some file systems do not know
-            needed, left = words.size_text(missing), words.size_text(free)
-            others = words.size_text(RESERVE_BYTES)
-            raise OSError(
-                errno.ENOSPC,
-                f"There is not enough room on the disk: {needed} to come, and {left} free"
-                f" besides {others} for others",
-                self.path,
-            )
 
     # ---- claims
 
@@ -400,22 +312,9 @@ class PartFile:
             raise
         if not self._folder_synced:
             self._folder_synced = True
-            self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            self._place.sync_folder()
 
     # ---- ending
-
-    @staticmethod
-    def _remove(*paths: str) -> None:
-        for path in paths:
-            with suppress(OSError):  # it is gone, or nobody may take it away
-                os.unlink(path)
 
     def _release(self) -> None:
         """Let go of both files, and of the lock with them."""
@@ -451,10 +350,10 @@ class PartFile:
             with suppress(OSError):
                 self._sync()
             if self._forgotten:
-                self._remove(self._part_path, self._journal_path)
+                self._place.clear()
         self._release()
-        if _leaving.get(self._part_path) is threading.current_thread():
-            del _leaving[self._part_path]
+        if _leaving.get(self._place.part_path) is threading.current_thread():
+            del _leaving[self._place.part_path]
 
     def _judge(self) -> Verdict | None:
         """Follow what comes, to the verdict; None if it was closed before."""
@@ -491,14 +390,14 @@ class PartFile:
                 self._folder_synced = False
                 return None
             self._naming = True
-        self._name_it()
+        self._place.give_name()
         verdict = Verdict(End.DONE, path=self.path, digest=digest)
         with self._changed:
             self._verdict = verdict
             self._naming = False
             self._changed.notify_all()
         with suppress(OSError):  # whatever fails from here on, the file is there
-            self._sync_folder()
+            self._place.sync_folder()
         return verdict
 
     def _busy(self, done: int) -> bool:
@@ -509,27 +408,3 @@ class PartFile:
             or self._reached - done >= READ_BYTES
             or self._unsynced >= SYNC_BYTES
         )
-
-    def _name_it(self) -> None:
-        if self._overwrite:
-            os.replace(self._part_path, self.path)
-        else:
-            self._name_without_replacing()
-        self._remove(self._journal_path)
-
-    def _name_without_replacing(self) -> None:
-        """Unlike a rename, a link never takes the place of a file that has appeared meanwhile."""
-        taken = OSError(errno.EEXIST, "There is such a file already", self.path)
-        try:
-            os.link(self._part_path, self.path)
-        except FileExistsError:
-            raise taken from None
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if os.path.lexists(self.path):
-                raise taken from None
-            os.rename(self._part_path, self.path)
-        else:
-            with suppress(OSError):  # the next attempt takes it away
-                os.unlink(self._part_path)

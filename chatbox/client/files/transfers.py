@@ -372,7 +372,7 @@ def save_path(name: str, save_as: str | None) -> str:
     calls its files must never choose a place here. Raises OSError if it is one that a download of
     another file goes by. Only a person may choose either.
     """
-    from chatbox.client.files.download import JOURNAL_SUFFIX, PART_SUFFIX
+    from chatbox.client.files.place import JOURNAL_SUFFIX, PART_SUFFIX
 
     if not save_as:
         folder = ""
@@ -391,7 +391,7 @@ def save_path(name: str, save_as: str | None) -> str:
 
 def likely_name(name: str) -> str:
     """The name itself, if `save_path` takes it, else one that it takes and that is like it."""
-    from chatbox.client.files.download import JOURNAL_SUFFIX, PART_SUFFIX
+    from chatbox.client.files.place import JOURNAL_SUFFIX, PART_SUFFIX
 
     if not is_plain_name(name):
         name = printable(name).replace(REPLACEMENT, "_").replace("/", "_").replace("\\", "_")

@@ -1,0 +1,166 @@
+"""Where a download's file goes: its names on the disk, whose they are, and what becomes of them.
+
+There are three: `NAME`, `NAME.part` until the file is whole, and the part's journal beside it. A
+part that no journal names is somebody else's, for other programs have files of that name, too: it
+is left alone, as a file that is there already is, unless a person has asked to replace what is
+there (`overwrite`). What comes into the part, and when it is whole, is the business of
+`chatbox.client.files.download`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from typing import Final
+
+from chatbox.client import words
+from chatbox.client.files.journal import is_anothers, is_of
+
+__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "RESERVE_BYTES", "Place"]
+
+PART_SUFFIX: Final = ".part"
+JOURNAL_SUFFIX: Final = ".part.journal"
+
+RESERVE_BYTES: Final = 16 << 20
+"""What is left free on the disk, for others write to it, too."""
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+"""What a file system without hard links (FAT) says when asked for one."""
+
+
+class Place:
+    """
+    The place of one download's file, and of what is there meanwhile.
+
+    :raises FileExistsError: if `path` is there already, or a part or journal of it that no download
+        of ours has left, and `overwrite` is not given.
+    :raises OSError: if it cannot become a file for another reason; its `strerror` is for people.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool) -> None:
+        self.path = os.path.abspath(path)
+        self.part_path = self.path + PART_SUFFIX
+        self.journal_path = self.path + JOURNAL_SUFFIX
+        self.overwrite = overwrite
+        self._folder = os.path.dirname(self.path)
+        if not os.path.isdir(self._folder):
+            raise FileNotFoundError(errno.ENOENT, "There is no such folder", self._folder)
+        if os.path.isdir(self.path):
+            raise IsADirectoryError(errno.EISDIR, "That is a folder, not a file name", self.path)
+        if os.path.lexists(self.path) and not overwrite:
+            raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
+        with suppress(FileNotFoundError):
+            self.refuse_anothers(os.lstat(self.part_path))
+        if not overwrite and is_anothers(self.journal_path):
+            raise FileExistsError(
+                errno.EEXIST,
+                "There is such a file already, no journal of a download; move it away",
+                self.journal_path,
+            )
+
+    def open_part(self) -> int:
+        """
+        Open the part, which may be new, and lock it: two downloads must not write to one file.
+
+        :raises OSError: if that cannot be; BlockingIOError if another one does.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            fd = os.open(self.part_path, flags, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(fd)
+                if not isinstance(error, BlockingIOError):
+                    raise
+                raise BlockingIOError(
+                    errno.EAGAIN, "Another download is writing to this file", self.part_path
+                ) from None
+            names = os.fstat(fd).st_nlink
+            if names == 1:
+                return fd
+            os.close(fd)
+            if names > 1:
+                # It is a finished file too: a kill came between giving it its name and taking this
+                # one away.
+                os.unlink(self.part_path)
+
+    def refuse_anothers(self, found: os.stat_result) -> None:
+        """Raise FileExistsError if what is there is not known to be a part of ours."""
+        is_ours = is_of(self.journal_path, found.st_ino)
+        # Of nothing there may be no claim yet.
+        is_ours |= not found.st_size and os.path.lexists(self.journal_path)
+        if not is_ours and not self.overwrite:
+            raise FileExistsError(
+                errno.EEXIST,
+                "There is such a file already, not known to be an unfinished download;"
+                " move it away",
+                self.part_path,
+            )
+
+    def check_room(self, fd: int, size: int) -> None:
+        """Raise OSError if a file of `size` bytes cannot be there, whose part is open as `fd`."""
+        try:
+            os.lseek(fd, size, os.SEEK_SET)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+                raise
+            what = f"The disk there takes no file of {words.size_text(size)}"
+            raise OSError(errno.EFBIG, what, self.path) from None
+        disk = os.statvfs(self._folder)
+        free = max(0, disk.f_bavail * disk.f_frsize - RESERVE_BYTES)
+        missing = size - os.fstat(fd).st_blocks * 512
+        if missing > free and disk.f_blocks:  # some file systems do not know
+            needed, left = words.size_text(missing), words.size_text(free)
+            others = words.size_text(RESERVE_BYTES)
+            raise OSError(
+                errno.ENOSPC,
+                f"There is not enough room on the disk: {needed} to come, and {left} free"
+                f" besides {others} for others",
+                self.path,
+            )
+
+    def give_name(self) -> None:
+        """The part is whole: give it its name, and take away the other one and the journal."""
+        if self.overwrite:
+            os.replace(self.part_path, self.path)
+        else:
+            self._give_free_name()
+        self._remove(self.journal_path)
+
+    def _give_free_name(self) -> None:
+        """Unlike a rename, a link never takes the place of a file that has appeared meanwhile."""
+        taken = OSError(errno.EEXIST, "There is such a file already", self.path)
+        try:
+            os.link(self.part_path, self.path)
+        except FileExistsError:
+            raise taken from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(self.path):
+                raise taken from None
+            os.rename(self.part_path, self.path)
+        else:
+            with suppress(OSError):  # the next attempt takes it away
+                os.unlink(self.part_path)
+
+    def clear(self) -> None:
+        """Leave nothing there."""
+        self._remove(self.part_path, self.journal_path)
+
+    def sync_folder(self) -> None:
+        """Bring the names that are there to the disk."""
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @staticmethod
+    def _remove(*paths: str) -> None:
+        for path in paths:
+            with suppress(OSError):  # it is gone, or nobody may take it away
+                os.unlink(path)
