@@ -59,7 +59,7 @@ def serving(folder: Path, *, tls: bool = False, ports: int = PORTS) -> Iterator[
         *("--udp-ports", f"{udp}-{udp + ports - 1}"),
     ]
     with Running(command, cwd=folder) as process:
-        process.read_until(f"starting on {udp + ports - 1}")
+        process.read_until(rf"RDT on UDP starting on {udp}\b")
         yield f"127.0.0.1:{tcp}", udp
 
 
