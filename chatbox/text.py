@@ -10,13 +10,11 @@ reorder nothing by themselves.
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import Final
 
 __all__ = [
     "MAX_NAME_BYTES",
     "REPLACEMENT",
-    "fitted",
     "is_plain_name",
     "is_printable",
     "printable",
@@ -59,24 +57,4 @@ def is_plain_name(name: str) -> bool:
         and "\\" not in name
         and is_printable(name)
         and len(name.encode("utf-8")) <= MAX_NAME_BYTES
-    )
-
-
-def fitted(text: str, columns: int, hanging: int = 0) -> str:
-    """Break lines between words, so that each has at most so many columns if its words let it.
-
-    Where a line goes on it begins with `hanging` blanks. Lines that begin with a blank, such as
-    those of a fingerprint, stay as they are.
-    """
-    return "\n".join(
-        line
-        if line.startswith(" ")
-        else textwrap.fill(
-            line,
-            max(columns, 2 * hanging, 20),
-            subsequent_indent=" " * hanging,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for line in text.split("\n")
     )

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.client.width import fitted
 from chatbox.errors import ChatboxError, LocalError, RemoteError
-from chatbox.text import REPLACEMENT, fitted, is_printable, printable
+from chatbox.text import REPLACEMENT, is_printable, printable
 
 EVERYTHING = st.text(st.characters(), max_size=50)  # lone surrogates and all
 
@@ -61,6 +62,12 @@ class FittedTests(SynchronousTestCase):
         broken = f"the first line has\n  many words\n{block}\n{long}\n  end"
         self.assertEqual(fitted(text, 20, 2), broken)
         self.assertEqual(fitted(text, 80, 2), text)
+
+    def test_counts_columns(self) -> None:
+        """What is wide takes two of them, and marks on a letter none."""
+        for word in ("\u5927\u5bb6", "e\u0301" * 4):  # four columns each
+            text = " ".join(["abcd", *[word] * 5])
+            self.assertEqual(fitted(text, 20), f"abcd {word} {word} {word}\n{word} {word}")
 
 
 class ErrorTests(SynchronousTestCase):

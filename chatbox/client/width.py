@@ -1,4 +1,4 @@
-"""How many columns text takes on a terminal, and where it may be cut.
+"""How many columns text takes on a terminal, and where it may be cut or broken.
 
 What a person sees as one character, a *grapheme* (UAX #29), may be many code points: a letter with
 marks, an emoji with its joiners and variation selectors. It is never cut apart here. Nearly all
@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["MAX_GRAPHEME", "clip", "columns_of", "graphemes", "width"]
+__all__ = ["MAX_GRAPHEME", "clip", "columns_of", "fitted", "graphemes", "width"]
 
 MAX_GRAPHEME: Final = 32
 """Code points of one grapheme that are shown. The Stream-Safe Text Format (UAX #15, section 13)
@@ -48,6 +48,26 @@ def clip(text: str, columns: int) -> str:
             break
         end += len(grapheme)
     return text[:end]
+
+
+def fitted(text: str, columns: int, hanging: int = 0) -> str:
+    """Break lines between words, so that each has at most so many columns if its words let it.
+
+    Where a line goes on it begins with `hanging` blanks. Lines that begin with a blank, such as
+    those of a fingerprint, stay as they are.
+    """
+    columns = max(columns, 2 * hanging, 20)
+    rows = []
+    for line in text.split("\n"):
+        row, *words = [line] if line.startswith(" ") else line.split(" ")
+        for word in words:
+            if width(row) + 1 + width(word) <= columns:
+                row = f"{row} {word}"
+            else:
+                rows.append(row)
+                row = " " * hanging + word
+        rows.append(row)
+    return "\n".join(rows)
 
 
 @lru_cache(4096)

@@ -17,7 +17,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from chatbox.client.exits import Exit, Stop
-from chatbox.text import fitted, printable
+from chatbox.client.width import fitted
+from chatbox.text import printable
 
 if TYPE_CHECKING:
     from chatbox.client.connect.secure import Ask

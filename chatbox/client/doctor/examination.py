@@ -51,8 +51,8 @@ from chatbox.client.doctor.diagnosis import (
 )
 from chatbox.client.errands.oneshots import Visit, visitor_name
 from chatbox.client.exits import Exit, Stop
+from chatbox.client.width import fitted
 from chatbox.errors import NoSocket, RemoteError
-from chatbox.text import fitted
 
 if TYPE_CHECKING:
     from chatbox.rdt.packet import Train
