@@ -104,6 +104,8 @@ class _ZeroconfResponder:
 
     def announce(self, announcement: Announcement) -> str:
         """Probe for the name, then announce; takes two seconds."""
+        import asyncio
+
         from zeroconf import ServiceInfo
 
         addresses = announcement.addresses(network.partition("/")[0] for network in own_networks())
@@ -116,7 +118,13 @@ class _ZeroconfResponder:
             properties=dict(announcement.properties()),
             parsed_addresses=addresses,
         )
-        self._zeroconf.register_service(info, allow_name_change=True)
+
+        async def register() -> None:
+            await (await self._zeroconf.async_register_service(info, allow_name_change=True))
+
+        # Its own `register_service` gives up after ten seconds, for good: on a machine that has
+        # stood still meanwhile, such as one that has just been started or woken up.
+        asyncio.run_coroutine_threadsafe(register(), self._zeroconf.loop).result()
         return str(info.name)
 
     def close(self) -> None:
