@@ -189,6 +189,12 @@ class HistoryTests(EditorTestCase):
             kept.add(str(number))
         lines = list(iter(lambda: kept.older(""), None))
         self.assertEqual((len(lines), lines[-1]), (history.MAX_KEPT, "5"))
+        for number in range(100):
+            kept.add(str(number) * (MAX_TYPED // 2))
+        lines = list(iter(lambda: kept.older(""), None))
+        self.assertEqual(lines[0], "99" * (MAX_TYPED // 2))
+        self.assertLessEqual(sum(map(len, lines)), history.MAX_KEPT_CHARACTERS)
+        self.assertGreater(sum(map(len, lines)), history.MAX_KEPT_CHARACTERS - 2 * MAX_TYPED)
         self.press("lost<ctrl-c><up>")
         self.assertEqual(self.editor.text, "lost")
 

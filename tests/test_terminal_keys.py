@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.client.terminal.editor import MAX_TYPED
 from chatbox.client.terminal.keys import (
-    MAX_PASTE_BYTES,
+    MAX_PASTE,
     MAX_SEQUENCE,
     Key,
     KeyDecoder,
@@ -103,16 +104,22 @@ class KeyTests(SynchronousTestCase):
         )
 
     def test_paste_without_end(self) -> None:
-        """It comes in parts instead of growing for ever; none of it is lost or taken for keys."""
+        """It does not grow for ever, and nothing of it is taken for keys: it comes once, as more
+        than any line takes, and what follows of it is dropped.
+        """
         decoder = KeyDecoder()
-        text = "x\r" * MAX_PASTE_BYTES
+        text = "x\r" * MAX_PASTE
         keys = decoder.feed(b"\x1b[200~")
         for start in range(0, len(text), 1000):
             keys += decoder.feed(text[start : start + 1000].encode())
-        keys += decoder.feed(b"\x1b[201~")
-        self.assertGreater(len(keys), 1)
-        pasted = "".join(key.text for key in keys if isinstance(key, Pasted))
-        self.assertEqual(pasted, text.replace("\r", "\n"))
+            self.assertLess(len(decoder._paste or ""), 2 * MAX_PASTE)
+        for piece in (b"\x1b[20", b"1~", b"a\x1b[200~b\x1b[201~"):
+            keys += decoder.feed(piece)
+        pasted, *others = keys
+        assert isinstance(pasted, Pasted)
+        self.assertGreater(len(pasted.text), MAX_TYPED)
+        self.assertTrue(text.replace("\r", "\n").startswith(pasted.text))
+        self.assertEqual(others, [Typed("a"), Pasted("b")])
 
     @given(
         st.lists(

@@ -23,6 +23,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from chatbox.chat import wire
 from chatbox.client import words
 from chatbox.client.chat.events import Event, Joined
 from chatbox.client.chat.lines import LineBuffer
@@ -37,8 +38,8 @@ from chatbox.client.terminal.editor import Control
 
 __all__ = ["Console", "PlainView", "View"]
 
-# Several times what a message may hold; a longer line is not a message.
-MAX_TYPED_BYTES: Final = 64 * 1024
+# The longest message that any server takes, and a command's words before it.
+MAX_TYPED_BYTES: Final = wire.TEXT_BYTES_CEILING + 1024
 FLUSH_TIMEOUT: Final = 5.0
 """Seconds that whoever reads our standard output may take for the last words."""
 
@@ -249,7 +250,10 @@ class Console(Protocol):
         if control is Control.END:
             self._input_ended = True
         elif control is Control.TOO_LONG:
-            self._view.tell("That line is too long.")
+            self._view.tell(
+                "That line is too long: no server takes a message of more than"
+                f" {wire.TEXT_BYTES_CEILING} bytes."
+            )
 
     def _close(self, status: Exit) -> None:
         """The conversation is over: say the last words, then close."""

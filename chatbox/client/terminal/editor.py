@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.client.terminal.complete import Completion, shared_beginning
 from chatbox.client.terminal.history import History
 from chatbox.client.terminal.keys import Key, Keystroke, Pasted, Typed
@@ -23,8 +24,9 @@ from chatbox.text import REPLACEMENT, printable
 
 __all__ = ["EDITS", "MAX_TYPED", "Control", "Editor"]
 
-MAX_TYPED: Final = 8 * 1024
-"""Characters of one typed line: a message has at most 4096 bytes, a command a little more."""
+MAX_TYPED: Final = TEXT_BYTES_CEILING + 1024
+"""Characters of one typed line: the longest message that any server takes, and a command's words
+before it. How long it may be on this server is told when it is sent."""
 
 _WORD: Final = re.compile(r"\w+")
 _BLANKS_OR_NOT: Final = re.compile(r"\S+")

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-__all__ = ["MAX_KEPT", "History"]
+__all__ = ["MAX_KEPT", "MAX_KEPT_CHARACTERS", "History"]
 
 MAX_KEPT: Final = 500
-"""Lines that are kept: a long evening's talk, and 2 MB if every one is as long as may be."""
+"""Lines that are kept: a long evening's talk."""
+
+MAX_KEPT_CHARACTERS: Final = 2 * 1024 * 1024
+"""And no more than so many characters of them: some thirty, if every one is as long as may be."""
 
 
 class History:
@@ -23,7 +26,8 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=MAX_KEPT)
+        self._lines: deque[str] = deque()
+        self._characters = 0
         self._back = 0  # how many lines back; 0 is the one being typed
         self._draft = ""
 
@@ -32,6 +36,9 @@ class History:
         self._back = 0
         if line.strip() and (not self._lines or self._lines[-1] != line):
             self._lines.append(line)
+            self._characters += len(line)
+            while len(self._lines) > MAX_KEPT or self._characters > MAX_KEPT_CHARACTERS:
+                self._characters -= len(self._lines.popleft())
 
     def older(self, text: str) -> str | None:
         """The line before; `text` is what stands there now. None if there is none."""

@@ -18,13 +18,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["MAX_PASTE_BYTES", "MAX_SEQUENCE", "Key", "KeyDecoder", "Keystroke", "Pasted", "Typed"]
+__all__ = ["MAX_PASTE", "MAX_SEQUENCE", "Key", "KeyDecoder", "Keystroke", "Pasted", "Typed"]
 
 MAX_SEQUENCE: Final = 32
 """Characters of one escape sequence; what xterm sends for keys has at most ten."""
 
-MAX_PASTE_BYTES: Final = 64 * 1024
-"""Of pasted text at once: many times what a message may hold."""
+MAX_PASTE: Final = 128 * 1024
+"""Characters of pasted text: more than any line takes. No more is kept, so that a line refuses it
+whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class KeyDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
         self._paste: str | None = None
+        self._dropping = False  # it has grown too long
 
     def feed(self, data: bytes) -> list[Keystroke]:
         """Take what was read; return the keys that are complete."""
@@ -137,19 +139,25 @@ class KeyDecoder:
         self._rest = self._rest[at:]
 
     def _pasted(self, at: int) -> tuple[str, int]:
-        """What was pasted, once its end is here or it has grown too long; and where to go on."""
+        """What was pasted, once its end is here or it has grown too long; and where to go on.
+
+        What follows of what is too long is dropped.
+        """
         assert self._paste is not None
         before = len(self._paste)
         self._paste += self._rest[at:]
         end = self._paste.find(_PASTE_END, max(0, before - len(_PASTE_END)))
         if end < 0:
             text = ""
-            if len(self._paste) > MAX_PASTE_BYTES:
+            if self._dropping or len(self._paste) > MAX_PASTE:
                 # The beginning of the end may be here already.
-                cut = len(self._paste) - len(_PASTE_END)
-                text, self._paste = self._paste[:cut], self._paste[cut:]
+                cut = max(0, len(self._paste) - len(_PASTE_END))
+                text = "" if self._dropping else self._paste[:cut]
+                self._paste = self._paste[cut:]
+                self._dropping = True
             return text, len(self._rest)
-        text, self._paste = self._paste[:end], None
+        text = "" if self._dropping else self._paste[:end]
+        self._paste, self._dropping = None, False
         return text, at + end + len(_PASTE_END) - before
 
 
