@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +20,14 @@ from chatbox.lan import (
     Server,
     Servers,
     announcement_for,
+    browse,
     instance_label,
     nearest,
     server_from,
 )
 from chatbox.lan.announce import AnnounceService
 from chatbox.lan.beside import STOP_TIMEOUT
+from chatbox.lan.browse import Agenda, Browser
 from chatbox.text import is_printable
 from tests.helpers.processes import PATIENCE, ROOT
 
@@ -197,6 +200,86 @@ class FoundTests(SynchronousTestCase):
         self.assertEqual(taken.count(True), MAX_SERVERS)
         self.assertEqual(len(servers.listed()), MAX_SERVERS)
         self.assertTrue(servers.put("1", Server("changed", "192.0.2.1", 1, False, "")))
+
+
+class AgendaTests(SynchronousTestCase):
+    """Whom to ask, and when."""
+
+    def setUp(self) -> None:
+        """Nobody has been heard of yet."""
+        self.agenda = Agenda()
+        self.assertIsNone(self.agenda.take(5.0))
+        self.assertIsNone(self.agenda.due_in(5.0))
+
+    def taken(self, now: float) -> list[tuple[str, bool]]:
+        """All that is to be done now."""
+        return list(iter(lambda: self.agenda.take(now), None))
+
+    def test_silent(self) -> None:
+        """Who does not answer is asked again after a second, and after two more; then no more."""
+        self.agenda.put("a", here=True)
+        self.assertEqual(self.agenda.due_in(5.0), 0.0)
+        self.assertEqual(self.taken(5.0), [("a", True)])
+        for now, due_in in ((6.0, 2.0), (8.0, None)):
+            self.assertEqual(self.taken(now - 0.25), [])
+            self.assertEqual(self.agenda.due_in(now - 0.25), 0.25)
+            self.assertEqual(self.taken(now), [("a", True)])
+            self.assertEqual(self.agenda.due_in(now), due_in)
+        self.assertEqual(self.taken(1000.0), [])
+
+    def test_who_answers_is_left_alone(self) -> None:
+        """And so is who has gone; who is heard of again is asked at once, and begins anew."""
+        for name in "abc":
+            self.agenda.put(name, here=True)
+        self.assertEqual(len(self.taken(0.0)), 3)
+        self.agenda.answered("a")
+        self.agenda.put("b", here=False)
+        self.assertEqual(self.taken(0.5), [("b", False)])
+        self.agenda.put("c", here=True)
+        self.assertEqual(self.taken(0.5), [("c", True)])
+        self.assertEqual(self.agenda.due_in(0.5), 1.0)
+        self.assertEqual(self.taken(1.0), [])
+        self.assertEqual(self.taken(1.5), [("c", True)])
+
+    def test_new_ones_first(self) -> None:
+        """Nobody waits for those who do not answer, however many they are."""
+        for number in range(2 * MAX_SERVERS):
+            self.agenda.put(str(number), here=True)
+        self.assertEqual(len(self.taken(0.0)), MAX_SERVERS)
+        self.agenda.put("new", here=True)
+        again = self.taken(1.0)
+        self.assertEqual(again[0], ("new", True))
+        self.assertEqual(len(again), 1 + MAX_SERVERS)
+
+
+class BrowserTests(SynchronousTestCase):
+    """The thread that asks."""
+
+    def test_asks_again(self) -> None:
+        """A server whose answer was lost is known in the end; what was known stays until then."""
+        asked: list[str] = []
+        server = Server("room", "192.0.2.1", 1, False, "")
+
+        def ask(_zeroconf: object, name: str) -> Server:
+            asked.append(name)
+            if len(asked) in (1, 3):
+                raise TimeoutError(name)
+            return server
+
+        self.patch(browse, "AGAIN_AFTER", (0.0, 0.0))
+        self.patch(browse, "_ask", ask)
+        self.patch(browse, "open_zeroconf", lambda interface: mock.Mock())
+        reactor = FakeReactor()
+        seen: list[list[Server]] = []
+        browser = Browser(reactor, seen.append)
+        browser.start()
+        for _ in range(2):
+            browser._mailbox.put("a", here=True)
+            reactor.run(1)
+        self.assertEqual((asked, seen), (["a"] * 4, [[server]]))
+        stopped = browser.stop()
+        reactor.run(1)
+        self.successResultOf(stopped)
 
 
 class FakeReactor(Clock):

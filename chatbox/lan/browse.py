@@ -2,12 +2,14 @@
 
 All that blocks happens in a thread (see `beside`), which ends with the `Browser`. What zeroconf
 hears goes into a mailbox of bounded size; the thread takes one name after the other from it, asks
-for its particulars, and tells the reactor. What does not fit is not asked for.
+for its particulars, and tells the reactor. What does not fit is not asked for. Who does not answer
+is asked again, behind those who were not asked yet: an answer may be lost.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +21,7 @@ from chatbox.lan.beside import Beside
 from chatbox.lan.multicast import open_zeroconf, own_networks
 from chatbox.text import printable
 
-__all__ = ["FIND_SECONDS", "Browser", "CannotBrowse", "find_servers"]
+__all__ = ["FIND_SECONDS", "Agenda", "Browser", "CannotBrowse", "find_servers"]
 
 FIND_SECONDS: Final = 1.5
 """How long to listen for answers: a query leaves within 0.12 s (RFC 6762 section 5.2), answers come
@@ -28,31 +30,87 @@ within 0.5 s (section 6), and a lost packet is asked for again after a second.""
 RESOLVE_MS: Final = 1000
 """Milliseconds that a server may take to tell its particulars, which most send along unasked."""
 
+AGAIN_AFTER: Final = (1.0, 3.0)
+"""Seconds from the first question to each further one: a second, and then twice as long (RFC 6762
+section 5.2). Who has not answered then is asked no more before it is heard of again."""
+
+News = tuple[str, bool]
+"""A name, and whether it is there or gone."""
+
 
 class CannotBrowse(Exception):
     """There is no way to listen; the argument says why, in a sentence."""
 
 
+class Agenda:
+    """What is to be done about which name, and when. At most `MAX_SERVERS` wait of each kind."""
+
+    def __init__(self) -> None:
+        self._names: deque[News] = deque()
+        self._asked: dict[str, tuple[float, int]] = {}
+        """When they were first asked who have not answered, and how often."""
+
+    def put(self, name: str, here: bool) -> None:
+        """Somebody came or went."""
+        self._asked.pop(name, None)
+        if len(self._names) < MAX_SERVERS:
+            self._names.append((name, here))
+
+    def take(self, now: float) -> News | None:
+        """What is due first; None if nothing is."""
+        if self._names:
+            name, here = self._names.popleft()
+            if here and len(self._asked) < MAX_SERVERS:
+                self._asked[name] = now, 1
+            return name, here
+        for name, (since, times) in self._asked.items():
+            if now >= since + AGAIN_AFTER[times - 1]:
+                if times < len(AGAIN_AFTER):
+                    self._asked[name] = since, times + 1
+                else:
+                    del self._asked[name]
+                return name, True
+        return None
+
+    def answered(self, name: str) -> None:
+        """It need not be asked again."""
+        self._asked.pop(name, None)
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until `take` has something, if nothing else happens; None if it never has."""
+        if self._names:
+            return 0.0
+        due = [since + AGAIN_AFTER[times - 1] for since, times in self._asked.values()]
+        return max(0.0, min(due) - now) if due else None
+
+
 class _Mailbox:
-    """Names that changed, for the thread that asks for them. At most `MAX_SERVERS` wait."""
+    """The `Agenda` of the thread, to which another one adds."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._names: deque[tuple[str, bool]] = deque()
+        self._agenda = Agenda()
         self._closed = False
 
     def put(self, name: str, here: bool) -> None:
         """Somebody came or went; may be called from any thread."""
         with self._changed:
-            if len(self._names) < MAX_SERVERS:
-                self._names.append((name, here))
-                self._changed.notify()
+            self._agenda.put(name, here)
+            self._changed.notify()
 
-    def take(self) -> tuple[str, bool] | None:
+    def take(self) -> News | None:
         """Wait for the next; None when it is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._names or self._closed)
-            return None if self._closed else self._names.popleft()
+            while not self._closed:
+                if news := self._agenda.take(time.monotonic()):
+                    return news
+                self._changed.wait(self._agenda.due_in(time.monotonic()))
+            return None
+
+    def answered(self, name: str) -> None:
+        """It need not be asked again."""
+        with self._changed:
+            self._agenda.answered(name)
 
     def close(self) -> None:
         """Let no one wait any more."""
@@ -102,7 +160,11 @@ class Browser:
             zeroconf.add_service_listener(SERVICE_TYPE, _Listener(self._mailbox))
             while (news := self._mailbox.take()) is not None:
                 name, here = news
-                server = _ask(zeroconf, name) if here else None
+                try:
+                    server = _ask(zeroconf, name) if here else None
+                except TimeoutError:
+                    continue  # what was known of it is more than nothing
+                self._mailbox.answered(name)
                 self._reactor.callFromThread(self._hear, name, server)
         finally:
             zeroconf.close()
@@ -139,12 +201,12 @@ class _Listener:
 
 
 def _ask(zeroconf: Any, name: str) -> Server | None:
-    """The particulars of a server; None if it does not tell, or they make no sense."""
+    """The particulars of a server, None if they make no sense. TimeoutError if it does not tell."""
     from zeroconf import ServiceInfo
 
     info = ServiceInfo(SERVICE_TYPE, name)
     if not info.load_from_cache(zeroconf) and not info.request(zeroconf, RESOLVE_MS):
-        return None
+        raise TimeoutError(name)
     return server_from(info.properties, info.parsed_addresses(), info.port, own_networks())
 
 
