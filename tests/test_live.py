@@ -206,6 +206,27 @@ def test_suspended(server: Served, tmp_path: Path) -> None:
         bob.read_until("alice left")
 
 
+def test_stopped_unasked(server: Served, tmp_path: Path) -> None:
+    """Whoever goes on after a SIGSTOP shows everything once; so does who did not stop at all."""
+    with both(server, tmp_path) as (alice, bob):
+        bob.write("before\n")
+        alice.see("bob: before")
+        alice.type("half a line")
+        alice.see("> half a line")
+        for number, stop in enumerate((True, False)):
+            alice.resize(*USUAL)  # to the same size, which is no change
+            if stop:
+                alice.process.send_signal(signal.SIGSTOP)
+            alice.process.send_signal(signal.SIGCONT)
+            alice.see(lambda _: alice.is_repainted)
+            bob.write(f"after {number}\n")
+            rows = alice.see(
+                lambda rows: f"bob: after {number}" in rows[-3] and rows[-1] == "> half a line"  # noqa: B023  # it is this one
+            )
+            assert sum(row.startswith(" alice on ") for row in rows) == 1
+            assert sum("bob: before" in row for row in rows) == 1
+
+
 def test_server_killed(tmp_path: Path) -> None:
     """A server that is killed is missed in words, what is typed stays, and it leaves when it is
     back."""

@@ -149,8 +149,11 @@ class LiveConsole(Console):
     def _take(self) -> None:
         """Have the terminal, and show what there is to see."""
         self._terminal.take()
+        size = self._terminal.size()
+        self._write(self._live.begin(*size))
+        if self._is_shown:  # we were stopped unasked, so nobody knows what stands where
+            self._live.resize(*size)
         self._is_shown = True
-        self._write(self._live.begin(*self._terminal.size()))
         self._draw_soon()
 
     def _hide(self) -> None:
