@@ -114,6 +114,12 @@ class DraftTests(SynchronousTestCase):
         run.until(State.CRUISE)
         self.assertEqual(run.path.dropped, 0)
 
+    def test_startup_gives_back_what_it_took_for_aggregation(self) -> None:
+        """Also where acknowledgements come in lumps of 15 ms, for which it had more at first."""
+        run = Run(Path(RATE, RTT, int(1.3 * BDP), hold_acks=0.015))
+        run.until(State.CRUISE)
+        self.assertEqual(run.path.dropped, 0)
+
     def test_losses_of_startup_are_answered_by_leaving_it(self) -> None:
         """What Startup has lost, and is told of later, says nothing against a lower rate."""
         run = Run(shallow())
@@ -655,6 +661,12 @@ class PromiseTests(SynchronousTestCase):
         for _ in range(10):
             feed.round(int(BDP), RTT, held=RTT)
         self.assertApproximates(run.bbr.window, without + RTT * run.bbr.bw, 0.05 * BDP)
+        # What was late once is expected to be late again, for a while.
+        feed.round(int(BDP), RTT)
+        self.assertApproximates(run.bbr.window, without + 0.9 * RTT * run.bbr.bw, 0.05 * BDP)
+        for _ in range(10):
+            feed.round(int(BDP), RTT)
+        self.assertLess(run.bbr.window, without + 0.5 * RTT * run.bbr.bw)
 
     def test_same_seed_same_run(self) -> None:
         """All randomness comes from the seeds."""

@@ -202,7 +202,8 @@ class BusyMachineTests(SynchronousTestCase):
     def test_what_the_machines_do_is_not_the_path(self) -> None:
         """
         The link is kept as full as may be. Without being told how long things wait for a machine, a
-        sender takes it for a queue, or for a faster path, and has 0.78 to 0.81 of the link.
+        sender takes it for a queue, or for a faster path, and has 0.78 to 0.81 of the link; without
+        expecting it to happen again, 0.86.
         """
         link = Weather(rate=12.5e6, delay=0.005, queue=125_000, loss=0.001)
         data = random.Random(12).randbytes(20_000_000)
@@ -218,4 +219,4 @@ class BusyMachineTests(SynchronousTestCase):
             transfer.run()
             transfer.check()
             share = len(data) / transfer.duration / link.rate
-            self.assertGreater(share, 0.83, f"seed {seed}")
+            self.assertGreater(share, 0.89, f"seed {seed}")

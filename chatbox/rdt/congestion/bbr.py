@@ -39,16 +39,17 @@ Where we depart from the draft, and why:
    only overflow it. And Startup paces by the window too, half of which is what the last round
    delivered: a sample of a flight that took part of a round trip to leave is less, and with pacing
    from such samples alone every round lasts half as long again. Once a round trip shows a queue,
-   Startup takes nothing for aggregation: what exceeds an estimate that still grows is growth, and
-   a window with that on top overflows the queue. What Startup has lost is answered by leaving it;
-   told of later, it says nothing against the lower rate. What Drain sent is no measure of the path.
+   Startup takes nothing for aggregation, and gives back what it took: what exceeds an estimate that
+   still grows is growth, and a window with that on top overflows the queue. What Startup has lost
+   is answered by leaving it; told of later, it says nothing against the lower rate. What Drain sent
+   is no measure of the path.
 7. The sampler is not ours to mark as application-limited in ProbeRTT; samples of what left during
    it are ignored here instead. Likewise "in recovery" is a round that saw a loss.
 8. We are a program among others, and both machines are late at times, by more than a short path
    takes. So round trips and rates are measured without the time for which data and acknowledgements
-   waited for a program (`Acked.held`); what is in flight includes it, so it is added to the bounds;
-   and when the path ran dry because we came late, what it delivered counts as limited by the
-   application, and lowers nothing.
+   waited for a program (`Acked.held`); what is in flight includes it, so the longest of late is
+   added to the bounds; and when the path ran dry because we came late, what it delivered counts as
+   limited by the application, and lowers nothing.
 
 All sizes are in bytes, times in seconds, rates in bytes per second.
 """
@@ -101,6 +102,12 @@ PROBE_RTT_DURATION = 0.2
 
 SLOWER = 0.5
 """A round with a standing queue that delivers less than this share says: the path got slower."""
+
+HELD_DECAY = 0.98
+"""
+What an acknowledgement leaves of the longest time that one was kept waiting by a machine. What was
+late will be late again, and while it is, no acknowledgement comes that would say so.
+"""
 
 GROWING = 1.03
 """A probe that found this much more bandwidth is worth going on with."""
@@ -200,7 +207,7 @@ class Bbr:
         """Update the model, then the state, then what follows from them ("Per-ACK Steps")."""
         sample = acked.rate
         self._delivered = acked.delivered
-        self._held += (acked.held - self._held) / 8
+        self._held = max(acked.held, HELD_DECAY * self._held)
         if sample.prior_delivered < self._limited_until:
             sample.app_limited = True
         self.losses.round.on_acked(acked)
@@ -356,15 +363,11 @@ class Bbr:
         """ "UpdateProbeBWCyclePhase"."""
         if not self.full_pipe.reached or self._learn_from_probe(acked):
             return
-        if self.state is State.DOWN:
-            enough = min(self._with_headroom(), self._inflight(self.max_bw))
-            if self._is_time_to_probe(acked.now):
-                self._start_refill()
-            elif acked.in_flight <= enough:
+        if self.state in (State.DOWN, State.CRUISE) and self._is_time_to_probe(acked.now):
+            self._start_refill()
+        elif self.state is State.DOWN:
+            if acked.in_flight <= min(self._with_headroom(), self._inflight(self.max_bw)):
                 self._become(State.CRUISE)
-        elif self.state is State.CRUISE:
-            if self._is_time_to_probe(acked.now):
-                self._start_refill()
         elif self.state is State.REFILL:
             if self.rounds.started:
                 self._start_up(acked)
@@ -552,12 +555,12 @@ class Bbr:
 
     def _set_window(self, acked: Acked) -> None:
         """ "cwnd Adjustment Mechanism": grow by what arrives, shrink at once."""
-        extra = self.aggregation.value
+        extra, is_known = self.aggregation.value, self.full_pipe.reached
         if self.state is State.STARTUP and acked.rtt and self.round_trip.shows_queue(acked.rtt):
-            extra = 0.0
+            extra, is_known = 0.0, True
         most = self._with_offload(GAINS[self.state].window * self._bdp() + extra)
         window = self._window
-        if self.full_pipe.reached:
+        if is_known:
             window = min(window + acked.newly_acked, most)
         elif window < most or self._delivered < self._initial_window:
             window += acked.newly_acked
