@@ -58,6 +58,15 @@ class ActorTests(SynchronousTestCase):
         self.clock.advance(demo.PATIENCE)
         self.failureResultOf(found, StoryError)
 
+    def test_nobody_reads(self) -> None:
+        """Where our output goes nowhere, the story ends: in its own turn, and once."""
+        self.actor = Actor(self.clock, "alice", aloud=True)
+        found = self.wait("b")
+        with mock.patch.object(demo, "show", side_effect=BrokenPipeError) as show:
+            self.actor.outReceived(b"a\na\n")
+        self.failureResultOf(found, BrokenPipeError)
+        self.assertEqual(show.call_count, 1)
+
     def test_exit_statuses(self) -> None:
         """A good end is 0, a signal is negative."""
         self.actor.processEnded(Failure(ProcessDone(0)))

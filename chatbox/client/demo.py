@@ -14,7 +14,6 @@ import os
 import random
 import re
 import shlex
-import socket
 import sys
 import tempfile
 from argparse import Namespace
@@ -24,11 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet import error
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import DatagramProtocol, Factory, ProcessProtocol, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
 from twisted.python.failure import Failure
 
 import chatbox
@@ -72,6 +68,7 @@ class Actor(ProcessProtocol):
         self._process: Any = None
         self._unfinished = b""
         self._heard = 0  # how many lines the story has come to
+        self._unread: BrokenPipeError | None = None  # nobody reads what we print
         self._news: Deferred[None] = Deferred()
 
     def start(self, command: list[str], folder: Path, env: dict[str, str]) -> None:
@@ -110,7 +107,7 @@ class Actor(ProcessProtocol):
             if self._process is None or self.status is not None:
                 return
             self._process.signalProcess(name)
-            with suppress(StoryError):
+            with suppress(StoryError, BrokenPipeError):
                 while self.status is None:
                     await self._wait("the end", STOP_PATIENCE)
 
@@ -121,6 +118,8 @@ class Actor(ProcessProtocol):
             await self._news.addTimeout(patience, self._reactor)
         except TimeoutError:
             raise StoryError(f"{self.name}: {what} has not come in {patience:.0f} s.") from None
+        if self._unread is not None:
+            raise self._unread
 
     def _tell(self) -> None:
         if not self._news.called:
@@ -133,8 +132,11 @@ class Actor(ProcessProtocol):
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
         for line in lines:
             self.said.append(line.decode("utf-8", "replace"))
-            if self._aloud:
-                show(f"{self.name} reads", self.said[-1])
+            if self._aloud and self._unread is None:
+                try:
+                    show(f"{self.name} reads", self.said[-1])
+                except BrokenPipeError as error:
+                    self._unread = error
         self._tell()
 
     def processEnded(self, reason: Failure) -> None:
@@ -238,18 +240,18 @@ async def _play(reactor: Any, seed: int, folder: Path, server: Actor, people: li
     """Build the stage and play the story on it. Raises StoryError where it goes wrong."""
     digest = _make_shelf(folder / "shelf", seed)
     (folder / "bob").mkdir()
-    tcp_port, udp_port = _free_port(socket.SOCK_STREAM), _free_port(socket.SOCK_DGRAM)
     env = {name: value for name, value in os.environ.items() if not name.startswith("CHATBOX_")}
     root = str(Path(chatbox.__file__).resolve().parents[1])
     env["CHATBOX_CONFIG"] = os.devnull  # the demo has its own settings
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [root, env.get("PYTHONPATH")]))
 
-    serve = f"--listen tcp:{tcp_port}:interface={HOST} --files shelf --udp-ports {udp_port}"
-    serve += " --log memory:"
+    serve = f"--listen tcp:0:interface={HOST} --files shelf --udp-ports 0 --log memory:"
     show("demo", f"$ twistd -n chatbox {serve}")
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n"]
     server.start([*twistd, "--pidfile=", "chatbox", *serve.split()], folder, env)
-    await _wait_for_port(reactor, server, tcp_port)
+    tcp_port = await _port_of(server, "Chat")
+    udp_port = await _port_of(server, "RDT on UDP")
+    show("demo", f"The server is on TCP port {tcp_port} and UDP port {udp_port}.")
     link = BadLink(reactor, seed, (HOST, udp_port))
     show("demo", f"A bad link on UDP port {link.port}: it loses {LOSS:.0%} of all datagrams.")
 
@@ -321,27 +323,9 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _free_port(kind: socket.SocketKind) -> int:
-    """A port that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def _wait_for_port(reactor: Any, server: Actor, port: int) -> None:
-    """Wait until the server can be reached."""
-    endpoint = TCP4ClientEndpoint(reactor, HOST, port)
-    give_up_at = reactor.seconds() + PATIENCE
-    while server.status is None and reactor.seconds() < give_up_at:
-        try:
-            connection: Any = await endpoint.connect(Factory.forProtocol(Protocol))
-        except error.ConnectError:
-            await deferLater(reactor, 0.1)
-        else:
-            connection.transport.loseConnection()
-            return
-    raise StoryError("The server does not start.")
+async def _port_of(server: Actor, what: str) -> int:
+    """The port that the system has given to a part of the server, once it listens there."""
+    return int((await server.reads(rf"{what} starting on \d+$")).rpartition(" ")[2])
 
 
 def _show_fates(link: BadLink) -> None:
