@@ -16,7 +16,7 @@ import pytest
 
 from chatbox.chat.wire import Message, parse_list, parse_request
 from tests.helpers.crash import Server, Talker, check, drive, talk_through_kills
-from tests.helpers.processes import patient, script
+from tests.helpers.processes import patient
 from tests.helpers.redis import MISSING, RedisServer, stored
 from tests.helpers.server import free_port
 
@@ -164,7 +164,7 @@ def test_what_redis_has_lost(tmp_path: Path) -> None:
 
 def test_dead_server(tmp_path: Path) -> None:
     """When a server dies or stands still, its people are announced as gone, once."""
-    with cluster(tmp_path, 3, program=script("twistd")) as (redis, servers):
+    with cluster(tmp_path, 3) as (redis, servers):
         ann, bob, cat = (Person(n, s.port) for n, s in zip("abc", servers, strict=True))
         servers[0].start()
         bring(ann)
@@ -177,14 +177,22 @@ def test_dead_server(tmp_path: Path) -> None:
         servers[2].signal(signal.SIGSTOP)
         for lease in leases(redis) - living:  # as if they had been silent for too long
             redis.ask(b"DEL " + lease + b"\r\n")
-        left = lambda: [m.sender for m in ann.lines if m.text == "left"]  # noqa: E731
-        drive([ann], lambda: sorted(map(str, left())) == ["b", "c"])
-        # Who was asleep knows that its names are gone, and says so.
+        # Whoever wants such a name finds that out; else it is looked at every few seconds.
+        new = [Person(name, servers[0].port) for name in "bc"]
+        bring(*new)
+
+        def news(name: str) -> list[str | None]:
+            return [m.text for m in ann.lines if m.response == "presence" and m.sender == name]
+
+        drive([ann, *new], lambda: len(news("b")) == len(news("c")) == 3)
+        # Who was asleep knows that its names are gone as soon as somebody uses one, and says so.
         servers[2].signal(signal.SIGCONT)
-        drive([ann, cat], lambda: cat.answer("error"))
+        cat.ask("<r:all><t:message_request><m:hello?>")
+        drive([cat], lambda: cat.answer("error"))
         ann.ask("<t:ping>")
         drive([ann], lambda: ann.answer("ping_response"))
-        assert sorted(map(str, left())).count("b") == 1
+        assert news("b") == news("c") == ["joined", "left", "joined"]
+        assert not ann.answer("message_received")
 
 
 def test_operators_of_one_room(tmp_path: Path) -> None:
