@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -141,16 +142,14 @@ class TransferTests(SynchronousTestCase):
 
     def test_found_out(self) -> None:
         """Who acknowledges what was lost, or has not come yet, does not go on for long."""
-
         take = Acknowledger.take
-        beyond = 0
 
-        def lie(acks: Acknowledger, number: int, now: float) -> tuple[Ranges, float]:
+        def lie(acks: Acknowledger, beyond: int, number: int, now: float) -> tuple[Ranges, float]:
             ranges, delay = take(acks, number, now)
             return [(0, ranges[0][1] + beyond)] if ranges else [], delay
 
-        self.patch(Acknowledger, "take", lie)
-        for beyond, loss in ((0, 0.0), (0, 0.05), (3, 0.0)):  # noqa: B007 -- it is used above
+        for beyond, loss in ((0, 0.0), (0, 0.05), (3, 0.0)):
+            self.patch(Acknowledger, "take", partialmethod(lie, beyond))
             transfer = Transfer(DATA, down=replace(LINK, loss=loss))
             left = self.numbers(transfer)
             transfer.run()
