@@ -705,6 +705,23 @@ class WayTests(SynchronousTestCase):
         self.assertEqual(said, [wrong, f"{where} is reached again"])
         self.assertEqual(repr(endpoint), where)
 
+    def test_no_line_for_each_attempt(self) -> None:
+        """However long it cannot be reached, and by both connections, the log has one line."""
+        reactor: Any = MemoryReactorClock()
+        log = RedisLog("redis://192.0.2.1/0", reactor=reactor)
+        log._now = reactor.seconds
+        Heard(log)
+        with capturedLogs() as logs:
+            log.start()
+            for _ in range(5):
+                for client in reactor.tcpClients:
+                    client[2].clientConnectionFailed(None, Failure(ConnectError()))
+                reactor.tcpClients.clear()
+                reactor.advance(2 * redis.MAX_RETRY_SECONDS)
+            self.assertEqual(len(reactor.tcpClients), 2)
+        [said] = [formatEvent(event) for event in logs]
+        self.assertIn("Redis at 192.0.2.1:6379 cannot be reached", said)
+
     def test_why_a_master_cannot_be_reached(self) -> None:
         """It is told as well where the sentinels know who it is; and who stops asks no further."""
         reactor: Any = MemoryReactorClock()

@@ -36,7 +36,7 @@ from typing import Any, Final
 
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import gatherResults, maybeDeferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 
 from chatbox.errors import LocalError
 from chatbox.log import Entry, Kind, Record, gap
@@ -87,6 +87,12 @@ _PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOSCRIPT")
 """
 
 _log = Logger()
+
+
+class _Reconnecting(ClientService):
+    """Comes back without Twisted's line for each attempt: `Complaint` says once what is wrong."""
+
+    _log = Logger(observer=LogPublisher())  # to nobody
 
 
 def _steady() -> float:
@@ -146,7 +152,7 @@ class RedisLog(OneSubscriber):
         # One for both, so that they complain once.
         endpoint, complaint = endpoint_for(self._place, self._reactor), Complaint()
         for use in (self._use_for_commands, self._use_for_bus):
-            service = ClientService(
+            service = _Reconnecting(
                 endpoint,
                 Connections(self._place, self._reactor, complaint, use),
                 retryPolicy=backoffPolicy(0.05, MAX_RETRY_SECONDS),
