@@ -97,10 +97,10 @@ class ErrandTests(SynchronousTestCase):
 
     def test_no_host(self) -> None:
         """That is said before anything of the files."""
-        options = arguments().parse_args(["get", "a.bin", "b.bin", "-o", "/no/such/folder"])
+        options = arguments().parse_args(["get", "a.bin", "-o", "/no/such/folder"])
         options.host = None
         stop = self.failureResultOf(Deferred.fromCoroutine(get(self.reactor, options)), Stop).value
-        self.assertIn("Which server?", stop.sentence)
+        self.assertIn("Which server? Say HOST before a.bin, or", stop.sentence)
 
     def accept(self) -> None:
         """Let the client in."""

@@ -517,6 +517,18 @@ def test_words_for_a_host(server: Served) -> None:
         assert advice in done.stderr
 
 
+def test_a_word_alone_is_no_host() -> None:
+    """Who says a server, and nothing to say there, is told what their word was taken for."""
+    for words, place in (
+        ("127.0.0.1:1", " before 127.0.0.1:1,"),
+        ("x" * 99, ","),
+        ("-", " before -,"),
+    ):
+        done = errand("say", words, typed="hello\n")
+        assert done.returncode == Exit.USAGE
+        assert f"Which server? Say HOST{place} or settle one" in done.stderr
+
+
 def test_long_history(tmp_path: Path) -> None:
     """As many of the last messages are printed as are wanted, however many pages that takes."""
     texts = [str(number) for number in range(1150)] + ["x" * 4000] * 100

@@ -217,13 +217,21 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def required_host(host: str | None) -> str:
-    """Insist on a server. Raises Stop with what to do if there is none."""
+_SHOWN: Final = 60
+"""Characters of a word that are repeated."""
+
+
+def required_host(host: str | None, before: str = "") -> str:
+    """Insist on a server. Raises Stop with what to do if there is none.
+
+    It would be said `before` a word that stands alone, and so is not taken for it.
+    """
     if not host:
+        where = f" before {printable(before)}" if 0 < len(before) <= _SHOWN else ""
         raise Stop(
             Exit.USAGE,
-            f"Which server? Say HOST, or settle one in ${SETTINGS['host'].variable} or as host in"
-            f" {default_path()}.",
+            f"Which server? Say HOST{where}, or settle one in ${SETTINGS['host'].variable} or as"
+            f" host in {default_path()}.",
         )
     return host
 

@@ -55,7 +55,7 @@ async def get(reactor: Any, options: Namespace) -> Exit:
 
     On a terminal the line that says that it has come has both already.
     """
-    required_host(options.host)  # the first thing to say if there is none
+    required_host(options.host, options.files[0])  # the first thing to say if there is none
     folder = options.output
     if len(options.files) > 1 and folder and not os.path.isdir(os.path.expanduser(folder)):
         raise Stop(

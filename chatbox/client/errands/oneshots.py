@@ -158,7 +158,7 @@ async def visit(
 
     `ask` makes the first request in the same breath as it joins, which saves a round trip.
     """
-    host = required_host(options.host)
+    host = required_host(options.host, next(iter(getattr(options, "words", ())), ""))
     access = Access.from_options(options)
     numbers: list[int] = []
     try:
