@@ -121,7 +121,9 @@ class ParseTests(SynchronousTestCase):
             "/ban 192.0.2.0/24 7d spam, again": Moderate(
                 Kind.BAN, "192.0.2.0/24", 604_800, "spam, again"
             ),
-            "/ban bob 7 days of spam": Moderate(Kind.BAN, "bob", None, "7 days of spam"),
+            "/ban bob after 7 days of spam": Moderate(
+                Kind.BAN, "bob", None, "after 7 days of spam"
+            ),
             "/ban bob 2nd warning": Moderate(Kind.BAN, "bob", None, "2nd warning"),
             "/mute address:bob 30m": Moderate(Kind.MUTE, "address:bob", 1800),
             "/unban 2001:db8::/32": Moderate(Kind.UNBAN, "2001:db8::/32"),
@@ -176,6 +178,8 @@ class ParseTests(SynchronousTestCase):
             "/ban bob 30min",
             "/mute bob 1.5H of quiet",
             "/mute bob 2hours",
+            "/ban bob 30",
+            "/mute bob 30 minutes",
             "/unmute bob now",
         ):
             command = COMMANDS[line[1:].split()[0]]

@@ -333,8 +333,8 @@ def _plain(action: Action) -> Callable[[str], Action]:
 
 
 _match_time: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII).fullmatch
-# What may be meant for a time, as 30min or 1.5h. Taken for a reason, it would be for good.
-_looks_like_time: Final = re.compile(r"\d[\d.,]*[smhdwy][a-z]*", re.ASCII | re.I).fullmatch
+# What may be meant for a time: 30min, 1.5h or 30 hours. Taken for a reason, it would be for good.
+_looks_like_time: Final = re.compile(r"\d[\d.,]*([smhdwy][a-z]*)?", re.ASCII | re.I).fullmatch
 _UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
