@@ -5,8 +5,9 @@ file does. So it is taken ahead: the folder is looked at now and then, and what 
 goes through the `Hasher`, one file at a time. What is known is written down, so each file is read
 once and not at every start.
 
-- Downloads come first: when one is asked for, this stops at once, and goes on when none is under
-  way. What it had begun is not lost; if that is the very file, the download goes on with it.
+- Downloads come first: when one is asked for, this stops at once, and when one that stood goes on,
+  soon. It goes on itself when none is under way. What it had begun is not lost; if that is the very
+  file, the download goes on with it.
 - A file that is still being written is left alone until it has rested: for a moment at first, and
   for long if it has changed after it was hashed. So a file that grows slowly is not read again and
   again.
@@ -24,7 +25,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
@@ -43,7 +44,7 @@ SOON_SECONDS: Final = 3
 """How long if some file had not rested yet."""
 
 IDLE_SECONDS: Final = 1
-"""How long until we look again whether anything is still being sent."""
+"""How long until we look again whether anything is being sent."""
 
 SAVE_SECONDS: Final = 60
 """What a crash may cost: digests of so long are not written down yet."""
@@ -110,7 +111,7 @@ class HashAhead(Service):
         return self._in_thread(self._save) if self._unsaved else None
 
     def step_aside(self) -> None:
-        """Something is going to be sent: hash nothing until that is over."""
+        """Something is being sent from now on: hash nothing until that is over."""
         if self._hashing is not None and not self._hashing.called:
             self._hashing.callback(False)
 
@@ -155,8 +156,18 @@ class HashAhead(Service):
             if not ended.called:
                 ended.callback(True)
 
+        def look() -> None:
+            if self._is_busy():
+                self.step_aside()
+
         file.start_hashing(lambda: self._reactor.callFromThread(end))
-        return await ended
+        looking = LoopingCall(look)
+        looking.clock = self._reactor
+        looking.start(IDLE_SECONDS, now=False)
+        try:
+            return await ended
+        finally:
+            looking.stop()
 
     def _failed(self, failure: Any) -> None:
         if not failure.check(CancelledError):

@@ -30,14 +30,13 @@ class ShelfDownloads:
         transfers: TransferService,
         on_offer: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_offer` is called when something is going to be sent."""
+        """`on_offer` is called when something is going to be sent, and the transfers know of it."""
         self._shelf = shelf
         self._transfers = transfers
         self._on_offer = on_offer
 
     def offer(self, name: str, host: str, file_name: str) -> Offer:
         """Open a file and make ready to send it to somebody. Raises RemoteError."""
-        self._on_offer()
         file = self._shelf.open(file_name)
         size, digest = file.size, file.digest()
         mtime_ms = file.mtime_ns // 1_000_000 if file.mtime_ns >= 0 else None
@@ -46,13 +45,14 @@ class ShelfDownloads:
         except BaseException:
             file.close()
             raise
+        self._on_offer()
         return Offer(port, str(ticket), size, mtime_ms, digest.hex() if digest else None)
 
     def probe(self, name: str, host: str, size: int | None, which: int | None) -> Probe:
         """Make a look at the path ready for somebody. Raises RemoteError."""
-        self._on_offer()
         file = ProbeFile(PROBE_BYTES if size is None else size)
         port, ticket = self._transfers.offer(_taker(name, host), file, which)
+        self._on_offer()
         return Probe(port, str(ticket), file.size, len(self._transfers.ports))
 
     def withdraw(self, is_meant: IsMeant) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import queue
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TypeVar
 
 from hypothesis import given
@@ -29,6 +30,7 @@ from chatbox.ahead import (
     HashAhead,
 )
 from chatbox.digests import condition, read_digests, write_digests
+from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
 from chatbox.hashing import SETTLED_NS, Hasher, Identity
 from chatbox.shelf import SharedFile, Shelf
@@ -173,6 +175,41 @@ class HashAheadTests(AheadTestCase):
         self.busy = False
         self.clock.advance(IDLE_SECONDS)
         self.assertEqual([each.name for each in files], ["a", "a"])
+
+    def test_download(self) -> None:
+        """Whoever asks for a file has it alone: ours is let go and not begun again."""
+        files: list[SharedFile] = []
+        self.patch(SharedFile, "start_hashing", lambda file, wake: files.append(file))
+        self.write("a", b"1")
+
+        def offer(taker: object, file: SharedFile) -> tuple[int, str]:
+            self.busy = True
+            self.addCleanup(file.close)
+            return 1, "ticket"
+
+        transfers = SimpleNamespace(offer=offer)
+        downloads = ShelfDownloads(
+            self.shelf,
+            transfers,  # type: ignore[arg-type]
+            self.ahead.step_aside,
+        )
+        self.start()
+        downloads.offer("alice", "192.0.2.1", "a")
+        self.assertEqual(len(files), 1)
+        self.assertRaises(LocalError, files[0].changed)  # it is closed
+
+    def test_download_that_stood(self) -> None:
+        """When one goes on that has paused, we stop soon."""
+        files: list[SharedFile] = []
+        self.patch(SharedFile, "start_hashing", lambda file, wake: files.append(file))
+        self.write("a", b"1")
+        self.start()
+        self.clock.advance(IDLE_SECONDS)
+        self.assertFalse(files[0].changed())
+        self.busy = True
+        self.clock.advance(IDLE_SECONDS)
+        self.assertRaises(LocalError, files[0].changed)
+        self.assertEqual(len(files), 1)
 
     def test_word_that_comes_late(self) -> None:
         """The hasher may end a file at the moment when it is let go."""

@@ -502,19 +502,32 @@ class ShelfDownloadsTests(TapTestCase):
             file.write(b"12345")
 
     def test_on_offer(self) -> None:
-        """Whoever wants to know when something is going to be sent is told."""
-        told: list[None] = []
+        """Whoever wants to know when something is going to be sent is told once that is so."""
+        told: list[int] = []
         transfers = FakeTransfers()
         downloads = ShelfDownloads(
             Shelf(self.folder),
             transfers,  # type: ignore[arg-type]
-            lambda: told.append(None),
+            lambda: told.append(len(transfers.offers)),
         )
         downloads.offer("alice", HOST, "file")
-        self.assertEqual(len(told), 1)
+        self.assertEqual(told, [1])
         transfers.offers[0][1].close()
         downloads.probe("alice", HOST, None, None)
-        self.assertEqual(len(told), 2)
+        self.assertEqual(told, [1, 2])
+
+    def test_nothing_offered(self) -> None:
+        """A download that is refused is none."""
+        told: list[None] = []
+        refusing = FakeTransfers(RemoteError("too-many-downloads"))
+        downloads = ShelfDownloads(
+            Shelf(self.folder),
+            refusing,  # type: ignore[arg-type]
+            lambda: told.append(None),
+        )
+        for name in ("file", "none"):
+            self.assertRaises(RemoteError, downloads.offer, "alice", HOST, name)
+        self.assertEqual(told, [])
 
     def downloads(self, transfers: FakeTransfers) -> ShelfDownloads:
         """Join our folder with `transfers`."""
