@@ -51,7 +51,7 @@ MAX_BEGUN: Final = 1024
 
 SETTLED_NS: Final = 2_000_000_000
 """A file's times have steps of up to 2 s (FAT). Two changes within one step look like one, so what
-was changed this recently is hashed but not remembered."""
+was changed this recently when reading began is hashed but not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,13 @@ class Hashing:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """A file on its way through the thread. `fd` is ours to close; -1 if it is on no way now."""
+    """A file on its way through the thread. `fd` is ours to close; -1 if it is on no way now.
+
+    `settled` says that any change since reading began is to be seen in the identity.
+    """
 
     identity: Identity
+    settled: bool
     fd: int = -1
     wishes: list[Hashing] = field(default_factory=list)
     offset: int = 0
@@ -141,7 +145,7 @@ class Hasher:
                 job.wishes.append(wish)
             else:
                 ours = os.dup(fd)
-                job = self._begun.pop(identity, None) or _Job(identity)
+                job = self._begun.pop(identity, None) or _Job(identity, self._settled(identity))
                 job.fd = ours
                 job.wishes.append(wish)
                 self._jobs[identity] = job
@@ -205,7 +209,7 @@ class Hasher:
                 return
             # In the same breath as the look at the wishes: a new wish must not join a dropped job.
             del self._jobs[job.identity]
-            if self._is_certain(job.identity, now):
+            if job.settled and now == job.identity:
                 _keep(self._begun, job.identity, job, MAX_BEGUN)
             fd, job.fd = job.fd, -1
         os.close(fd)
@@ -213,13 +217,14 @@ class Hasher:
     def _end(self, job: _Job, after: Identity | None) -> None:
         """Answer all who wait for this file; `after` is what it is now, None if reading failed.
 
-        The digest counts if the contents did not change meanwhile. It is remembered if nothing did.
+        The digest counts if the contents did not change meanwhile. It is remembered if nothing did,
+        and nothing could have done so unseen.
         """
         identity = job.identity
         unchanged = after is not None and after.same_contents(identity)
         digest = job.state.digest() if unchanged else None
         with self._lock:
-            if digest is not None and self._is_certain(identity, after):
+            if digest is not None and job.settled and after == identity:
                 _keep(self._remembered, identity, digest, MAX_REMEMBERED)
             del self._jobs[identity]
             for wish in job.wishes:
@@ -227,9 +232,8 @@ class Hasher:
             self._woken.extend(job.wishes)
         os.close(job.fd)
 
-    def _is_certain(self, before: Identity, after: Identity | None) -> bool:
-        """Whether what was read between two looks at a file is what that identity stands for."""
-        return before == after and before.age_ns(self._now_ns()) > SETTLED_NS
+    def _settled(self, identity: Identity) -> bool:
+        return identity.age_ns(self._now_ns()) > SETTLED_NS
 
 
 def _keep(kept: OrderedDict[Identity, _Kept], identity: Identity, what: _Kept, most: int) -> None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import hashing
 from chatbox.errors import LocalError
-from chatbox.hashing import READ_BYTES, SLICE_READS, Hasher, Hashing, Identity
+from chatbox.hashing import READ_BYTES, SETTLED_NS, SLICE_READS, Hasher, Hashing, Identity
 from chatbox.shelf import SharedFile, Shelf
 from tests.helpers.processes import PATIENCE
 
@@ -251,6 +251,21 @@ class MemoryTests(HashingTestCase):
         self.hashed("file")
         self.assertEqual(self.reads_of(lambda: self.hashed("file")), 1)
 
+    def test_file_that_settled_while_it_was_read(self) -> None:
+        """It counts when reading began: what was read first may have changed unseen after that."""
+        path = self.write("file", b"x")
+        self.now_ns = os.stat(path).st_ctime_ns + SETTLED_NS
+        gate, shared, wake = Gate(self), self.open("file"), Wake()
+        shared.start_hashing(wake)
+        assert gate.reached.wait(PATIENCE)
+        self.now_ns += 1
+        gate.open()
+        wake.wait()
+        self.assertEqual(shared.digest(), hashlib.sha256(b"x").digest())
+        self.assertIsNone(self.open("file").digest())
+        self.hashed("file")
+        self.assertEqual(self.open("file").digest(), hashlib.sha256(b"x").digest())
+
     def test_failure_is_not_remembered(self) -> None:
         """After a failure the next download tries again."""
         self.write("file", b"x")
@@ -274,12 +289,13 @@ class MemoryTests(HashingTestCase):
 class BegunTests(HashingTestCase):
     """What was read for somebody who left is not read again for the next who comes."""
 
-    def come_and_go(self, name: str = "file") -> None:
+    def come_and_go(self, name: str = "file", meanwhile: Callable[[], None] = lambda: None) -> None:
         """Begin a file of three reads, and leave after the first."""
         self.write(name, bytes(range(256)) * (3 * READ_BYTES // 256))
         gate, shared = Gate(self), self.shelf.open(name)
         shared.start_hashing(Wake())
         assert gate.reached.wait(PATIENCE)
+        meanwhile()
         shared.close()
         gate.open()
         for thread in threading.enumerate():
@@ -315,6 +331,12 @@ class BegunTests(HashingTestCase):
         """The next change might look the same, and be of what was read."""
         self.now_ns = 0
         self.come_and_go()
+        self.assertEqual(self.reads(), 3)
+
+    def test_a_file_that_settles_meanwhile_begins_anew(self) -> None:
+        """What was read before the next change would have been seen counts for nothing."""
+        self.now_ns = 0
+        self.come_and_go(meanwhile=lambda: setattr(self, "now_ns", 4 * 10**18))
         self.assertEqual(self.reads(), 3)
 
     def test_without_descriptors(self) -> None:
