@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import RemoteError
+from chatbox.rdt import sender
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import (
@@ -735,6 +736,19 @@ class ClosingTests(DemuxTestCase):
         self.assertEqual([one.source.closed for one in (begun, unused, bob)], [True, True, False])
         self.assertEqual(begun.ends[-1], End.REFUSED)
         self.assertEqual(bob.open().state, State.SENDING)
+
+    def test_client_that_never_listens(self) -> None:
+        """Each wish of a client gets a STATUS, which we keep until it arrives: not for ever."""
+        self.patch(sender, "MAX_UNHEARD", 20)
+        client = self.admit("alice").open(pause_at=0)
+        for number in range(20):
+            client.received.clear()
+            client.say(wish=(Wish.PAUSE, Wish.RUN)[number % 2])
+            self.serve()
+        self.assertEqual(client.state, State.PAUSED)
+        client.received.clear()
+        client.say(wish=Wish.PAUSE)
+        self.check_closed(client, End.PROTOCOL_ERROR)
 
     def test_file_shrinks(self) -> None:
         """The file turns out to be shorter than it was."""

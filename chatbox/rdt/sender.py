@@ -86,6 +86,12 @@ Ranges in an acknowledgement from which on the client is told that we know them,
 them no more. It costs a STATUS each round trip, on a path that loses much.
 """
 
+MAX_UNHEARD = 4096
+"""
+STATUS packets in flight, half a kilobyte each here: whoever goes on talking and never acknowledges
+one of so many wants our memory.
+"""
+
 LIMITED_SECONDS = 2.0
 """Seconds since the server could not send what the path would have carried, after which the client
 is told that it is the path again: the client tells a person, who does not read faster.
@@ -359,6 +365,8 @@ class Sender:
         before, self._control = self._control, control
         outcome = self._path.recovery.on_ack(control.ranges, control.ack_delay, now, waited)
         self._take(outcome, now)
+        if len(self._status_numbers) > MAX_UNHEARD:
+            raise RemoteError("bad-packet", "many words, and none of ours acknowledged")
         limit = math.inf if control.rate_limit == NO_LIMIT else float(control.rate_limit)
         self._status_due |= self._path.retune(limit, now)
         if self.state is State.ENDING:
