@@ -242,7 +242,7 @@ class SharedFile:
             self._fetched = max(self._fetched, start + FETCH_BYTES)
 
     def changed(self) -> bool:
-        """Say whether the contents may differ from when the file was opened.
+        """Say whether the contents may differ from when the file was opened. Raises OSError.
 
         A file that was deleted or renamed meanwhile keeps its contents for us.
         """

@@ -777,6 +777,24 @@ class ClosingTests(DemuxTestCase):
         self.demux.digest_ready(transfer, self.now)
         self.assertEqual(self.serve(), 0)
 
+    def test_file_that_cannot_be_looked_at(self) -> None:
+        """Where its disk has gone (a server of files has, say), whoever waits is told."""
+
+        def fail() -> bool:
+            raise OSError(107, "Transport endpoint is not connected")
+
+        unhashed, read = self.admit("alice", hashed=False).open(), self.admit("bob").open()
+        for client in (unhashed, read):
+            client.source.changed = fail  # type: ignore[method-assign]  # a disk that has gone
+        [transfer, _] = self.demux._transfers.values()
+        self.demux.digest_ready(transfer, self.now)
+        self.now += sender.LOOK_EVERY
+        read.say()
+        self.serve()
+        self.assertEqual(
+            sorted(self.ended()), [("alice", End.FILE_UNREADABLE), ("bob", End.FILE_UNREADABLE)]
+        )
+
     def test_server_stops(self) -> None:
         """The server ends them all, whatever they are at; who has come is told."""
         clients = [self.admit("alice"), self.admit("bob").open(), self.admit("carol").open()]

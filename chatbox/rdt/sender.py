@@ -61,7 +61,7 @@ from chatbox.rdt.seal import (
     server_keys,
 )
 from chatbox.rdt.sender_states import PHASES, TRANSITIONS, State
-from chatbox.rdt.source import Source
+from chatbox.rdt.source import Source, look_at
 from chatbox.rdt.ticket import Ticket
 from chatbox.rdt.whereabouts import Whereabouts
 
@@ -251,8 +251,7 @@ class Sender:
         if self.state in (State.SENDING, State.PAUSED, State.SENT):
             self._status_due = True
             if self._source.digest() is None:
-                changed = self._source.changed()
-                self._finish(End.FILE_CHANGED if changed else End.FILE_UNREADABLE, now)
+                self._finish(look_at(self._source) or End.FILE_UNREADABLE, now)
 
     def abort(self, end: End, now: float) -> None:
         """End the transfer from this side."""
@@ -384,8 +383,8 @@ class Sender:
             self._status_due = True
         if is_sent or (now >= self._look_at and self.state is not State.SENT):
             self._look_at = now + LOOK_EVERY
-            if self._source.changed():
-                self._finish(End.FILE_CHANGED, now)
+            if end := look_at(self._source):
+                self._finish(end, now)
                 return
         # A packet that brings nothing new asks if we are still here, if nothing is on its way that
         # would answer that, or what was has not been heard of for so long that it was repeated.
@@ -516,8 +515,7 @@ class Sender:
         path = self._path
         number = path.next_number()
         payload = datagram - DATA_OVERHEAD
-        packets = min(packets, self._sealer.most_packets(datagram))
-        packets = same_generation(number, packets)
+        packets = same_generation(number, min(packets, self._sealer.most_packets(datagram)))
         length = min(stop - start, packets * payload)
         try:
             got = self._source.read_into(start, self._sealer.block(length))

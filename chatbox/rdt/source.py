@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from chatbox.rdt.ends import End
+
 
 class Source(Protocol):
     """The file that is sent."""
@@ -25,7 +27,19 @@ class Source(Protocol):
         """
 
     def changed(self) -> bool:
-        """Whether the file is no longer what it was when opened."""
+        """
+        Whether the file is no longer what it was when opened.
+
+        :raises OSError: if that cannot be seen.
+        """
 
     def digest(self) -> bytes | None:
         """The sha-256 of the whole file, None until it is known."""
+
+
+def look_at(source: Source) -> End:
+    """Why a file can be sent no further; `End.NONE` if it can."""
+    try:
+        return End.FILE_CHANGED if source.changed() else End.NONE
+    except OSError:
+        return End.FILE_UNREADABLE
