@@ -128,17 +128,21 @@ class Shelf:
             raise RemoteError("bad-file-name", "A file's name is a plain name, without any folder.")
         with self._open_folder() as folder:
             try:
-                fd = self._open_regular(folder, name)
+                fd, status = self._open_regular(folder, name)
             except OSError as error:
                 if error.errno in _NOT_THERE:
                     raise RemoteError("no-such-file", "There is no file of that name.") from error
                 raise _unreadable("this file", error) from error
-        return SharedFile(name, fd, self.hasher)
+        return SharedFile(name, fd, Identity.of(status), self.hasher)
 
     def _look(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield the shared files by name."""
         with self._open_folder() as folder:
-            for name in heapq.nsmallest(MAX_LISTED, self._names_in(folder)):
+            try:
+                names = heapq.nsmallest(MAX_LISTED, self._names_in(folder))
+            except OSError as error:
+                raise _unreadable("its folder of files", error) from error
+            for name in names:
                 status = _status_of(folder, name)
                 if status is not None:
                     yield name, status
@@ -179,27 +183,31 @@ class Shelf:
         finally:
             os.close(folder)
 
-    def _open_regular(self, folder: int, name: str) -> int:
+    def _open_regular(self, folder: int, name: str) -> tuple[int, os.stat_result]:
         """Open `name` in `folder` (rules 3 and 4). Raises OSError."""
         # The first look keeps us from opening devices; the second is the one that can be relied on.
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise OSError(errno.ENOENT, "not a regular file")
         fd = self._opener(name, _FILE_FLAGS, dir_fd=folder)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.ENOENT, "not a regular file")
+        except OSError:
             os.close(fd)
-            raise OSError(errno.ENOENT, "not a regular file")
-        return fd
+            raise
+        return fd, status
 
 
 class SharedFile:
     """A shared file, open for reading, as it was when it was opened."""
 
-    def __init__(self, name: str, fd: int, hasher: Hasher) -> None:
+    def __init__(self, name: str, fd: int, identity: Identity, hasher: Hasher) -> None:
         """Take ownership of `fd`."""
         self._fd = fd
         self._hasher = hasher
         self._hashing: Hashing | None = None
-        self.identity: Final = Identity.of(os.fstat(fd))
+        self.identity: Final = identity
         self._flags = _NOWAIT
         self._fetched = 0
         self._refusals = 0

@@ -12,6 +12,7 @@ import queue
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TypeVar
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -239,6 +240,16 @@ class HashAheadTests(AheadTestCase):
         os.rename(self.folder, f"{self.folder}-away")
         self.start()
         os.rename(f"{self.folder}-away", self.folder)
+        self.clock.advance(LOOK_SECONDS)
+        self.hear()
+        self.assertEqual(self.digest("a"), hashlib.sha256(b"1").digest())
+
+    def test_folder_that_cannot_be_listed(self) -> None:
+        """A folder that opens and cannot be listed, for want of descriptors, is not the end."""
+        self.write("a", b"1")
+        write_digests(self.path, [])
+        with patch("chatbox.shelf.os.scandir", side_effect=OSError(24, "too many open files")):
+            self.start()
         self.clock.advance(LOOK_SECONDS)
         self.hear()
         self.assertEqual(self.digest("a"), hashlib.sha256(b"1").digest())

@@ -210,6 +210,13 @@ class ListTests(ShelfTestCase):
         os.rename(self.folder + ".away", self.folder)
         self.assertEqual(self.shelf.list(), [Listed("good.txt", 4)])
 
+    def test_folder_that_opens_and_cannot_be_listed(self) -> None:
+        """That is told to who asks, too."""
+        for trouble in (errno.EMFILE, errno.EIO):
+            with patch("chatbox.shelf.os.scandir", side_effect=OSError(trouble, "trouble")):
+                for ask in (self.shelf.list, self.shelf.identities):
+                    self.assertEqual(self.assertRaises(RemoteError, ask).code, "file-unreadable")
+
     def test_listing_leaves_nothing_open(self) -> None:
         """No descriptor stays behind."""
         before = self.open_paths()
@@ -330,6 +337,13 @@ class OpenTests(ShelfTestCase):
             self.assertEqual(self.refusal("good.txt"), "file-unreadable")
             error = self.assertRaises(RemoteError, self.shelf.open, "good.txt")
             self.assertIn(os.strerror(number), error.detail)
+
+    def test_file_that_cannot_be_looked_at(self) -> None:
+        """Where a mount goes away after the file was opened, it is closed and refused."""
+        before = self.open_paths()
+        with patch("chatbox.shelf.os.fstat", side_effect=OSError(errno.ENOTCONN, "gone")):
+            self.assertEqual(self.refusal("good.txt"), "file-unreadable")
+        self.assertEqual(self.open_paths(), before)
 
     def test_opening_does_not_wait_or_follow_or_leak_into_children(self) -> None:
         """The flags that the rules rest on are set, and the file is only read."""
