@@ -30,6 +30,7 @@ from chatbox.client.chat.events import Headcount, Kind, Presence, Request, UserL
 from chatbox.client.connect.access import PLAIN, Access
 from chatbox.client.files.transfers import Stage
 from chatbox.client.gui.entries import Entry, Look
+from chatbox.client.gui.settings import Settings
 from chatbox.client.main import arguments
 from chatbox.lan import Server
 from tests.helpers.crash import Server as RealServer
@@ -765,6 +766,16 @@ async def test_looks(sit: Sit, served: Served) -> None:
         await guest.until(lambda: view.field.text.winfo_width() >= theme.px(120), "room to type in")
     assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
     assert "700x560" in guest.app.settings.geometry
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_screen(sit: Sit, tmp_path: Path) -> None:
+    """A window that was on a larger screen is all on this one."""
+    (tmp_path / "window").mkdir()
+    Settings(geometry="1200x1000+2500+30").save(str(tmp_path / "window" / "settings.json"))
+    async with sit() as guest:
+        geometry = guest.window.root.geometry
+        await guest.until(lambda: geometry() == "1200x900+80+0", "its place on this screen")
 
 
 def underlined(widget: Any) -> set[str]:

@@ -41,7 +41,7 @@ from chatbox.client.gui.model import (
 )
 from chatbox.client.gui.paint import box, png
 from chatbox.client.gui.palette import MIN_CONTRAST, PALETTES, Palette, colour_of, contrast
-from chatbox.client.gui.settings import Settings
+from chatbox.client.gui.settings import Settings, on_screen
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeFetch, FakeTransfer, Server
@@ -894,6 +894,24 @@ class SettingsTests(SynchronousTestCase):
         with open(path, "w") as file:
             json.dump({"name": 3, "address": "example.org"}, file)
         self.assertEqual(Settings.load(path), Settings(address="example.org"))
+
+    def test_on_the_screen(self) -> None:
+        """The window is where it was, and no larger, as far as that is on the screen of today."""
+        for kept, expected in {
+            "900x700+100+50": "900x700+100+50",
+            "900x700+1500+40": "900x700+380+40",
+            "900x700+100+600": "900x700+100+100",
+            "900x700+-20+-5": "900x700+0+0",
+            "1920x1080+0+20": "1280x800+0+0",
+            "900x700": "900x700",
+            "2000x700": "1280x700",
+            "": "1080x720",
+            "900x700-0-0": "1080x720",
+            "٩00x700": "1080x720",
+            f"{'9' * 9}x700+0+0": "1080x720",
+        }.items():
+            self.assertEqual(on_screen(kept, (1080, 720), (1280, 800)), expected, kept)
+        self.assertEqual(on_screen("", (1080, 720), (1024, 600)), "1024x600")
 
     def test_nowhere(self) -> None:
         """Where nothing can be written nothing is kept, and nothing breaks."""

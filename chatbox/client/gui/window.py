@@ -18,7 +18,7 @@ from chatbox.client.gui.login import Card, HostCard, LoginCard, QuestionCard
 from chatbox.client.gui.model import Link, Part, Room
 from chatbox.client.gui.palette import DARK, LIGHT
 from chatbox.client.gui.room import RoomView
-from chatbox.client.gui.settings import Settings
+from chatbox.client.gui.settings import Settings, on_screen
 from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.transfers import Transfers
 from chatbox.text import printable
@@ -84,10 +84,8 @@ class Window:
         theme = settings.theme if settings.theme in (DARK.name, LIGHT.name) else LIGHT.name
         self.theme = Theme(self.root, theme, settings.zoom)
         px = self.theme.px
-        try:
-            self.root.geometry(settings.geometry or f"{px(1080)}x{px(720)}")
-        except tk.TclError:  # the file of settings may hold anything
-            self.root.geometry(f"{px(1080)}x{px(720)}")
+        screen_size = self.root.winfo_screenwidth(), self.root.winfo_screenheight()
+        self.root.geometry(on_screen(settings.geometry, (px(1080), px(720)), screen_size))
         self.root.rowconfigure(0, weight=1)
         self.root.columnconfigure(0, weight=1)
         self.transfers = Transfers(self.root, self.theme, rows, actions.open_file)
