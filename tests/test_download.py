@@ -115,6 +115,31 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(verdict and verdict.end, End.HASH_MISMATCH)
         self.assertEqual(self.files(), [])
 
+    def test_what_is_there_stays(self) -> None:
+        """Bytes that come once more, of another file even, do not take the place of the first.
+
+        Those may have been hashed; then the file would have the right digest and be wrong.
+        """
+        part, view = self.started(), memoryview(DATA)
+        other = memoryview(bytes(byte ^ 0xFF for byte in DATA))
+        part.write(0, view[:1000])
+        part.write(2000, view[2000:3000])
+        part.write(4000, view[4000:5000])
+        with open(f"{self.path}.part", "r+b") as file:
+            mine = bytearray(DATA)
+            mine[1000:2000], mine[3000:4000] = other[1000:2000], other[3000:4000]
+            part.write(500, other[500:4500])
+            self.assertEqual(file.read(5000), mine[:5000])
+        part.write(500, other[500:4500])
+        part.write(0, other[:0])
+        part.write(5000, view[5000:])
+        part.reached(len(DATA))
+        digest = hashlib.sha256(mine).digest()
+        verdict = self.finished(part, digest)
+        self.assertEqual(verdict and verdict.end, End.DONE)
+        with open(self.path, "rb") as file:
+            self.assertEqual(hashlib.sha256(file.read()).digest(), digest)
+
     def test_takes_what_has_come(self) -> None:
         """A size that a server tells takes nothing of the disk; what it sends does, and some way
         ahead of that.

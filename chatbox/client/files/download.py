@@ -169,18 +169,22 @@ class PartFile:
         return self._mtime_ms == mtime_ms
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write down bytes of the file."""
+        """Write down bytes of the file; those that are there stay, for they may be hashed."""
         size = len(data)
-        if offset + size > self._room:
-            room = min(self._size, offset + size + ROOM_BYTES)
+        stop = offset + size
+        if stop > self._room:
+            room = min(self._size, stop + ROOM_BYTES)
             os.posix_fallocate(self._fd, self._room, room - self._room)
             self._room = room
-        while data:
-            written = os.pwrite(self._fd, data, offset)
-            offset += written
-            data = data[written:]
+        start = offset
+        for held, held_stop in (*self._written.within(offset, stop), (stop, stop)):
+            missing = data[start - offset : held - offset]
+            while missing:
+                start += os.pwrite(self._fd, missing, start)
+                missing = data[start - offset : held - offset]
+            start = held_stop
         with self._changed:
-            self._written.add(offset - size, offset)
+            self._written.add(offset, stop)
             if not self._unsynced:
                 self._changed.notify()
             self._unsynced += size
