@@ -30,6 +30,8 @@ from typing import Final, TypeVar
 
 from twisted.logger import Logger
 
+from chatbox.threads import start_thread
+
 __all__ = ["Hasher", "Hashing", "Identity"]
 
 _log = Logger()
@@ -132,10 +134,13 @@ class Hasher:
         """Have the open file `fd` hashed; `wake` is called from the thread when that has ended.
 
         A remembered digest is in the answer at once; `wake` is called all the same. Raises OSError
-        if `fd` cannot be duplicated.
+        if `fd` cannot be duplicated, or no thread can be had.
         """
         wish = Hashing(wake)
         with self._lock:
+            if not self._running:
+                start_thread(self._run, "chatbox-hasher")  # it waits for the lock
+                self._running = True
             known = self._remembered.get(identity)
             if known is not None:
                 self._remembered.move_to_end(identity)
@@ -150,9 +155,6 @@ class Hasher:
                 job.wishes.append(wish)
                 self._jobs[identity] = job
                 self._turns.append(job)
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name="chatbox-hasher", daemon=True).start()
         return wish
 
     def stop(self, wish: Hashing) -> None:

@@ -260,7 +260,7 @@ class SharedFile:
         """Begin to take the digest; `wake` is called, from another thread, when that has ended.
 
         Look at `digest` then: it is still None if the file could not be read to its end or changed
-        meanwhile. Raises OSError if there are no descriptors left.
+        meanwhile. Raises OSError if there are no descriptors left, or no threads.
         """
         if self._hashing is not None:
             raise LocalError("this file is being hashed already")

@@ -21,6 +21,7 @@ from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
 from tests.helpers.processes import PATIENCE
+from tests.helpers.threads import no_threads
 
 DATA = bytes(range(256)) * 9000
 DIGEST = hashlib.sha256(DATA).digest()
@@ -165,6 +166,18 @@ class PartFileTests(DownloadTestCase):
             self.started(size=51_200).close(End.CANCELLED)
         with self.free(0, blocks=0):  # a file system that does not know
             self.started().close(End.CANCELLED)
+
+    def test_no_threads(self) -> None:
+        """A system that has no more threads leaves nothing behind that the next try would mind."""
+        part = PartFile(self.path)
+        with no_threads():
+            self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
+        self.assertEqual(self.files(), [])
+        self.assertIsNone(part.close(End.CANCELLED))
+        part = self.started()
+        self.fill(part)
+        verdict = self.finished(part)
+        self.assertEqual(verdict and verdict.end, End.DONE)
 
     def test_nothing_to_come(self) -> None:
         """What takes no more room has enough of it on the fullest disk."""

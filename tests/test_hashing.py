@@ -19,6 +19,7 @@ from chatbox.errors import LocalError
 from chatbox.hashing import READ_BYTES, SETTLED_NS, SLICE_READS, Hasher, Hashing, Identity
 from chatbox.shelf import SharedFile, Shelf
 from tests.helpers.processes import PATIENCE
+from tests.helpers.threads import no_threads
 
 LONG_AGO = 1_000_000_000 * 10**9
 """An instant in 2001, in nanoseconds: files changed then have settled."""
@@ -441,6 +442,14 @@ class ThreadTests(HashingTestCase):
         shared.start_hashing(wake)
         wake.wait()
         self.assertEqual(shared.digest(), hashlib.sha256(b"x").digest())
+
+    def test_no_threads_left_is_the_weather(self) -> None:
+        """So it is without a thread, and the next time tries to have one."""
+        self.write("file", b"x")
+        shared = self.open("file")
+        with no_threads():
+            self.assertRaises(OSError, shared.start_hashing, Wake())
+        self.assertEqual(self.hashed("file").digest(), hashlib.sha256(b"x").digest())
 
     def test_stopping_what_has_ended(self) -> None:
         """To stop a wish that was answered, or twice, does nothing."""

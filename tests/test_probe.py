@@ -17,6 +17,7 @@ from chatbox.rdt.service import MAX_LOGGED, TransferService
 from chatbox.shelf import Shelf
 from chatbox.sparing import SPAN_SECONDS
 from tests.helpers.processes import PATIENCE
+from tests.helpers.threads import no_threads
 from tests.test_tap import HOST, Reactor, TapTestCase
 
 
@@ -46,6 +47,11 @@ class ProbeFileTests(SynchronousTestCase):
             file.start_hashing(done.set)
             self.assertTrue(done.wait(PATIENCE))
             self.assertEqual(file.digest(), hashlib.sha256(bytes(size)).digest())
+
+    def test_no_threads(self) -> None:
+        """Whoever wants the digest is told that there will be none."""
+        with no_threads():
+            self.assertRaises(OSError, ProbeFile(1).start_hashing, lambda: None)
 
 
 class OfferTests(TapTestCase):

@@ -8,9 +8,10 @@ or squeeze them.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 from functools import lru_cache
+
+from chatbox.threads import start_thread
 
 PROBE_BYTES = 16 << 20
 """The longest probe: a second at 130 Mbit/s, enough for the sender to find its rate on a home link,
@@ -43,14 +44,14 @@ class ProbeFile:
         return self._digest
 
     def start_hashing(self, wake: Callable[[], None]) -> None:
-        """Take the sha-256 in a thread, for some milliseconds."""
+        """Take the sha-256 in a thread, for some milliseconds. Raises OSError if there is none."""
 
         def take() -> None:
             self._digest = _digest(self.size)
             if not self._closed:
                 wake()
 
-        threading.Thread(target=take, name="probe", daemon=True).start()
+        start_thread(take, "probe")
 
     def close(self) -> None:
         """Nobody wants it any more."""

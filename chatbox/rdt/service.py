@@ -93,7 +93,7 @@ class _ServedPort:
     def _start_hashing(self, transfer: Transfer) -> None:
         try:
             transfer.file.start_hashing(partial(self._wake, transfer))
-        except OSError:  # no descriptors are left, so there will be no digest
+        except OSError:  # no descriptors are left, or threads, so there will be no digest
             self.demux.digest_ready(transfer, self.pump.now())
 
     def _wake(self, transfer: Transfer) -> None:

@@ -42,6 +42,7 @@ from chatbox.client.files.place import Place
 from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
+from chatbox.threads import start_thread
 
 __all__ = ["PartFile"]
 
@@ -131,7 +132,7 @@ class PartFile:
         `wake` is called from a thread when there is a verdict.
 
         :raises FileExistsError: as when this was made.
-        :raises OSError: if the disk has not enough room, or the file cannot be made.
+        :raises OSError: if the disk has not enough room, or the file cannot be made, or no thread.
         """
         leaving = _leaving.get(self._place.part_path)
         if leaving is not None:
@@ -151,14 +152,13 @@ class PartFile:
             else:
                 self._start_over(self._journal)
             self._place.check_room(self._fd, size)
+            self._wake = wake
+            self._thread = start_thread(self._run, "download file")
         except OSError:
             if not os.fstat(self._fd).st_size:
                 self._place.clear()
             self._release()
             raise
-        self._wake = wake
-        self._thread = threading.Thread(target=self._run, name="download file", daemon=True)
-        self._thread.start()
 
     def recognise(self, mtime_ns: int) -> bool:
         """Whether a file that was last changed then is the one that this is a part of."""
