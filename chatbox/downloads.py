@@ -39,7 +39,8 @@ class ShelfDownloads:
         """Open a file and make ready to send it to somebody. Raises RemoteError."""
         file = self._shelf.open(file_name)
         size, digest = file.size, file.digest()
-        mtime_ms = file.mtime_ns // 1_000_000 if file.mtime_ns >= 0 else None
+        # A STATUS tells it modulo 2^64. What is not the same here and there would be another file.
+        mtime_ms = file.mtime_ns // 1_000_000 if 0 <= file.mtime_ns < 1 << 64 else None
         try:
             port, ticket = self._transfers.offer(_taker(name, host), file)
         except BaseException:
