@@ -93,7 +93,8 @@ class HashAhead(Service):
         """What was hashed, or could not be."""
         self._running: Deferred[None] | None = None
         self._hashing: Deferred[bool] | None = None
-        self._unsaved = False
+        self._saved: list[tuple[str, Identity, bytes]] = []
+        """What is written down, as far as it holds."""
         self._saved_at = 0.0
 
     def startService(self) -> None:
@@ -108,7 +109,7 @@ class HashAhead(Service):
         super().stopService()
         if self._running is not None:
             self._running.cancel()
-        return self._in_thread(self._save) if self._unsaved else None
+        return self._in_thread(self._save)
 
     def step_aside(self) -> None:
         """Something is being sent from now on: hash nothing until that is over."""
@@ -124,8 +125,7 @@ class HashAhead(Service):
                 await self._hash(name, identity)
                 if self._reactor.seconds() - self._saved_at >= SAVE_SECONDS:
                     await self._in_thread(self._save)
-            if self._unsaved:
-                await self._in_thread(self._save)
+            await self._in_thread(self._save)
             await deferLater(self._reactor, wait, lambda: None)
 
     async def _hash(self, name: str, identity: Identity) -> None:
@@ -145,7 +145,6 @@ class HashAhead(Service):
             finally:
                 file.close()
         self._tried[name] = identity
-        self._unsaved = True
 
     async def _has_ended(self, file: SharedFile) -> bool:
         """Whether the hashing of a file came to its end, before we had to step aside."""
@@ -177,6 +176,7 @@ class HashAhead(Service):
 
     def _recall(self) -> None:
         """Tell the hasher what was written down, as far as it still holds."""
+        self._saved = []
         try:
             known = read_digests(self._path)
         except FileNotFoundError:
@@ -189,6 +189,7 @@ class HashAhead(Service):
                 digest = known.get((name, condition(identity)))
                 if digest is not None:
                     self._shelf.hasher.remember(identity, digest)
+                    self._saved.append((name, identity, digest))
 
     def _look(self) -> tuple[list[tuple[str, Identity]], float]:
         """Find what wants to be hashed, and say in how many seconds to look again."""
@@ -211,14 +212,16 @@ class HashAhead(Service):
         return unknown, wait
 
     def _save(self) -> None:
-        """Write down what is known of what was found."""
-        self._unsaved = False
+        """Write down what is known of what was found, if that is not what was written before."""
         self._saved_at = self._reactor.seconds()
         known = []
         for name, identity in self._found:
             digest = self._shelf.hasher.remembered(identity)
             if digest is not None:
                 known.append((name, identity, digest))
+        if not known or known == self._saved:
+            return
+        self._saved = known
         try:
             write_digests(self._path, known)
         except OSError as error:

@@ -9,6 +9,9 @@ never hashes has no thread, a daemon may fork first, and nobody has to stop one.
 - A file that several downloads want is hashed once.
 - Digests are remembered by what the file was when it was opened (`Identity`), so the next download
   of the same file has its digest at once.
+- A file can change and not show it: a program that maps it into its memory may write for half a
+  minute before its times change, and in a file system in memory they never do. Only who gets the
+  file finds out. A digest that was doubted is taken once more.
 - A file that nobody waits for any more is read no further, and what was begun is remembered in the
   same way: the next download of it goes on there. So whoever comes and goes costs no more than
   somebody who stays.
@@ -117,6 +120,7 @@ class Hasher:
         self._turns: deque[_Job] = deque()
         self._begun: OrderedDict[Identity, _Job] = OrderedDict()
         self._remembered: OrderedDict[Identity, bytes] = OrderedDict()
+        self._doubted: OrderedDict[Identity, bytes] = OrderedDict()
         self._woken: deque[Hashing] = deque()
         self._running = False
 
@@ -129,6 +133,17 @@ class Hasher:
         """Take the digest of a file from whoever knows it."""
         with self._lock:
             _keep(self._remembered, identity, digest, MAX_REMEMBERED)
+
+    def doubt(self, identity: Identity) -> None:
+        """Somebody has found another digest: forget what is remembered, so that it is taken again.
+
+        What comes out as before is believed from then on: doubting costs one reading of the file.
+        """
+        with self._lock:
+            digest = self._remembered.get(identity)
+            if digest is not None and digest != self._doubted.get(identity):
+                _keep(self._doubted, identity, digest, MAX_REMEMBERED)
+                del self._remembered[identity]
 
     def start(self, fd: int, identity: Identity, wake: Callable[[], None]) -> Hashing:
         """Have the open file `fd` hashed; `wake` is called from the thread when that has ended.

@@ -272,6 +272,10 @@ class SharedFile:
             return self._hasher.remembered(self.identity)
         return self._hashing.digest
 
+    def doubt(self) -> None:
+        """Whoever got the file found another digest; may be said after closing."""
+        self._hasher.doubt(self.identity)
+
     def close(self) -> None:
         """Close the file and stop hashing it. What was known stays known."""
         if self._hashing is not None and not self._hashing.done:

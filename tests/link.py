@@ -122,6 +122,7 @@ class MemorySource:
         self.hashed = hashed
         self.is_changed = False
         self.closed = False
+        self.doubted = False
         self.wake: Callable[[], None] | None = None
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
@@ -143,6 +144,10 @@ class MemorySource:
     def start_hashing(self, wake: Callable[[], None]) -> None:
         """Remember whom to wake."""
         self.wake = wake
+
+    def doubt(self) -> None:
+        """Remember it."""
+        self.doubted = True
 
     def close(self) -> None:
         """Remember it."""

@@ -397,6 +397,32 @@ class MemoryTests(AheadTestCase):
         self.hear()
         self.assertEqual([name for name, _ in read_digests(self.path)], ["b"])
 
+    def test_what_downloads_find(self) -> None:
+        """What others have hashed meanwhile is written down too, once."""
+        self.write("a", b"1")
+        self.start()
+        self.hear()
+        self.hasher.remember(self.shelf.identities()[0][1], bytes(32))
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(list(read_digests(self.path).values()), [bytes(32)])
+        os.unlink(self.path)
+        self.clock.advance(LOOK_SECONDS)
+        self.ahead.stopService()
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_folder_that_is_away(self) -> None:
+        """A disk that is not mounted when the server starts takes nothing of what is known."""
+        self.write("a", b"1")
+        self.start()
+        self.hear()
+        self.ahead.stopService()
+        os.rename(self.folder, f"{self.folder}-away")
+        os.mkdir(self.folder)
+        self.make()
+        self.start()
+        self.ahead.stopService()
+        self.assertEqual(len(read_digests(self.path)), 1)
+
     def test_disk_trouble(self) -> None:
         """Where nothing can be read or kept, the log says so and all goes on."""
         self.write("a", b"1")

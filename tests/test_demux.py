@@ -750,6 +750,13 @@ class ClosingTests(DemuxTestCase):
         client.say(wish=Wish.PAUSE)
         self.check_closed(client, End.PROTOCOL_ERROR)
 
+    def test_doubted(self) -> None:
+        """A client that finds another sha-256 makes ours doubtful; no other end does."""
+        for end in End:
+            client = self.admit("alice").open()
+            client.say(wish=Wish.END, end=end)
+            self.assertEqual(client.source.doubted, end is End.HASH_MISMATCH, end)
+
     def test_file_shrinks(self) -> None:
         """The file turns out to be shorter than it was."""
         client = self.admit("alice")

@@ -267,6 +267,31 @@ class MemoryTests(HashingTestCase):
         self.hashed("file")
         self.assertEqual(self.open("file").digest(), hashlib.sha256(b"x").digest())
 
+    def test_change_that_shows_nowhere(self) -> None:
+        """Writing to mapped memory leaves no trace at first. Who gets the file finds out."""
+        self.write("file", b"x")
+        shared = self.open("file")
+        self.hasher.remember(shared.identity, bytes(32))
+        shared.close()
+        shared.doubt()
+        self.assertIsNone(self.open("file").digest())
+        self.hashed("file")
+        self.assertEqual(self.open("file").digest(), hashlib.sha256(b"x").digest())
+
+    def test_doubts(self) -> None:
+        """What came out the same twice is believed: doubts cost one more reading, not many."""
+        self.write("file", b"x")
+        self.hashed("file").doubt()
+        self.assertEqual(self.reads_of(lambda: self.hashed("file").doubt()), 1)
+        self.assertEqual(self.reads_of(lambda: self.hashed("file").doubt()), 0)
+
+    def test_doubts_of_what_is_not_known(self) -> None:
+        """They are none."""
+        self.write("file", b"x")
+        self.open("file").doubt()
+        self.hashed("file")
+        self.assertEqual(self.open("file").digest(), hashlib.sha256(b"x").digest())
+
     def test_failure_is_not_remembered(self) -> None:
         """After a failure the next download tries again."""
         self.write("file", b"x")

@@ -57,6 +57,9 @@ class File(Source, Protocol):
         :raises OSError: if that cannot be.
         """
 
+    def doubt(self) -> None:
+        """Whoever got it found another digest than it told."""
+
     def close(self) -> None:
         """Let go of it."""
 
@@ -426,4 +429,6 @@ class Demux:
             self._events.append((transfer, event))
             if isinstance(event, Ended):
                 self._admissions.leave(transfer.taker)
+                if event.end is End.HASH_MISMATCH:
+                    transfer.file.doubt()
                 transfer.file.close()

@@ -53,6 +53,9 @@ class ProbeFile:
 
         start_thread(take, "probe")
 
+    def doubt(self) -> None:
+        """Of zeros there is no doubt."""
+
     def close(self) -> None:
         """Nobody wants it any more."""
         self._closed = True
