@@ -74,6 +74,18 @@ class OfferTests(TapTestCase):
             refused = self.assertRaises(RemoteError, downloads.probe, "bob", HOST, 1, which)
             self.assertEqual(refused.code, "bad-field")
 
+    def test_started_again(self) -> None:
+        """A service that was stopped and is started again serves again."""
+        transfers = TransferService(Reactor(), "127.0.0.1", [0])
+        downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        for _ in range(2):
+            transfers.startService()
+            self.assertIn(downloads.probe("alice", HOST, 1, 1).port, transfers.ports)
+            transfers.stopService()
+            transfers.cut()
+            refused = self.assertRaises(RemoteError, downloads.probe, "alice", HOST, 1, 1)
+            self.assertEqual(refused.code, "unavailable")
+
     def test_logged_up_to_a_rate(self) -> None:
         """Many that begin or end leave so many lines in the server's log, and how many more."""
         reactor = Reactor()

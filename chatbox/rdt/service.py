@@ -159,6 +159,7 @@ class TransferService(Service):
         :raises twisted.internet.error.CannotListenError: if none of them can.
         """
         super().startService()
+        self._refusal = self._closing = None
         failures: list[CannotListenError] = []
         sealer = TrainSealer()
         for wanted in self._wanted:
