@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -338,6 +340,58 @@ class PartFileTests(DownloadTestCase):
         self.fill(part)
         verdict = self.finished(part)
         self.assertEqual(verdict and verdict.end, End.DONE)
+
+    def test_another_one_that_ends_just_now(self) -> None:
+        """The part may get its name before it is locked here: then it is nobody's part any more."""
+
+        def rename(part: str, path: str) -> None:
+            os.link(part, path)
+            os.unlink(part)
+
+        for give_name in (os.rename, rename):
+            with open(f"{self.path}.part", "wb"), open(f"{self.path}.part.journal", "wb"):
+                pass
+            part = PartFile(self.path, overwrite=True)
+            lock, ends = fcntl.flock, [give_name]
+
+            def end_first(fd: int, how: int, lock: Any = lock, ends: list[Any] = ends) -> None:
+                if ends:
+                    with open(f"{self.path}.part", "wb") as file:
+                        file.write(b"whole and right")
+                    ends.pop()(f"{self.path}.part", self.path)
+                lock(fd, how)
+
+            with mock.patch("fcntl.flock", end_first):
+                part.start(len(DATA), self.woken.set)
+            with open(self.path, "rb") as file:
+                self.assertEqual(file.read(), b"whole and right")
+            part.write(0, memoryview(DATA)[:10])
+            with open(f"{self.path}.part", "rb") as file:
+                self.assertEqual(file.read(10), DATA[:10])
+            part.close(End.CANCELLED)
+            threads_gone()
+            os.unlink(self.path)
+
+    def test_no_count_of_names(self) -> None:
+        """Some file systems say of every file that it has no name."""
+        real = os.fstat
+
+        def nameless(fd: int) -> os.stat_result:
+            fields = list(real(fd))
+            fields[stat.ST_NLINK] = 0
+            return os.stat_result(fields)
+
+        part = PartFile(self.path)
+        opened: list[str] = []
+        note = os.open
+
+        def open_few(path: str, *rest: Any) -> int:
+            opened.append(path)
+            assert len(opened) < 20, "it never ends"
+            return note(path, *rest)
+
+        with mock.patch("os.fstat", nameless), mock.patch("os.open", open_few):
+            os.close(part._place.open_part())
 
     def test_bad_names(self) -> None:
         """A folder that is not there, and a name that is a folder, are refused in words."""

@@ -78,14 +78,22 @@ class Place:
                 raise BlockingIOError(
                     errno.EAGAIN, "Another download is writing to this file", self.part_path
                 ) from None
-            names = os.fstat(fd).st_nlink
-            if names == 1:
+            opened = os.fstat(fd)
+            is_part = self._is_part(opened)
+            if is_part and opened.st_nlink <= 1:  # not every file system counts
                 return fd
             os.close(fd)
-            if names > 1:
+            if is_part:
                 # It is a finished file too: a kill came between giving it its name and taking this
                 # one away.
                 os.unlink(self.part_path)
+
+    def _is_part(self, opened: os.stat_result) -> bool:
+        """Whether an open file is the part still; until we had its lock, another could end it."""
+        try:
+            return os.path.samestat(opened, os.lstat(self.part_path))
+        except FileNotFoundError:
+            return False
 
     def refuse_anothers(self, found: os.stat_result) -> None:
         """Raise FileExistsError if what is there is not known to be a part of ours."""
