@@ -1,4 +1,4 @@
-"""As many open files as the server may need: each connection is one, and so is each download.
+"""As many open files as the server may need: each connection is one, and each download two.
 
 The usual limit of a process is 1024, and usually it may raise that itself. Where it may not,
 fewer clients are let in, so that each of them is told why; and the log and the shelf can still open
@@ -21,10 +21,13 @@ try:
 except ImportError:  # not on Windows, which has no such limit
     resource = None  # type: ignore[assignment]
 
-__all__ = ["OTHER_FILES", "OpenFiles", "allow_open_files"]
+__all__ = ["DOWNLOAD_FILES", "OTHER_FILES", "OpenFiles", "allow_open_files"]
 
 OTHER_FILES: Final = 64
 """What the log, the shelf, the reactor and the interpreter have open, and clients turned away."""
+
+DOWNLOAD_FILES: Final = 2
+"""Of each download: the shared file, and the same for the thread that hashes it."""
 
 MANY_FILES: Final = 1 << 20
 """As good as no limit: what the kernel gives to one process by default (``fs.nr_open``)."""

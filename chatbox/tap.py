@@ -48,7 +48,7 @@ from chatbox.log import KINDS, MessageLog, open_log
 from chatbox.log.keep import parse_keep
 from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
-from chatbox.openfiles import OpenFiles
+from chatbox.openfiles import DOWNLOAD_FILES, OpenFiles
 from chatbox.option_values import (
     DEFAULT_FOLDER,
     common_interface,
@@ -394,7 +394,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         grace=options["grace"],
         sockets_stay=any(f"{INHERITED}:" in text for text in options["listen"]),
     )
-    other_files = len(options["udp-ports"]) + options["downloads"]
+    other_files = len(options["udp-ports"]) + DOWNLOAD_FILES * options["downloads"]
     OpenFiles(options["max-connections"], other_files, factory.connections.limit).setServiceParent(
         server
     )

@@ -518,7 +518,7 @@ def test_out_of_descriptors(tmp_path: Path) -> None:
     """
     (tmp_path / "files").mkdir()
     port = free_port(socket.SOCK_STREAM)
-    limit = OTHER_FILES + 3
+    limit = OTHER_FILES + 4
     command = [
         *("sh", "-c", f'ulimit -n {limit}; exec "$0" "$@"', *script("twistd")),
         *("-n", "--pidfile=", "chatbox", "--log", "memory:", "--udp-ports", "0"),

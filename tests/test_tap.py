@@ -442,6 +442,12 @@ class MakeServiceTests(TapTestCase):
         self.assertEqual(made.call_args.kwargs["limits"], limits)
         self.assertEqual(made.call_args.args[0]._max_users, 5)
 
+    def test_open_files(self) -> None:
+        """Besides clients: each UDP port, and of each download the file, to send and to hash."""
+        with mock.patch("chatbox.tap.OpenFiles", wraps=OpenFiles) as made:
+            makeService(self.options("--udp-ports", "50001-50003", "--downloads", "5"), Reactor())
+        self.assertEqual(made.call_args.args[1], 3 + 2 * 5)
+
     def test_listeners_share_one_room(self) -> None:
         """Wherever people come in, they meet in the same room."""
         options = self.options("--listen", "tcp:1", "--listen", "tcp:2")
