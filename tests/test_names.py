@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.codes import Code
-from chatbox.chat.names import Claim, LocalNames, Name, parse_name
+from chatbox.chat.names import MAX_NAME_CHARACTERS, Claim, LocalNames, Name, parse_name
 from chatbox.errors import RemoteError
 from tests.helpers.chat import tokens
 
@@ -71,6 +71,10 @@ class ParseNameTests(SynchronousTestCase):
             "a" * 1_000_000,
             "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}" * 2,
         )
+
+    def test_how_long(self) -> None:
+        """The sentence of the refusal says it."""
+        self.assertIn(f" {MAX_NAME_CHARACTERS} characters", Code.NAME_TOO_LONG.sentence)
 
     def test_invalid(self) -> None:
         """Control characters, invisible ones and half characters are in no name."""

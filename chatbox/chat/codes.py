@@ -42,7 +42,10 @@ class Code(str, Enum):
 
     # About a name.
     NAME_EMPTY = "name-empty", "The name is empty."
-    NAME_TOO_LONG = "name-too-long", "The name is too long."
+    NAME_TOO_LONG = (
+        "name-too-long",
+        "The name is too long: it may have 32 characters, and fewer on some servers.",
+    )
     NAME_INVALID = "name-invalid", "The name has characters that a name cannot have."
     NAME_RESERVED = "name-reserved", "The name is reserved."
     NAME_TAKEN = "name-taken", "Somebody here already has this name, or one that looks the same."
