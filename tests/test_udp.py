@@ -323,11 +323,12 @@ async def test_one_line_for_all_ports() -> None:
         service = started(3)
         ports = service.ports
         await service.stopService().addCallback(lambda _: log.msg("done"))
-    said = [text for text in map(formatEvent, logs) if text]
+    # A warning of what the machine lets sockets hold comes once, whichever test is the first.
+    said = [formatEvent(one) for one in logs if one["log_level"] is LogLevel.info]
     written = udp_service.ranges(ports)
     wanted = [f"RDT on UDP starting on {written}", f"RDT on UDP {written} has ended", "done"]
     assert said == wanted
-    assert {one["log_level"] for one in logs if not formatEvent(one)} == {LogLevel.debug}
+    assert "" in map(formatEvent, logs)  # what is not shown has no words
 
 
 def test_ranges() -> None:
@@ -344,7 +345,8 @@ async def test_port_taken(shelf: Shelf) -> None:
     service = TransferService(reactor, "127.0.0.1", [number, 0])
     with capturedLogs() as logs:
         service.startService()
-    [said] = [formatEvent(one) for one in logs if one.get("log_level") is LogLevel.warn]
+    # There may be another warning, of what the machine lets sockets hold.
+    [said] = [text for text in map(formatEvent, logs) if "cannot be had" in text]
     assert said.startswith(f"UDP port {number} cannot be had (Address already in use): ")
     assert len(service.ports) == 1
     await service.stopService()
