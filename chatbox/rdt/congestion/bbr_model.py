@@ -40,10 +40,11 @@ Calm is a path whose round trip is at most this much above the smallest. A probe
 a quarter too much for a round, so this much queue is what BBR itself thinks nothing of.
 """
 
-QUEUE_FRACTION = 0.125
+QUEUE_FRACTION = 0.0625
 """
-A queue begins to show in a round trip that is so much above the smallest (RFC 9406 section 4.2,
-RttThresh): soon enough to overshoot by little, and too soon to say that anything is full.
+A queue begins to show in a round trip that is so much above the smallest: soon enough to overshoot
+by little, and too soon to say that anything is full. Half of what ends a slow start of HyStart++
+(RFC 9406 section 4.2, RttThresh), for this ends nothing.
 """
 
 CALM_SLACK = 0.001
