@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.client.connect import access, secure
 from chatbox.client.connect.secure import SecureEndpoint
 from chatbox.client.connect.trust import KnownServers, Meeting, Trust, Verdict, place_of
-from chatbox.client.exits import Exit, Stop
+from chatbox.client.exits import SIGNALS, Exit, Stop
 from chatbox.client.main import arguments
 from tests.helpers.processes import PATIENCE
 from tests.test_transport import with_tls
@@ -161,10 +163,15 @@ class AskingTests(SynchronousTestCase):
         self.assertIn("remembered", shown)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C while a person is asked ends the command."""
-        with mock.patch.object(access, "_question", side_effect=KeyboardInterrupt):
-            stop = self.assertRaises(Stop, self.meet, "y\n")
-        self.assertIs(stop.status, Exit.INTERRUPTED)
+        """A signal while a person is asked ends the command; later it does what it did before."""
+        unused = mock.Mock()
+        for number, status in SIGNALS.items():
+            self.addCleanup(signal.signal, number, signal.signal(number, unused))
+            with mock.patch.object(access, "_question", partial(signal.raise_signal, number)):
+                stop = self.assertRaises(Stop, self.meet, "y\n")
+            self.assertIs(stop.status, status)
+            unused.assert_not_called()
+            self.assertIs(signal.getsignal(number), unused)
 
     def test_options(self) -> None:
         """--tls and --fingerprint are read, and a bad fingerprint is refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ from chatbox.errors import ChatboxError
 if TYPE_CHECKING:
     from chatbox.rdt.ends import End
 
-__all__ = ["STOPPING", "Exit", "Stop", "Stopping", "exit_for_end", "exit_for_refusal"]
+__all__ = ["SIGNALS", "STOPPING", "Exit", "Stop", "Stopping", "exit_for_end", "exit_for_refusal"]
 
 
 class Exit(IntEnum):
@@ -44,6 +45,14 @@ class Exit(IntEnum):
     HUNG_UP = 129, "stopped because the terminal went away (SIGHUP)"
     INTERRUPTED = 130, "stopped by Ctrl-C (SIGINT)"
     TERMINATED = 143, "stopped by SIGTERM"
+
+
+SIGNALS: Final[Mapping[signal.Signals, Exit]] = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.HUNG_UP,
+}
+"""The signals that end a command, and its status then."""
 
 
 class Stop(ChatboxError):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 from chatbox import __version__
 from chatbox.client import config
 from chatbox.client.connect.access import add_access
-from chatbox.client.exits import Exit, Stop
+from chatbox.client.exits import SIGNALS, Exit, Stop
 from chatbox.text import printable
 from chatbox.units import parse_rate
 
@@ -62,12 +62,6 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
 _STDIN: Final = "-"
 
 _CONFIG_HELP: Final = "the file of your defaults, see chatbox --help"
-
-_SIGNALS: Final[Mapping[signal.Signals, Exit]] = {
-    signal.SIGINT: Exit.INTERRUPTED,
-    signal.SIGTERM: Exit.TERMINATED,
-    signal.SIGHUP: Exit.HUNG_UP,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -136,7 +130,7 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
             reactor.stop()
 
     def start() -> None:
-        for number, status in _SIGNALS.items():
+        for number, status in SIGNALS.items():
             signal.signal(number, lambda *_, status=status: reactor.callFromThread(stop, status))
         errands.append(Deferred.fromCoroutine(guarded()))
 

@@ -14,9 +14,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
-from chatbox.client.exits import Exit, Stop
+from chatbox.client.exits import SIGNALS, Exit, Stop
 from chatbox.client.width import fitted
 from chatbox.text import printable
 
@@ -189,15 +189,23 @@ def ask_line(prompt: str) -> str:
 
 
 def _ask(read: Callable[[], T]) -> T:
-    """Wait for a person. Everything else waits too; Ctrl-C ends it as it ends any program."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Wait for a person. Everything else waits too, so it is here that a signal must end it."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise Stop(SIGNALS[signal.Signals(number)], "stopped.")
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
     try:
         return read()
-    except (KeyboardInterrupt, EOFError):
+    except EOFError:
         sys.stderr.write("\n")
         raise Stop(Exit.INTERRUPTED, "stopped.") from None
+    except Stop:
+        sys.stderr.write("\n")
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def interactive() -> bool:
