@@ -156,6 +156,20 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(status.st_size, (1 << 20) + 1001 + (1 << 20))
         self.assertGreaterEqual(status.st_blocks * 512, status.st_size)
 
+    def test_file_system_that_reserves_nothing(self) -> None:
+        """Where the system's library makes up for that it is not seen; there are others."""
+        for number in (errno.EOPNOTSUPP, errno.EINVAL):
+            self.woken.clear()
+            with mock.patch("os.posix_fallocate", side_effect=OSError(number, "no")):
+                part = self.started()
+                self.fill(part)
+                verdict = self.finished(part)
+            self.assertEqual(verdict and verdict.end, End.DONE)
+            threads_gone()
+            os.unlink(self.path)
+        with mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "full")):
+            self.assertRaises(OSError, self.fill, self.started())
+
     def test_no_room(self) -> None:
         """A disk that is too full says so before the first byte, and nothing is left on it."""
         part = PartFile(self.path)

@@ -30,6 +30,7 @@ process waits for it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -64,6 +65,9 @@ transfer stands half way, when somebody paused it, and when it is slow."""
 ROOM_BYTES: Final = 4 << 20
 """What is reserved ahead of what comes: so little that nobody waits for it, for a file system in
 memory fills it with zeros first, and one that cannot reserve writes into each of its blocks."""
+
+_NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system that reserves nothing says, where the C library does not make up for that."""
 
 _WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})
 """Ends after which nothing that has come is of use for another attempt."""
@@ -174,7 +178,11 @@ class PartFile:
         stop = offset + size
         if stop > self._room:
             room = min(self._size, stop + ROOM_BYTES)
-            os.posix_fallocate(self._fd, self._room, room - self._room)
+            try:
+                os.posix_fallocate(self._fd, self._room, room - self._room)
+            except OSError as error:
+                if error.errno not in _NO_ROOM_AHEAD:
+                    raise
             self._room = room
         start = offset
         for held, held_stop in (*self._written.within(offset, stop), (stop, stop)):

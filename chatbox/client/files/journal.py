@@ -249,7 +249,7 @@ class Journal:
     def erase(self) -> None:
         """Claim nothing, and make room for claims."""
         os.ftruncate(self._fd, 0)
-        os.posix_fallocate(self._fd, 0, _PAGES * PAGE_BYTES)
+        os.pwrite(self._fd, bytes(_PAGES * PAGE_BYTES), 0)
 
     def claim_handed_over(self, subject: Subject, ranges: Iterable[tuple[int, int]]) -> None:
         """Claim what the system was given; does not wait for the disk."""
