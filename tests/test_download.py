@@ -608,6 +608,15 @@ class ResumeTests(DownloadTestCase):
         part.close(End.FILE_CHANGED)
         self.assertEqual(self.files(), [])
 
+    def test_server_that_has_not_told_yet(self) -> None:
+        """What came before it did is of no known file: it is let go, and not in the way later."""
+        part = self.started(mtime_ms=None)
+        part.write(0, memoryview(DATA)[:1000])
+        part.close(End.INTERRUPTED)
+        threads_gone()
+        self.assertEqual(self.files(), [])
+        self.assertIs(part.again().beginning, Beginning.NEW)
+
     def test_claimed_as_soon_as_it_can_be(self) -> None:
         """A part is known as ours from the first bytes on, also if the server tells late."""
         part = self.started(mtime_ms=None)

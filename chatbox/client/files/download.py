@@ -232,6 +232,7 @@ class PartFile:
             verdict = self._verdict
             is_done = verdict is not None and verdict.end is End.DONE
             is_useless = end in _WORTHLESS or self._forgotten or not self._written
+            is_useless |= self._subject() is None
             if not is_done and is_useless:
                 self._place.clear()
             elif not is_done:
