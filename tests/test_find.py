@@ -229,6 +229,15 @@ async def test_no_way_to_listen() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_not_our_address() -> None:
+    """An address that this machine does not have is said to be one."""
+    from twisted.internet import reactor
+
+    with pytest.raises(CannotBrowse, match="this machine has no address"):
+        await find_servers(reactor, "192.0.2.7")
+
+
+@pytest_twisted.ensureDeferred
 async def test_nobody_there() -> None:
     """Somebody who joins without HOST where there is no server is told what always works."""
     from argparse import Namespace

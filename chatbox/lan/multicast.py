@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 __all__ = ["open_zeroconf", "own_networks"]
@@ -17,7 +18,12 @@ def open_zeroconf(interface: str) -> Any:
 
     if not interface and not any("." in network for network in own_networks()):
         raise OSError("this machine is on no network")
-    return Zeroconf([interface] if interface else InterfaceChoice.All, use_asyncio=False)
+    try:
+        return Zeroconf([interface] if interface else InterfaceChoice.All, use_asyncio=False)
+    except OSError as error:
+        if interface and error.errno == errno.ENODEV:
+            raise OSError(f"this machine has no address {interface}") from error
+        raise
 
 
 def own_networks() -> list[str]:
