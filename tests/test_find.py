@@ -58,6 +58,14 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual(self.choose(SERVERS[:1], "\n"), SERVERS[0])
         self.assertEqual(self.choose(SERVERS[:1], "1\n"), SERVERS[0])
 
+    def test_asked_again(self) -> None:
+        """In words that fit: a number of several, or whether it is to be the only one."""
+        for servers, again in ((SERVERS, "A number from 1 to 2: "), (SERVERS[:1], None)):
+            with mock.patch.object(find_module, "ask_line", side_effect=("x\n", "1\n")) as asked:
+                choose(servers)
+            first, second = (call.args[0] for call in asked.call_args_list)
+            self.assertEqual(second, again or first)
+
     def test_list(self) -> None:
         """The list has a number, the room, the address, and TLS."""
         self.assertEqual(

@@ -68,11 +68,14 @@ def describe(servers: Sequence[Server]) -> list[str]:
 
 def choose(servers: Sequence[Server]) -> Server:
     """Ask until the answer is one of the numbers. Raises Stop if there is none."""
-    prompt = "Which one? " if len(servers) > 1 else "Join it? Enter, or Ctrl-C: "
+    if len(servers) > 1:
+        prompt, again = "Which one? ", f"A number from 1 to {len(servers)}: "
+    else:
+        prompt = again = "Join it? Enter, or Ctrl-C: "
     while True:
         answer = ask_line(prompt).strip()
         if not answer and len(servers) == 1:
             return servers[0]
         if answer.isascii() and answer.isdigit() and 0 < int(answer[:9]) <= len(servers):
             return servers[int(answer) - 1]
-        prompt = f"A number from 1 to {len(servers)}: "
+        prompt = again
