@@ -62,6 +62,10 @@ class Card(ttk.Frame):
         for field in self._fields:
             field.state(["disabled" if busy else "!disabled"])
 
+    def _act(self) -> None:
+        """Do what the card is there for: what Enter means in its fields."""
+        raise NotImplementedError
+
     def _add_field(
         self,
         text: str,
@@ -82,6 +86,7 @@ class Card(ttk.Frame):
         entry.grid(row=row + 1, sticky="ew", **place)
         add_mnemonic(label, entry)
         entry.bind("<FocusIn>", lambda _: select_all(entry), add=True)
+        entry.bind("<Return>", lambda _: self._act())
         self._fields.append(entry)
         return entry
 
@@ -101,7 +106,7 @@ class Card(ttk.Frame):
         **options: Any,
     ) -> None:
         button = kind(self.card, text=text, **options)
-        button.bind("<Return>", lambda _: button.invoke())
+        button.bind("<Return>", lambda _: self._act())
         pady = (self._theme.px(gap) if gap else 0, 0)
         button.grid(row=self._row, column=0, columnspan=2, sticky="w", pady=pady)
         self._row += 1
@@ -161,8 +166,6 @@ class LoginCard(Card):
         self._fields.append(self.host_button)
         self._servers: list[Server] = []
         self._add_nearby()
-        for entry in (self.name, self.address):
-            entry.bind("<Return>", lambda _: self._act())
         self.card.bind("<Escape>", lambda _: self.is_busy and self._cancel())
         self.login_button.bind("<Escape>", lambda _: self.is_busy and self._cancel())
 
@@ -269,9 +272,8 @@ class HostCard(Card):
         self.host_button = self._add_button("Start", 0, self._act, style=_ACCENT, gap=12)
         self.back_button = self._add_button("Back", 0, back, gap=12, beside=self.host_button)
         self._fields.append(self.host_button)
-        for entry in (self.name, self.folder, self.limit, self.port):
-            entry.bind("<Return>", lambda _: self._act())
-            entry.bind("<Escape>", lambda _: back())
+        for field in (*self._fields, self.back_button):
+            field.bind("<Escape>", lambda _: back())
 
     def focus_first(self) -> None:
         """Go to the first field that must be filled."""
@@ -323,8 +325,6 @@ class QuestionCard(Card):
         for widget in (self.secret, self.yes_button, self.no_button):
             if widget is not None:
                 widget.bind("<Escape>", lambda _: answer(None))
-        if self.secret is not None:
-            self.secret.bind("<Return>", lambda _: self._act())
 
     def focus_first(self) -> None:
         """Go to the answer that does no harm."""
