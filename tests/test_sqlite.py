@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -111,6 +113,13 @@ class SqliteTestCase(SynchronousTestCase):
         """Let go of the file as a process does that is killed."""
         writer._disconnect()
         writer.close()
+
+    def copy(self) -> int:
+        """Copy what is in the WAL, as the keeper does; return the descriptor that the disk got."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        checkpoint(self.path, descriptor)
+        return descriptor
 
     def kept(self, after: int | None = 0, reader: str = "") -> list[str] | None:
         """What is in the file."""
@@ -329,19 +338,24 @@ class StoreTests(SqliteTestCase):
         writer = self.writer()
         for _ in range(3):
             writer.commit([say("x" * 3000)] * 10, NOON_MS)
-            checkpoint(self.path)
+            self.copy()
         self.assertLess(os.stat(self.path + "-wal").st_size, 100_000)
         self.assertEqual(len(self.kept() or ()), 30)
 
     def test_a_checkpoint_that_is_overtaken(self) -> None:
-        """What was written meanwhile the writer copies itself, so that the WAL is used again."""
+        """What was written meanwhile the writer copies itself, so that the WAL is used again.
+
+        What is copied already the disk has been told to keep: the writer need not wait for that.
+        """
+        synced: list[int] = []
+        self.patch(os, "fdatasync", synced.append)
         writer = self.writer()
         slow = sqlite3.connect(self.path, isolation_level=None)
         self.addCleanup(slow.close)
         slow.execute("BEGIN")
         slow.execute("SELECT * FROM message").fetchall()
         writer.commit([say("x" * 3000)] * 10, NOON_MS)
-        checkpoint(self.path)
+        self.assertEqual(self.copy(), synced[-1])
         slow.execute("COMMIT")
         writer.checkpoint()
         size = os.stat(self.path + "-wal").st_size
@@ -470,7 +484,7 @@ class ForgetTests(SqliteTestCase):
             writer.forget(NOON_MS)
             while writer.forgetting:
                 writer.forget(NOON_MS)
-            checkpoint(self.path)
+            self.copy()
             sizes.append(os.stat(self.path).st_size)
         self.assertEqual(sizes[-1], sizes[5])
         self.assertLess(sizes[-1], 2_500_000)
@@ -678,8 +692,8 @@ class SqliteLogTests(SqliteTestCase):
         order: list[str] = []
         finished = threading.Event()
 
-        def copy(path: str) -> None:
-            real(path)
+        def copy(path: str, descriptor: int) -> None:
+            real(path, descriptor)
             log._writer.commit([say("meanwhile")], NOON_MS)  # the writer waits
             order.append("copied")
 
@@ -696,6 +710,25 @@ class SqliteLogTests(SqliteTestCase):
         self.assertTrue(finished.wait(PATIENCE))
         self.assertEqual(order, ["copied", "finished"])
         self.assertEqual(self.kept(), ["a", "meanwhile"])
+
+    def test_the_file_stays_locked(self) -> None:
+        """After a checkpoint, too, other programs may come and go: the WAL is still in use."""
+        log, calls, _ = self.start()
+        copied = threading.Event()
+
+        def copy(path: str, descriptor: int) -> None:
+            checkpoint(path, descriptor)
+            copied.set()
+
+        self.patch(sqlite, "checkpoint", copy)
+        log._writer.written = sqlite.CHECKPOINT_BYTES
+        log.append([say("a")])
+        calls.run_until(lambda: not log.busy)
+        self.assertTrue(copied.wait(PATIENCE))
+        other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()"
+        question = "SELECT * FROM message"
+        subprocess.run([sys.executable, "-c", other, self.path, question], check=True)
+        self.assertTrue(os.path.exists(self.path + "-wal"))
 
     def test_a_folder_that_cannot_be(self) -> None:
         """What is in the way is named."""

@@ -103,6 +103,8 @@ class SqliteLog(OneSubscriber):
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
         self._checkpoints: SimpleQueue[bool] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._file: int | None = None
+        """The file, open until nobody has a connection to it: see `checkpoint`."""
 
     @property
     def busy(self) -> bool:
@@ -116,6 +118,7 @@ class SqliteLog(OneSubscriber):
             self._writer.open()
         except sqlite3.Error as error:
             raise OSError(f"The message log {self.path} cannot be used: {error}") from error
+        self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._reported = self._writer.last_id
         for name, work in (
             ("writer", self._write),
@@ -255,9 +258,10 @@ class SqliteLog(OneSubscriber):
         reader.close()
 
     def _checkpoint(self) -> None:
+        assert self._file is not None
         while self._checkpoints.get():
-            with suppress(sqlite3.Error):  # the next one may succeed
-                checkpoint(self.path)
+            with suppress(sqlite3.Error, OSError):  # the next one may succeed
+                checkpoint(self.path, self._file)
             with self._condition:
                 self._copied = True
                 self._condition.notify()
@@ -266,6 +270,9 @@ class SqliteLog(OneSubscriber):
         for thread in self._threads:
             thread.join()
         self._writer.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
         self._call(stopped)
 
 

@@ -315,17 +315,21 @@ class Reader:
             db.close()
 
 
-def checkpoint(path: str) -> None:
+def checkpoint(path: str, descriptor: int) -> None:
     """Copy what was written from the WAL into the file itself, beside the writer.
 
     What is written meanwhile is left to the writer's own `checkpoint`, for only when all is copied
-    the WAL begins anew. Raises sqlite3.Error.
+    the WAL begins anew. SQLite has the disk keep a copy only then: the writer would wait for all of
+    it. So the disk is told here, through a `descriptor` of the file. That must stay open as long as
+    any connection to it: who closes one gives up the locks that a process has by others (fcntl(2)).
+    Raises sqlite3.Error or OSError.
     """
     db = _connect(path)
     try:
         db.execute(CHECKPOINT)
     finally:
         db.close()
+    os.fdatasync(descriptor)
 
 
 def _connect(path: str) -> sqlite3.Connection:
