@@ -67,6 +67,7 @@ from chatbox.option_values import (
 from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
+from chatbox.steady import keep_steady, wall_clock
 from chatbox.stopping import DEFAULT_GRACE, Server
 from chatbox.tls import DEFAULT_TLS_PORT, ListeningService
 from chatbox.units import parse_rate
@@ -333,6 +334,8 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     """
     if reactor is None:
         from twisted.internet import reactor
+
+        keep_steady(reactor)
     shelf = Shelf(options["files"])
     transfers = TransferService(
         reactor,
@@ -365,7 +368,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     downloads = ShelfDownloads(shelf, transfers, ahead.step_aside)
     moderation = Moderation(
         options["state-dir"],
-        reactor.seconds,
+        wall_clock(reactor),
         operators=options["operators"],
         accounts=bool(options["credCheckers"]),
     )
@@ -374,7 +377,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     gate = gate_for(
         options["credCheckers"],
         options["state-dir"],
-        reactor.seconds,
+        wall_clock(reactor),
         allow_plain=bool(options["allow-plain-auth"]),
     )
     gate = ModeratedGate(moderation, gate)
@@ -384,7 +387,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     register = None
     if isinstance(log, SqliteLog):
         # Only who comes back to the same log can have missed nothing.
-        register = Register(f"{log.path}-people", names.reserve, reactor.seconds)
+        register = Register(f"{log.path}-people", names.reserve, wall_clock(reactor))
 
     server = Server(
         reactor,

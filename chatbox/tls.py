@@ -58,6 +58,7 @@ from chatbox.chat.transport import DirectFactory
 from chatbox.descriptions import SELF_SIGNED, read_description
 from chatbox.errors import CannotStart, LocalError
 from chatbox.proxied import ProxiedFactory
+from chatbox.steady import wall_clock
 
 __all__ = [
     "BACKLOG",
@@ -233,8 +234,8 @@ def _open(
         endpoint = stock.endpoint
     else:
         return serverFromString(reactor, inner), None
-    load = load_from(description, state_dir, reactor.seconds)
-    return endpoint, Certificate(description, load, reactor.seconds)
+    now = wall_clock(reactor)
+    return endpoint, Certificate(description, load_from(description, state_dir, now), now)
 
 
 def _with_backlog(description: str) -> str:

@@ -26,6 +26,7 @@ from chatbox import __version__
 from chatbox.client import config
 from chatbox.client.connect.access import add_access
 from chatbox.client.exits import SIGNALS, Exit, Stop
+from chatbox.steady import keep_steady
 from chatbox.text import printable
 from chatbox.units import parse_rate
 
@@ -106,6 +107,7 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
     from twisted.internet.error import ReactorNotRunning
 
     reactor: Any = twisted_reactor  # a module, to mypy
+    keep_steady(reactor)
     statuses: list[Exit] = []  # those of signals go first
     errands: list[Deferred[None]] = []
 

@@ -37,6 +37,7 @@ from twisted.python.log import ILogContext
 
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM, Train
 from chatbox.rdt.seal import LONGEST_DATAGRAM, packets_in_send
+from chatbox.steady import wall_clock
 
 if TYPE_CHECKING:
     from chatbox.rdt.batch import Batch, Control
@@ -153,6 +154,7 @@ class TrainPort(udp.Port):
         self._most_filled = len(buffer) - LONGEST_DATAGRAM
         self._left: tuple[Train, Any] | None = None
         self._clock: IReactorTime = reactor
+        self._wall = wall_clock(reactor)
         self._read_at = 0.0
         self._row = 0
         """
@@ -319,7 +321,7 @@ class TrainPort(udp.Port):
 
     def _hand_on(self, filled: int, segment: int, address: Any, came_at: float) -> None:
         if segment:
-            waited = self._clock.seconds() - came_at if came_at else 0.0
+            waited = self._wall() - came_at if came_at else 0.0
             with _log.failuresHandled("a train from {address} broke something", address=address):
                 self._pump.train_received(Train(self._buffer[:filled], segment), address, waited)
 
@@ -487,7 +489,7 @@ class Pump(DatagramProtocol):
         return number
 
     def now(self) -> float:
-        """The reactor's clock, which is the wall's and may step back: ours stands still then."""
+        """The reactor's clock. If that is the wall's it may step back: ours stands still then."""
         self._latest = max(self._latest, self._reactor.seconds())
         return self._latest
 

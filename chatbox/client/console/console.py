@@ -35,6 +35,7 @@ from chatbox.client.files.desktop import open_file
 from chatbox.client.files.progress_line import Screen, Ticker, columns_of
 from chatbox.client.files.transfers import Download, Fetch
 from chatbox.client.terminal.editor import Control
+from chatbox.steady import wall_clock
 
 __all__ = ["Console", "PlainView", "View"]
 
@@ -114,7 +115,7 @@ class Console(Protocol):
         self._screen = Screen(
             self._write, terminal=terminal, columns=columns, clock=reactor.seconds
         )
-        self._view: View = view or PlainView(self._screen, reactor.seconds)
+        self._view: View = view or PlainView(self._screen, wall_clock(reactor))
         self._conversation = Conversation(
             self._session,
             host=connection.peer,

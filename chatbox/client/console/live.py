@@ -34,6 +34,7 @@ from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.style import Palette
 from chatbox.client.terminal.tty import Terminal
 from chatbox.client.terminal.view import TerminalView
+from chatbox.steady import wall_clock
 
 __all__ = ["KEYS", "LiveConsole"]
 
@@ -61,7 +62,7 @@ class LiveConsole(Console):
             me=connection.session.name,
             place=place,
             palette=palette,
-            clock=reactor.seconds,
+            clock=wall_clock(reactor),
             changed=self._draw_soon,
         )
         super().__init__(

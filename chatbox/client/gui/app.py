@@ -39,6 +39,7 @@ from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser
+from chatbox.steady import wall_clock
 from chatbox.text import printable
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class App:
             host=connection.peer,
             fetch=fetcher,
             flush=connection.flush,
-            clock=self._reactor.seconds,
+            clock=wall_clock(self._reactor),
             rows=self.rows,
             folder=self._downloads,
             rate_limit=self._rate_limit,
