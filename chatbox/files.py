@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from chatbox.threads import start_thread
+
 __all__ = ["Latest", "Stamp", "stamp", "write_whole"]
 
 Stamp = tuple[int, int, int] | None
@@ -62,7 +64,7 @@ class Latest:
     """
 
     def __init__(self, path: str, failed: Callable[[OSError], None]) -> None:
-        """`failed` is called in the thread."""
+        """`failed` is called in the thread, or at once if none can be had."""
         self.path = path
         self._failed = failed
         self._lock = threading.Lock()
@@ -74,8 +76,10 @@ class Latest:
         with self._lock:
             self._next = make
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"write {self.path}")
-                self._thread.start()
+                try:
+                    self._thread = start_thread(self._run, f"write {self.path}", daemon=False)
+                except OSError as error:
+                    self._failed(error)
 
     def flush(self) -> None:
         """Wait until everything is written."""

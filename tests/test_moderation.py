@@ -61,6 +61,7 @@ from tests.helpers.client import Server
 from tests.helpers.processes import PATIENCE, Running, environment, script
 from tests.helpers.server import free_port
 from tests.helpers.talk import Talker
+from tests.helpers.threads import no_threads
 
 HERE = Origin("127.0.0.1")
 FAR = Origin("192.0.2.7")
@@ -209,6 +210,20 @@ class SanctionsTests(SynchronousTestCase):
 
 class LatestTests(SynchronousTestCase):
     """A file that is written in a thread."""
+
+    def test_no_threads(self) -> None:
+        """Where no thread can be had that is told, and the next time writes what is latest then."""
+        path = self.mktemp()
+        failures: list[OSError] = []
+        file = files.Latest(path, failures.append)
+        with no_threads():
+            file.put(lambda: b"1")
+        self.assertEqual(len(failures), 1)
+        file.flush()
+        file.put(lambda: b"2")
+        file.flush()
+        with open(path, "rb") as written:
+            self.assertEqual(written.read(), b"2")
 
     def test_latest(self) -> None:
         """Of many states the last is written, none twice, and nobody waits for the disk."""

@@ -127,7 +127,7 @@ class Sanctions:
     """All bans and mutes of one server. `now`, in seconds since the epoch, is an argument."""
 
     def __init__(self, path: str, failed: Callable[[OSError], None] = lambda _: None) -> None:
-        """`failed` is called, in a thread, if the file cannot be written."""
+        """`failed` is called, mostly in a thread, if the file cannot be written."""
         self.path = path
         self._file = Latest(path, failed)
         self._names: dict[tuple[str, str], Sanction] = {}
