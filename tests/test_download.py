@@ -608,6 +608,14 @@ class ResumeTests(DownloadTestCase):
         part.close(End.FILE_CHANGED)
         self.assertEqual(self.files(), [])
 
+    def test_a_journal_that_cannot_be_written(self) -> None:
+        """Whoever says which file it is can do nothing about it; whoever writes is told."""
+        self.patch(download, "CLAIM_BYTES", 1)
+        part = self.started(mtime_ms=None)
+        with mock.patch.object(Journal, "claim_handed_over", side_effect=OSError(5, "I/O error")):
+            self.assertTrue(part.recognise(MTIME_MS * 1_000_000))
+            self.assertRaises(OSError, part.write, 0, memoryview(DATA)[:1000])
+
     def test_server_that_has_not_told_yet(self) -> None:
         """What came before it did is of no known file: it is let go, and not in the way later."""
         part = self.started(mtime_ms=None)

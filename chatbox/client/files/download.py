@@ -169,7 +169,8 @@ class PartFile:
         mtime_ms = mtime_ns // 1_000_000
         if self._mtime_ms is None:
             self._mtime_ms = mtime_ms
-            self._claim()
+            with suppress(OSError):  # if it lasts, `write` says so
+                self._claim()
         return self._mtime_ms == mtime_ms
 
     def write(self, offset: int, data: memoryview) -> None:
