@@ -769,6 +769,13 @@ async def test_looks(sit: Sit, served: Served) -> None:
         button = view.send_button
         await guest.until(lambda: button.winfo_rootx() + button.winfo_width() <= 700, "the button")
         await guest.until(lambda: view.field.text.winfo_width() >= theme.px(120), "room to type in")
+        await guest.until(lambda: view.to_label.cget("text") == "Send to", "a label that fits")
+        await guest.until(lambda: view.files_title.cget("text") == "Files (2)", "a title that fits")
+        guest.window.root.geometry("1080x560")
+        await guest.until(lambda: "everyone" in str(view.to_label.cget("text")), "all of it")
+        await guest.until(lambda: view.files_title.cget("text") == "Server files (2)", "the same")
+        guest.window.root.geometry("700x560")
+        await guest.until(lambda: view.to_label.cget("text") == "Send to", "a smaller window again")
     assert (guest.app.settings.theme, guest.app.settings.zoom) == ("dark", 3)
     assert "700x560" in guest.app.settings.geometry
 

@@ -13,7 +13,14 @@ from chatbox.client.gui.messages import Messages
 from chatbox.client.gui.model import Link, Part, Room
 from chatbox.client.gui.palette import colour_of
 from chatbox.client.gui.theme import Theme
-from chatbox.client.gui.widgets import Field, Rows, add_mnemonic, bind_while, select_all
+from chatbox.client.gui.widgets import (
+    Field,
+    FittingLabel,
+    Rows,
+    add_mnemonic,
+    bind_while,
+    select_all,
+)
 from chatbox.client.words import size_text
 from chatbox.text import printable
 
@@ -110,8 +117,12 @@ class RoomView(ttk.Frame):
         self.to_box = ttk.Combobox(
             bottom, width=18, font=self._theme.text, postcommand=self._offer_people
         )
-        label = self._label(bottom, "Send to (blank = everyone)", 5, self.to_box)
-        label.grid(row=0, column=0, sticky="w")
+        self.to_label = FittingLabel(
+            bottom, self._theme.small, style="Small.TLabel", underline=5, text="Send to"
+        )
+        self.to_label.say("Send to (blank = everyone)", "Send to")
+        add_mnemonic(self.to_label, self.to_box)
+        self.to_label.grid(row=0, column=0, sticky="ew")
         self.to_box.grid(row=1, column=0, sticky="new", padx=(0, px(8)), pady=(px(3), 0))
         self.field = Field(bottom, self._theme, self._send)
         self._label(bottom, "Message", 0, self.field.text).grid(row=0, column=1, sticky="w")
@@ -134,7 +145,7 @@ class RoomView(ttk.Frame):
         )
         self.online = Rows(side, self._theme, columns=1, height=4, chosen=self._write_to)
         self.online.grid(row=1, column=0, sticky="nsew")
-        self._files_title, self.files_button = self._make_heading(
+        self.files_title, self.files_button = self._make_heading(
             side, 2, "Show server files", 12, self.room.show_files
         )
         self.files = Rows(
@@ -166,14 +177,14 @@ class RoomView(ttk.Frame):
 
     def _make_heading(
         self, side: ttk.Frame, row: int, text: str, underline: int, command: Callable[[], None]
-    ) -> tuple[ttk.Label, ttk.Button]:
+    ) -> tuple[FittingLabel, ttk.Button]:
         """A title with a button beside it."""
         px = self._theme.px
         frame = ttk.Frame(side)
         frame.grid(row=row, column=0, sticky="ew", pady=(px(10) if row else 0, px(4)))
         frame.columnconfigure(0, weight=1)
-        title = ttk.Label(frame, style="Bold.TLabel")
-        title.grid(row=0, column=0, sticky="w")
+        title = FittingLabel(frame, self._theme.bold, style="Bold.TLabel")
+        title.grid(row=0, column=0, sticky="ew")
         button = self._button(frame, text, underline, command, style="Small.TButton")
         button.grid(row=0, column=1)
         return title, button
@@ -213,7 +224,7 @@ class RoomView(ttk.Frame):
             button.state(state)
 
     def _show_online(self) -> None:
-        self._online_title.configure(text=f"Online ({self.room.headcount})")
+        self._online_title.say(f"Online ({self.room.headcount})")
         self.online.show(self.room.online, self._person_row)
 
     def _person_row(self, name: str) -> tuple[tuple[str, ...], str]:
@@ -228,7 +239,7 @@ class RoomView(ttk.Frame):
 
     def _show_files(self) -> None:
         files = self.room.files
-        self._files_title.configure(text=f"Server files ({len(files)})")
+        self.files_title.say(f"Server files ({len(files)})", f"Files ({len(files)})")
         self.files.show(files, _file_row)
 
     # What a person does

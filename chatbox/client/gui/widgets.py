@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import tkinter as tk
 from collections.abc import Callable, Hashable, Sequence
 from tkinter import ttk
+from tkinter.font import Font
 from typing import Any, Final, TypeVar
 
 from chatbox.client.gui.edits import edits
 from chatbox.client.gui.theme import Theme
 
-__all__ = ["Field", "Rows", "add_mnemonic", "bind_while", "select_all"]
+__all__ = ["Field", "FittingLabel", "Rows", "add_mnemonic", "bind_while", "select_all"]
 
 MODIFIERS: Final = 0x4 | 0x8
 """Control and Alt in the state of a key event."""
@@ -54,6 +56,27 @@ def select_all(entry: ttk.Entry) -> None:
     entry.focus_set()
     entry.selection_range(0, "end")
     entry.icursor("end")
+
+
+class FittingLabel(ttk.Label):
+    """A label that has shorter words for where there is no room; give it all of its cell."""
+
+    def __init__(self, parent: tk.Misc, font: Font, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._font = font
+        self._texts: Sequence[str] = ("",)
+        self.bind("<Configure>", lambda _: self._fit())
+
+    def say(self, *texts: str) -> None:
+        """Show the first of these that there is room for, or the last."""
+        self._texts = texts
+        self._fit()
+
+    def _fit(self) -> None:
+        width = self.winfo_width()
+        room = width if width > 1 else math.inf  # it is 1 until there is a place for it
+        fitting = (text for text in self._texts if self._font.measure(text) < room)
+        self.configure(text=next(fitting, self._texts[-1]))
 
 
 Shown = TypeVar("Shown", bound=Hashable)
