@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.internet.base import ReactorBase
 from twisted.internet.task import Clock
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import steady
 from chatbox.steady import keep_steady, wall_clock
+from tests.helpers.processes import PATIENCE, environment
 
 
 class SteadyTests(SynchronousTestCase):
@@ -72,12 +74,19 @@ def test_time_passes() -> None:
     assert 0 < steady._elapsed() <= steady._elapsed()
 
 
-def test_the_server_has_it() -> None:
+def test_the_server_has_it(tmp_path: Path) -> None:
     """Whoever makes the service for a real reactor gets it."""
     program = (
         "from chatbox.tap import Options, makeService; from twisted.internet import reactor;"
         "options = Options(); options.parseOptions(['--log', 'memory:', '--files', '.',"
         " '--state-dir', '.']); makeService(options); print(hasattr(reactor, 'wall_seconds'))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=False,
+        env=environment(),
+        timeout=PATIENCE,
+        cwd=tmp_path,
+    )
     assert done.stdout == b"True\n", done.stderr
