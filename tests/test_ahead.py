@@ -213,17 +213,22 @@ class HashAheadTests(AheadTestCase):
         self.assertEqual(len(files), 1)
 
     def test_word_that_comes_late(self) -> None:
-        """The hasher may end a file at the moment when it is let go."""
+        """The hasher may end a file at the moment when it is let go; the next end is awaited."""
+        words: list[Callable[[], object]] = []
+        self.patch(SharedFile, "start_hashing", lambda file, wake: words.append(wake))
         self.write("a", b"1")
         self.start()
-        self.busy = True
         self.ahead.step_aside()
-        self.assertEqual(self.opened, ["a"])
-        self.busy = False
-        self.clock.advance(IDLE_SECONDS)
-        # Whether the first word was given or not, one of the two comes.
+        self.assertEqual(len(words), 2)
+        words[0]()
         self.hear()
-        self.assertEqual(self.digest("a"), hashlib.sha256(b"1").digest())
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(len(words), 2)
+        self.write("b", b"2")
+        words[1]()
+        self.hear()
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.opened, ["a", "a", "b"])
 
     def test_stopping(self) -> None:
         """A file that is being hashed is closed, and the hasher's last word is not missed."""
@@ -294,9 +299,10 @@ class HashAheadTests(AheadTestCase):
         self.start()
         self.write("a", b"22")
         self.busy = False
-        self.clock.advance(IDLE_SECONDS)
+        with patch.object(SharedFile, "start_hashing") as start_hashing:
+            self.clock.advance(IDLE_SECONDS)
         self.assertEqual(self.opened, ["a"])
-        self.assertIsNone(self.digest("a"))
+        start_hashing.assert_not_called()
 
 
 class RestTests(AheadTestCase):
@@ -338,15 +344,35 @@ class RestTests(AheadTestCase):
         self.write("a", b"12")
         self.rest(RESTED_NS)
         self.clock.advance(LOOK_SECONDS)
-        self.assertEqual(self.opened, ["a"])
         self.rest(RESTED_NS + 1)
+        self.clock.advance(SOON_SECONDS)
+        self.assertEqual(self.opened, ["a"])
         self.clock.advance(LOOK_SECONDS)
         self.hear()
         self.assertEqual(self.digest("a"), hashlib.sha256(b"12").digest())
 
+    def test_new_file_of_an_old_name(self) -> None:
+        """What was there before it, and was gone at a look, does not make it wait for long."""
+        path = self.write("a", b"1")
+        self.rest(SETTLED_NS + 1)
+        self.start()
+        self.hear()
+        os.unlink(path)
+        self.clock.advance(LOOK_SECONDS)
+        self.write("a", b"22")
+        self.rest(SETTLED_NS + 1)
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.opened, ["a", "a"])
+
 
 class MemoryTests(AheadTestCase):
     """What is known is written down."""
+
+    def test_first_start(self) -> None:
+        """That nothing is written down yet is nothing to tell of."""
+        with capturedLogs() as events:
+            self.start()
+        self.assertEqual(events, [])
 
     def test_next_start(self) -> None:
         """The next server knows it at once, as far as the file is what it was."""
