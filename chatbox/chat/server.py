@@ -141,7 +141,7 @@ class ChatFactory(Factory):
 
         `note` is told who is here when it comes to that, so that they need not come again as
         strangers. What is returned fires when all connections are gone, which takes
-        `ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
+        `closing.ANSWER_SECONDS` and `LAST_LINGER_SECONDS` at most. Stop listening first.
         """
         if self._closing is None:
             self.linger_seconds = LAST_LINGER_SECONDS
