@@ -62,8 +62,6 @@ _SUBCOMMANDS: Final[Mapping[str, str]] = {
 
 _STDIN: Final = "-"
 
-_CONFIG_HELP: Final = "the file of your defaults, see chatbox --help"
-
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `argv`, and end the process with one of the statuses of `Exit`."""
@@ -159,7 +157,7 @@ def arguments() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"chatbox {__version__}")
-    parser.add_argument("--config", metavar="PATH", help=_CONFIG_HELP)
+    parser.add_argument("--config", metavar="PATH", help="the file of your defaults, see below")
     commands = parser.add_subparsers(
         title="commands",
         dest="command",
@@ -171,7 +169,12 @@ def arguments() -> argparse.ArgumentParser:
     def add(name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=summary, description=f"{summary}.")
         # Without a default, which would take away what was said before the command.
-        made.add_argument("--config", metavar="PATH", default=argparse.SUPPRESS, help=_CONFIG_HELP)
+        made.add_argument(
+            "--config",
+            metavar="PATH",
+            default=argparse.SUPPRESS,
+            help="the file of your defaults, see chatbox --help",
+        )
         if name_help:
             made.add_argument(
                 "host", metavar="HOST", nargs="?", help="the server, see chatbox --help"
