@@ -38,9 +38,7 @@ from chatbox.steady import wall_clock
 
 __all__ = ["KEYS", "LiveConsole"]
 
-KEYS: Final = (
-    "Tab completes. Up, Down and Ctrl-R bring back what was typed. Alt-Enter: another line."
-)
+KEYS: Final = "Tab completes. Up, Down, Ctrl-R bring back old lines. Alt-Enter: another line."
 
 
 class LiveConsole(Console):
