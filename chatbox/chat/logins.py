@@ -36,9 +36,8 @@ class Logins:
 
     def _arm(self) -> None:
         if self._timer is None and self._due:
-            # A clock that was set back must not make anybody wait for ever.
             delay = next(iter(self._due.values())) - self._clock.seconds()
-            self._timer = self._clock.callLater(min(max(delay, 0), self._timeout), self._look)
+            self._timer = self._clock.callLater(max(delay, 0), self._look)
 
     def _look(self) -> None:
         self._timer = None
