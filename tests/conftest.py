@@ -11,6 +11,7 @@ would only hide that a test never runs.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -37,6 +38,15 @@ def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None, N
     os.chdir(tmp_path_factory.mktemp("run"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_are_heard() -> None:
+    """Have the programs that tests start end at a Ctrl-C, also where a shell runs the tests behind
+    an ``&``: it lets them ignore SIGINT, and whoever they start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
