@@ -30,7 +30,6 @@ not wait is also looked at whenever Redis answers, which it does every few secon
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -51,6 +50,7 @@ from chatbox.log.place import parse_place
 from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
 from chatbox.log.streams import entry_of, holder_of, id_of, place_of, record_of, words_of
 from chatbox.log.subscriber import OneSubscriber
+from chatbox.steady import steady_seconds
 from chatbox.text import printable
 
 __all__ = ["RedisLog"]
@@ -95,11 +95,6 @@ class _Reconnecting(ClientService):
     _log = Logger(observer=LogPublisher())  # to nobody
 
 
-def _steady() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class RedisLog(OneSubscriber):
     """A `MessageLog` in the Redis that `url` names: see `parse_place`; `lease` has the names."""
 
@@ -108,8 +103,8 @@ class RedisLog(OneSubscriber):
         self._place = parse_place(url)
         self._keep = keep
         self._reactor = reactor
-        self._now = _steady
-        self.lease = Lease(self._ask, _steady, self._later, self._lost_lease, self._forget)
+        self._now = steady_seconds
+        self.lease = Lease(self._ask, steady_seconds, self._later, self._lost_lease, self._forget)
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
