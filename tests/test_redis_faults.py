@@ -126,7 +126,7 @@ class LeaseTests(ProxyTestCase):
         super().setUp()
         self.patch(redis, "TICK_SECONDS", 0.1)
         self.passed = 0.0
-        self.patch(redis, "_steady", lambda: time.monotonic() + self.passed)
+        self.patch(redis, "steady_seconds", lambda: time.monotonic() + self.passed)
 
     def left(self, log: RedisLog) -> float:
         """For how many seconds Redis takes a node for alive, if it says nothing more."""
