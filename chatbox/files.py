@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from chatbox.threads import start_thread
 
-__all__ = ["Latest", "Stamp", "stamp", "write_whole"]
+__all__ = ["Latest", "Stamp", "stamp", "sync_folder", "write_whole"]
 
 Stamp = tuple[int, int, int] | None
 """What tells one state of a file from another; None if there is no file."""
@@ -53,7 +53,16 @@ def write_whole(path: str, data: bytes, *, replace: bool = True) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(draft)
-    _sync_folder(folder)
+    sync_folder(folder)
+
+
+def sync_folder(folder: str) -> None:
+    """Bring to the disk which names are in a folder. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Latest:
@@ -101,11 +110,3 @@ class Latest:
                 write_whole(self.path, make())
             except OSError as error:
                 self._failed(error)
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -17,6 +17,7 @@ from typing import Final
 
 from chatbox.client import words
 from chatbox.client.files.journal import is_anothers, is_of
+from chatbox.files import sync_folder
 
 __all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "RESERVE_BYTES", "Place"]
 
@@ -161,11 +162,7 @@ class Place:
 
     def sync_folder(self) -> None:
         """Bring the names that are there to the disk."""
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._folder)
 
     @staticmethod
     def _remove(*paths: str) -> None:
