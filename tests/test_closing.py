@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,8 @@ from chatbox.chat.closing import ANSWER_SECONDS, Closing
 from chatbox.chat.codes import Code
 from chatbox.chat.logins import Logins
 from chatbox.chat.names import Name, parse_name
+from chatbox.chat.room import Room
+from chatbox.chat.session import Session
 from chatbox.chat.states import State
 
 
@@ -31,6 +34,11 @@ class FakeSession:
         self.told.append(code)
 
 
+def session_of(fake: FakeSession) -> Session:
+    """What Closing and Logins ask of a session, it does."""
+    return cast(Session, fake)
+
+
 class ClosingTests(SynchronousTestCase):
     """The end of a chat."""
 
@@ -43,8 +51,8 @@ class ClosingTests(SynchronousTestCase):
     def begin(self) -> Closing:
         """Begin to close."""
         return Closing(
-            self,  # type: ignore[arg-type]  # a room that can be closed
-            self.sessions,  # type: ignore[arg-type]
+            cast(Room, self),  # all that is asked of a room is to close
+            map(session_of, self.sessions),
             self.clock,
             Code.RESTARTING,
             self.noted.append,
@@ -69,9 +77,9 @@ class ClosingTests(SynchronousTestCase):
         self.assertEqual(self.noted, [])
         self.clock.advance(0)
         self.assert_dismissed(one, other)
-        closing.gone(one)  # type: ignore[arg-type]
+        closing.gone(session_of(one))
         self.assertNoResult(closing.done)
-        closing.gone(other)  # type: ignore[arg-type]
+        closing.gone(session_of(other))
         self.successResultOf(closing.done)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -79,7 +87,7 @@ class ClosingTests(SynchronousTestCase):
         """Who is gone owes none; and it is not over before the room was closed."""
         closing, (one, other) = self.begin(), self.sessions
         for each in (one, other):
-            closing.gone(each)  # type: ignore[arg-type]
+            closing.gone(session_of(each))
         self.assertNoResult(closing.done)
         self.clock.advance(0)
         self.assert_dismissed()
@@ -105,14 +113,14 @@ class ClosingTests(SynchronousTestCase):
         """Who comes meanwhile goes at once and is waited for; who comes afterwards does no harm."""
         self.sessions = []
         closing, late = self.begin(), FakeSession()
-        closing.came(late)  # type: ignore[arg-type]
+        closing.came(session_of(late))
         self.assertEqual(late.told, [Code.RESTARTING])
         self.clock.advance(0)
         self.assertNoResult(closing.done)
-        closing.gone(late)  # type: ignore[arg-type]
+        closing.gone(session_of(late))
         self.successResultOf(closing.done)
-        closing.came(late)  # type: ignore[arg-type]
-        closing.gone(late)  # type: ignore[arg-type]
+        closing.came(session_of(late))
+        closing.gone(session_of(late))
 
     def test_hurry(self) -> None:
         """In a hurry no answer is waited for, and nobody is told twice."""
@@ -134,7 +142,7 @@ class LoginsTests(SynchronousTestCase):
     def come(self, state: State = State.NAMELESS) -> FakeSession:
         """Somebody comes."""
         session = FakeSession(state)
-        self.logins.begin(session)  # type: ignore[arg-type]
+        self.logins.begin(session_of(session))
         return session
 
     def test_each_in_time(self) -> None:
@@ -163,9 +171,9 @@ class LoginsTests(SynchronousTestCase):
     def test_gone(self) -> None:
         """Nobody is waited for who is gone; the timer goes with the last."""
         gone, other = self.come(), self.come()
-        self.logins.end(gone)  # type: ignore[arg-type]
+        self.logins.end(session_of(gone))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
-        self.logins.end(other)  # type: ignore[arg-type]
+        self.logins.end(session_of(other))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_limit(self) -> None:
