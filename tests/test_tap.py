@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from typing import cast
 from unittest import mock
 
 from platformdirs import user_state_dir
@@ -511,11 +512,7 @@ class ShelfDownloadsTests(TapTestCase):
         """Whoever wants to know when something is going to be sent is told once that is so."""
         told: list[int] = []
         transfers = FakeTransfers()
-        downloads = ShelfDownloads(
-            Shelf(self.folder),
-            transfers,  # type: ignore[arg-type]
-            lambda: told.append(len(transfers.offers)),
-        )
+        downloads = self.downloads(transfers, lambda: told.append(len(transfers.offers)))
         downloads.offer("alice", HOST, "file")
         self.assertEqual(told, [1])
         transfers.offers[0][1].close()
@@ -526,18 +523,16 @@ class ShelfDownloadsTests(TapTestCase):
         """A download that is refused is none."""
         told: list[None] = []
         refusing = FakeTransfers(RemoteError("too-many-downloads"))
-        downloads = ShelfDownloads(
-            Shelf(self.folder),
-            refusing,  # type: ignore[arg-type]
-            lambda: told.append(None),
-        )
+        downloads = self.downloads(refusing, lambda: told.append(None))
         for name in ("file", "none"):
             self.assertRaises(RemoteError, downloads.offer, "alice", HOST, name)
         self.assertEqual(told, [])
 
-    def downloads(self, transfers: FakeTransfers) -> ShelfDownloads:
+    def downloads(
+        self, transfers: FakeTransfers, on_offer: Callable[[], None] = lambda: None
+    ) -> ShelfDownloads:
         """Join our folder with `transfers`."""
-        return ShelfDownloads(Shelf(self.folder), transfers)  # type: ignore[arg-type]
+        return ShelfDownloads(Shelf(self.folder), cast(TransferService, transfers), on_offer)
 
     def test_offer(self) -> None:
         """The answer has the port, the ticket as text and the size; the file goes on open."""
@@ -571,8 +566,8 @@ class ShelfDownloadsTests(TapTestCase):
         """The answer says when the file was changed, and its digest once that is known."""
         path = os.path.join(self.folder, "file")
         os.utime(path, ns=(0, 1_234_567_890))
-        shelf, transfers = Shelf(self.folder), FakeTransfers()
-        downloads = ShelfDownloads(shelf, transfers)  # type: ignore[arg-type]
+        transfers = FakeTransfers()
+        downloads = self.downloads(transfers)
         offer = downloads.offer("alice", HOST, "file")
         self.assertEqual((offer.mtime_ms, offer.digest), (1234, None))
         digest = hashlib.sha256(b"12345").digest()
@@ -588,7 +583,7 @@ class ShelfDownloadsTests(TapTestCase):
         Not every file system takes a file of the year 2554 or later; a file in memory is one.
         """
         shelf, transfers = Shelf(self.folder), FakeTransfers()
-        downloads = ShelfDownloads(shelf, transfers)  # type: ignore[arg-type]
+        downloads = ShelfDownloads(shelf, cast(TransferService, transfers))
         for mtime_ns, told in (
             (0, 0),
             (-1, None),
