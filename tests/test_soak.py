@@ -33,14 +33,12 @@ def test_soak(tmp_path: Path) -> None:
 def test_judge() -> None:
     """More of anything is complained of; less of it, or a little more memory, is not."""
     before = Rest(memory=50 << 20, descriptors=20, threads=3, people=5, open_files=0, sockets=9)
-    better = Rest(
-        memory=(50 << 20) + MAX_GROWTH, descriptors=22, threads=3, people=5, open_files=0, sockets=9
-    )
-    worse = Rest((51 << 20) + MAX_GROWTH, 23, 4, 6, 1, 10)
+    better = Rest((50 << 20) + MAX_GROWTH, 22, 12, 5, 0, 9)
+    worse = Rest((51 << 20) + MAX_GROWTH, 23, 13, 6, 1, 10)
     assert judge([before, worse, better]) == []
     assert judge([before, worse]) == [
         "3 more descriptors",
-        "1 more threads",
+        "10 more threads",
         "1 more people",
         "1 more open files",
         "1 more sockets",

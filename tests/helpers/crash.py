@@ -231,6 +231,15 @@ def drive(talkers: Sequence[Talker], until: Callable[[], bool], patience: float 
                 by_fd[descriptor].readable()
 
 
+def _have_all_heard(talkers: Sequence[Talker]) -> None:
+    """Let them talk until everybody has had an answer from a server that lives.
+
+    One answer may have been on its way when a server was killed, but not two.
+    """
+    enough = {talker.name: len(talker.acknowledged) + 2 for talker in talkers}
+    drive(talkers, lambda: all(len(t.acknowledged) >= enough[t.name] for t in talkers))
+
+
 def talk_through_kills(
     servers: Sequence[Server],
     people: int,
@@ -255,8 +264,7 @@ def talk_through_kills(
     ]
     try:
         for number in range(kills):
-            before = {t.name: len(t.acknowledged) for t in talkers}
-            drive(talkers, lambda b=before: all(len(t.acknowledged) > b[t.name] for t in talkers))  # type: ignore[misc]
+            _have_all_heard(talkers)
             moment = time.monotonic() + rng.random() * pause
             drive(talkers, lambda m=moment: time.monotonic() > m)  # type: ignore[misc]
             if kill is not None:
@@ -266,6 +274,7 @@ def talk_through_kills(
                 server.kill()
                 server.start()
             progress(number + 1)
+        _have_all_heard(talkers)
         for talker in talkers:
             talker.quiet = True
         drive(

@@ -46,6 +46,13 @@ MAX_NEW_DESCRIPTORS: Final = 2
 """Those that are neither sockets nor shared files, of which there may be no more at all: the log
 opens its files when it first needs them."""
 
+MAX_NEW_THREADS: Final = 9
+"""The reactor's pool has ten, and begins one more whenever something is asked of it before the last
+one has said that it is free again."""
+
+GROWTH: Final = {"descriptors": MAX_NEW_DESCRIPTORS, "threads": MAX_NEW_THREADS}
+"""What may be more at the last rest than at the first."""
+
 
 @dataclass(frozen=True)
 class Rest:
@@ -546,7 +553,7 @@ def judge(rests: Sequence[Rest]) -> list[str]:
     complaints = []
     for what in ("descriptors", "threads", "people", "open_files", "sockets"):
         before, after = getattr(first, what), getattr(last, what)
-        if after > before + (MAX_NEW_DESCRIPTORS if what == "descriptors" else 0):
+        if after > before + GROWTH.get(what, 0):
             complaints.append(f"{after - before} more {what.replace('_', ' ')}")
     if last.memory - first.memory > MAX_GROWTH:
         complaints.append(f"{(last.memory - first.memory) / 2**20:.1f} MiB more memory")
