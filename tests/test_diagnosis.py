@@ -32,7 +32,7 @@ from chatbox.client.doctor.diagnosis import (
     judge_tcp,
 )
 from chatbox.client.exits import Exit
-from chatbox.rdt.udp import SOCKET_BUFFER
+from chatbox.rdt.socket_options import SOCKET_BUFFER
 
 
 class FindingTestCase(SynchronousTestCase):

@@ -41,6 +41,7 @@ ADAPTERS = {
     "log/redis.py",
     "rdt/fetch.py",
     "rdt/service.py",
+    "rdt/pump.py",
     "rdt/udp.py",
     "client/demo.py",
     "client/main.py",

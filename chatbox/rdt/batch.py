@@ -22,15 +22,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from chatbox.rdt.seal import LONGEST_DATAGRAM
+from chatbox.rdt.socket_options import Control
 
 DATAGRAMS = 64
 """Read at once at most."""
 
 CONTROL_BYTES = 128
 """Room for what the kernel has to say of each datagram."""
-
-Control = list[tuple[int, int, bytes]]
-"""What it says, as ``socket.recvmsg`` gives it: level, kind, data."""
 
 
 class _Vector(ctypes.Structure):

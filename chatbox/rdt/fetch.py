@@ -12,9 +12,10 @@ from chatbox.errors import NoSocket
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import NO_LIMIT, Train
 from chatbox.rdt.progress import Progress
+from chatbox.rdt.pump import Pump
 from chatbox.rdt.receiver import Event, Receiver, Sink
+from chatbox.rdt.socket_options import longest_to
 from chatbox.rdt.ticket import Ticket
-from chatbox.rdt.udp import Pump, longest_to
 
 
 class Target(Sink, Protocol):

@@ -21,11 +21,11 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End
+from chatbox.rdt.pump import Pump
 from chatbox.rdt.seal import TrainSealer
 from chatbox.rdt.sender import Opened
 from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
-from chatbox.rdt.udp import Pump
 from chatbox.sparing import SparingLog
 
 CLOSE_SECONDS = 1.0

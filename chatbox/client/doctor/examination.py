@@ -290,8 +290,8 @@ class _Probe:
         """Begin it. Raises RemoteError if there is no such ticket; NoSocket."""
         from chatbox.rdt.fetch import fetch
         from chatbox.rdt.packet import HEADER
+        from chatbox.rdt.socket_options import longest_to
         from chatbox.rdt.ticket import Ticket
-        from chatbox.rdt.udp import longest_to
 
         self.port = offer.port
         self.ports = offer.ports or 1

@@ -13,7 +13,7 @@ import struct
 from typing import Final
 
 from chatbox.client.doctor.diagnosis import Buffers, Offload
-from chatbox.rdt.udp import SOCKET_BUFFER, UDP_GRO, UDP_SEGMENT, ask_for_buffers
+from chatbox.rdt.socket_options import SOCKET_BUFFER, UDP_GRO, UDP_SEGMENT, ask_for_buffers
 
 __all__ = ["measure_buffers", "try_offload"]
 
