@@ -534,17 +534,32 @@ class ReturningTests(ConversationTestCase):
         self.assertEqual(self.conversation.downloads, [])
         self.assertEqual(self.server.come_back(), [])
 
+    def returned(self, transfer: FakeTransfer, confirmed: int) -> FakeTransfer:
+        """The server goes away, and comes back; so many bytes are here when it goes."""
+        transfer.confirmed = confirmed
+        self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
+        self.server.restart()
+        self.offer_again(*self.server.come_back())
+        begun = self.fetch.begun[-1]
+        begun.listener(Opened(1000))
+        return begun
+
     def test_too_often(self) -> None:
-        """There is an end to patience."""
-        transfer = self.download()
-        for _ in range(MAX_RETURNS):
-            self.assertEqual(self.end(transfer, End.SERVER_STOPPING), [])
-            self.server.restart()
-            self.offer_again(*self.server.come_back())
-            transfer = self.fetch.begun[-1]
-            transfer.listener(Opened(1000))
+        """There is an end to patience, if no more comes of it than was here before."""
+        transfer = self.returned(self.download(), 500)
+        for confirmed in range(1, MAX_RETURNS):
+            transfer = self.returned(transfer, confirmed)
+        transfer.confirmed = 500
         self.end(transfer, End.SERVER_STOPPING)
         self.assertEqual(self.conversation.downloads, [])
+
+    def test_often_enough(self) -> None:
+        """However often the server goes away, a download that gets on meanwhile goes on."""
+        transfer = self.download()
+        for confirmed in range(1, 3 * MAX_RETURNS):
+            transfer = self.returned(transfer, confirmed)
+        self.end(transfer, End.DONE)
+        self.assertEqual(len(self.conversation.saved), 1)
 
     def test_no_way_back(self) -> None:
         """Without a session that survives, the end of the server is the end of the download."""

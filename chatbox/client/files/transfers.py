@@ -79,8 +79,9 @@ class Fetch(Protocol):
 
 
 MAX_RETURNS: Final = 20
-"""How often one download goes on after the server went away. One that does so more often has more
-wrong with it than patience can cure."""
+"""How often in a row one download goes on after the server went away, if nothing new comes of it.
+What has more of the file each time gets there, however often; what has not has more wrong with it
+than patience can cure."""
 
 
 class Stage(Enum):
@@ -151,7 +152,12 @@ class Download:
         self._rate_limit = rate_limit
         self._hint = hint
         self._ask_again = ask_again
+        self._returned = False
+        """The server went away once, and was asked again."""
         self._returns = 0
+        """How often since more of the file was here than ever before."""
+        self._most = 0
+        """Bytes that were here when most was."""
         self._doubted = False
         """The chat connection has ended since it began."""
         self._transfer: Transfer | None = None
@@ -169,7 +175,7 @@ class Download:
             return  # given up meanwhile; the ticket expires by itself
         self._server = f"UDP port {offer.port} of {printable(host)}"
         waited = self._clock() - self._asked_at
-        if not self._returns:
+        if not self._returned:
             self._started_at = self._clock()
         self._doubted = False
         self._target.expect(offer.mtime_ms, offer.digest)
@@ -194,7 +200,7 @@ class Download:
         else:
             what = f"{words.size_text(offer.size)}, to {printable(self.path)}"
             found = _beginning_text(self._target.beginning, self._target.resumed_from, offer.size)
-            if not self._returns:
+            if not self._returned:
                 self._say(f"{self._shown}: {what}{found}")
             elif self._target.resumed_from and offer.size:
                 at = self._target.resumed_from * 100 // offer.size
@@ -349,6 +355,9 @@ class Download:
         silent = ended.end.name == "PEER_SILENT" and was_there
         if self._ask_again is None or not (silent or ended.end.name == "SERVER_STOPPING"):
             return False
+        here = self._transfer.progress().confirmed if self._transfer else 0
+        if here > self._most:
+            self._most, self._returns = here, 0
         if self._returns >= MAX_RETURNS:
             return False
         try:
@@ -356,6 +365,7 @@ class Download:
         except OSError:  # somebody has put something else in its place
             return False
         self._returns += 1
+        self._returned = True
         self._transfer = None
         if silent:
             self._say(f"{self._shown} waits: nothing comes from the server any more.")
