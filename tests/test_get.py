@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -188,6 +190,27 @@ class ErrandTests(SynchronousTestCase):
             self.assertEqual(self.out.getvalue(), printed)
         self.left(running, Exit.OK)
         self.assertEqual(self.reactor.tcpClients, [])
+
+    def test_nobody_hears(self) -> None:
+        """Where standard error takes nothing, or is closed, the files come all the same."""
+        self.patch(self.err, "write", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
+        for index, err in enumerate((self.err, None)):
+            self.patch(sys, "stderr", err)
+            running = self.get("a", "-o", os.path.join(self.folder, str(index)))
+            self.accept()
+            self.finish(self.offer("a"))
+            self.left(running, Exit.OK)
+
+    def test_nobody_answers(self) -> None:
+        """A question that nobody can answer is not waited for."""
+        answers: list[str] = []
+        for trouble in (OSError(errno.EIO, "Input/output error"), ValueError("no UTF-8")):
+            self.patch(sys, "stdin", mock.Mock(readline=mock.Mock(side_effect=trouble)))
+            reactor = mock.Mock(callFromThread=lambda call, *args: call(*args))
+            errand = _Errand(reactor, self.options("a"))
+            self.patch(errand, "_act_on_wish", answers.append)
+            errand._read_wish()
+        self.assertEqual(answers, ["", ""])
 
     def test_told_once(self) -> None:
         """On a terminal the digest is in one line, unless --quiet keeps that line away."""

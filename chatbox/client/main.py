@@ -123,7 +123,8 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
         except Exception:
             if not statuses:  # else it was cancelled by a signal
                 traceback.print_exc()
-        end()
+        finally:  # all that is above may fail to say so
+            end()
 
     def end() -> None:
         with suppress(ReactorNotRunning):  # it may be stopping already

@@ -13,6 +13,7 @@ import termios
 import threading
 from argparse import Namespace
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -257,7 +258,10 @@ class _Errand:
                 threading.Thread(target=self._read_wish, daemon=True).start()
 
     def _read_wish(self) -> None:
-        line = sys.stdin.readline() if sys.stdin is not None else ""
+        line = ""
+        # What cannot be read, such as the terminal of a shell that has ended, says no more.
+        with suppress(OSError, ValueError):
+            line = sys.stdin.readline() if sys.stdin is not None else ""
         self._reactor.callFromThread(self._act_on_wish, line)
 
     def _act_on_wish(self, line: str) -> None:
@@ -279,5 +283,8 @@ def _forget_what_was_typed() -> None:
 
 
 def _write_error(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    """If standard error takes no more, say because whoever read it is gone, the file is to come."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
