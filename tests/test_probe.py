@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 
 from twisted.logger import capturedLogs
@@ -13,7 +14,7 @@ from chatbox.downloads import ShelfDownloads
 from chatbox.errors import RemoteError
 from chatbox.rdt.demux import MAX_TRANSFERS, UNUSED_TIMEOUT, Admissions, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
-from chatbox.rdt.service import MAX_LOGGED, TransferService
+from chatbox.rdt.service import LOGGED_PROBE, MAX_LOGGED, TransferService
 from chatbox.shelf import Shelf
 from chatbox.sparing import SPAN_SECONDS
 from tests.helpers.processes import PATIENCE
@@ -94,16 +95,31 @@ class OfferTests(TapTestCase):
         transfers.startService()
         self.addCleanup(transfers.stopService)
         downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        with open(os.path.join(self.folder, "a"), "wb"):
+            pass
         with capturedLogs() as events:
             for count in (MAX_LOGGED + 7, 1):
                 for _ in range(count):
-                    downloads.probe("alice", "", 1, 1)
+                    downloads.offer("alice", "", "a")
                 downloads.withdraw(lambda account, host: account == "alice" and not host)
                 reactor.advance(SPAN_SECONDS)
         lines = [one for one in events if one["log_namespace"] == "chatbox.rdt.service"]
         self.assertEqual(len(lines), MAX_LOGGED + 2)
         self.assertEqual(lines[-2]["count"], 7)
         self.assertEqual(lines[-1]["end"], "REFUSED")
+
+    def test_logged_once_a_look(self) -> None:
+        """Of a look at the path the log tells once, and not for each port."""
+        transfers = TransferService(Reactor(), "127.0.0.1", [0, 0, 0])
+        transfers.startService()
+        self.addCleanup(transfers.stopService)
+        downloads = ShelfDownloads(Shelf(self.folder), transfers)
+        with capturedLogs() as events:
+            for which, size in ((1, LOGGED_PROBE), (2, LOGGED_PROBE - 1), (3, 1)):
+                downloads.probe("alice", "", size, which)
+            downloads.withdraw(lambda account, host: account == "alice" and not host)
+        lines = [one for one in events if one["log_namespace"] == "chatbox.rdt.service"]
+        self.assertEqual([(one["what"], one["end"]) for one in lines], [("probe", "REFUSED")])
 
     def test_admission(self) -> None:
         """A probe counts as a download."""

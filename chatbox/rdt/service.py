@@ -21,9 +21,10 @@ from chatbox.rdt.congestion.bbr import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End
+from chatbox.rdt.probe import ProbeFile
 from chatbox.rdt.pump import Pump
 from chatbox.rdt.seal import TrainSealer
-from chatbox.rdt.sender import Opened
+from chatbox.rdt.sender import Ended, Opened
 from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
 from chatbox.sparing import SparingLog
@@ -34,6 +35,10 @@ hear it finds out by the silence."""
 
 MAX_LOGGED = 50
 """Lines in ten seconds about downloads that begin and end: a client may begin as many in one."""
+
+LOGGED_PROBE = 1 << 16
+"""Bytes of a probe that the log tells of, when it has ended: each look at the path has one that is
+long, and a short one for each port."""
 
 _log = Logger()
 
@@ -77,18 +82,26 @@ class _ServedPort:
     def _deliver(self) -> None:
         while (happened := self.demux.next_event()) is not None:
             transfer, event = happened
-            if isinstance(event, Opened):
-                self._log("a download of {user} has begun", user=transfer.taker.user)
-                if not transfer.sender.ended:
-                    self._start_hashing(transfer)
-            else:
-                self._log(
-                    "a download of {user} has ended: {end}, {sent} bytes sent",
-                    user=transfer.taker.user,
-                    end=event.end.name,
-                    sent=event.sent,
-                )
+            self._note(transfer, event)
+            if isinstance(event, Opened) and not transfer.sender.ended:
+                self._start_hashing(transfer)
         self._on_events()
+
+    def _note(self, transfer: Transfer, event: Opened | Ended) -> None:
+        """Tell the operator."""
+        file, user = transfer.file, transfer.taker.user
+        is_probe = isinstance(file, ProbeFile)
+        if isinstance(event, Opened):
+            if not is_probe:
+                self._log("a download of {user} has begun", user=user)
+        elif not is_probe or file.size >= LOGGED_PROBE:
+            self._log(
+                "a {what} of {user} has ended: {end}, {sent} bytes sent",
+                what="probe" if is_probe else "download",
+                user=user,
+                end=event.end.name,
+                sent=event.sent,
+            )
 
     def _start_hashing(self, transfer: Transfer) -> None:
         try:
