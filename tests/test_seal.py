@@ -220,10 +220,10 @@ class TrainTests(SynchronousTestCase):
         self.assertEqual(client.dropped, 0)
 
     def test_length_of_trains(self) -> None:
-        """A train is four sends long, each of at most 64 packets and 65000 bytes."""
-        self.assertEqual(TrainSealer.most_packets(500), 4 * 64)
-        self.assertEqual(TrainSealer.most_packets(1200), 4 * 54)
-        self.assertEqual(TrainSealer.most_packets(65000), 4)
+        """A train is eight sends long, each of at most 64 packets and 65000 bytes."""
+        self.assertEqual(TrainSealer.most_packets(500), 8 * 64)
+        self.assertEqual(TrainSealer.most_packets(1200), 8 * 54)
+        self.assertEqual(TrainSealer.most_packets(65000), 8)
 
     @given(st.integers(0, 1 << 40), st.integers(1, MOST_PACKETS))
     def test_same_generation(self, number: int, count: int) -> None:

@@ -27,7 +27,7 @@ from chatbox.rdt.udp import TrainPort, TrainProtocol
 TRAINS_PER_TURN = 16
 """Trains sent before other sockets get their turn..."""
 
-SENT_BYTES_PER_TURN = 1 << 20
+SENT_BYTES_PER_TURN = 2 << 20
 """... or about as many bytes."""
 
 LATEST = 1.0

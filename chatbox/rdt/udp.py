@@ -44,7 +44,7 @@ _log = Logger()
 READS_PER_TURN = 64
 """System calls to read before other sockets get their turn..."""
 
-READ_BYTES_PER_TURN = 1 << 20
+READ_BYTES_PER_TURN = 2 << 20
 """... or as many bytes, where the kernel joins what arrives."""
 
 BATCH_FROM = 4
