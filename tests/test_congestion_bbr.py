@@ -1,6 +1,6 @@
 """
-BBR: the example test cases of draft-ietf-ccwg-bbr by their titles, the estimators, and the promises
-of the module on simulated paths.
+BBR as a whole: the example test cases of draft-ietf-ccwg-bbr by their titles, the promises of its
+theory on simulated paths, and its tables.
 """
 
 from __future__ import annotations
@@ -11,34 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt.congestion import INITIAL_WINDOW_PACKETS, Lost
-from chatbox.rdt.congestion.bbr import (
-    MIN_WINDOW_PACKETS,
-    PROBE_RTT_DURATION,
-    STALE_FRACTION,
-    Bbr,
-)
-from chatbox.rdt.congestion.bbr_loss import (
-    BETA,
-    MAX_BACKGROUND_LOSS,
-    BackgroundLoss,
-    Bounds,
-)
-from chatbox.rdt.congestion.bbr_model import (
-    EXTRA_ACKED_ROUNDS,
-    MIN_RTT_WINDOW,
-    PROBE_RTT_INTERVAL,
-    ExtraAcked,
-    FullPipe,
-    MaxBandwidth,
-    MinRtt,
-    WindowedMax,
-)
-from chatbox.rdt.congestion.bbr_states import GAINS, PROBE_BW, TRANSITIONS, State
+from chatbox.rdt.congestion.bbr.bounds import BETA
+from chatbox.rdt.congestion.bbr.control import MIN_WINDOW_PACKETS
+from chatbox.rdt.congestion.bbr.loss import MAX_BACKGROUND_LOSS
+from chatbox.rdt.congestion.bbr.machine import PROBE_RTT_DURATION, STALE_FRACTION, Bbr
+from chatbox.rdt.congestion.bbr.min_rtt import MIN_RTT_WINDOW, PROBE_RTT_INTERVAL
+from chatbox.rdt.congestion.bbr.states import GAINS, PROBE_BW, TRANSITIONS, State
 from chatbox.rdt.congestion.cubic import Cubic
 from tests.helpers.feed import Feed
 from tests.helpers.path import PACKET, Flow, Path, Policer, mbit
@@ -99,13 +80,13 @@ class DraftTests(SynchronousTestCase):
         queue then, which does not overflow.
         """
         run = Run(Path(RATE, RTT, int(1.5 * BDP)))
-        run.until_that(lambda: run.bbr.full_pipe.rounds == 1)
+        run.until_that(lambda: run.bbr.model.full_pipe.rounds == 1)
         self.assertIs(run.bbr.state, State.STARTUP)
-        self.assertFalse(run.bbr.full_pipe.reached)
+        self.assertFalse(run.bbr.model.full_pipe.reached)
         run.until(State.DRAIN)
-        self.assertEqual(run.bbr.full_pipe.rounds, 2)
-        self.assertTrue(run.bbr.full_pipe.now and run.bbr.full_pipe.reached)
-        self.assertApproximates(run.bbr.max_bw, RATE, 0.02 * RATE)
+        self.assertEqual(run.bbr.model.full_pipe.rounds, 2)
+        self.assertTrue(run.bbr.model.full_pipe.now and run.bbr.model.full_pipe.reached)
+        self.assertApproximates(run.bbr.model.max_bw, RATE, 0.02 * RATE)
         self.assertEqual(run.path.dropped, 0)
 
     def test_startup_fits_into_an_ordinary_queue(self) -> None:
@@ -128,21 +109,21 @@ class DraftTests(SynchronousTestCase):
         left_at = run.path.now
         lost = Lost(left_at + RTT, 2 * PACKET, left_at, int(BDP), 2 * PACKET, 0, False)
         run.bbr.on_lost(lost)
-        self.assertFalse(run.bbr.losses.round.seen)
+        self.assertFalse(run.bbr.model.losses.round.seen)
         run.bbr.on_lost(replace(lost, sent_at=left_at + RTT / 2))
-        self.assertTrue(run.bbr.losses.round.seen)
+        self.assertTrue(run.bbr.model.losses.round.seen)
 
     def test_exiting_startup_on_loss_when_application_limited(self) -> None:
         """
         High loss ends Startup though all samples are limited by the application. Without a queue it
-        takes more than any background loss; see `bbr_loss`.
+        takes more than any background loss; see `bbr.loss`.
         """
         run = Run(app_rate=RATE / 4)
         run.on(1.0)
         self.assertIs(run.bbr.state, State.STARTUP)
         run.path.loss = 2 * MAX_BACKGROUND_LOSS
         run.until_that(lambda: run.bbr.state is not State.STARTUP, 1.0)
-        self.assertTrue(run.bbr.full_pipe.reached)
+        self.assertTrue(run.bbr.model.full_pipe.reached)
         self.assertIs(run.states[1][1], State.DRAIN)
 
     def test_exiting_drain_based_on_inflight(self) -> None:
@@ -150,7 +131,8 @@ class DraftTests(SynchronousTestCase):
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.DRAIN)
         self.assertEqual(GAINS[State.DRAIN].pacing, 0.5)
-        self.assertApproximates(run.bbr.pacing_rate, 0.5 * run.bbr.bw, 0.01 * run.bbr.bw)
+        bandwidth = run.bbr.model.bw
+        self.assertApproximates(run.bbr.pacing_rate, 0.5 * bandwidth, 0.01 * bandwidth)
         self.assertGreater(run.flow.recovery.in_flight, 1.5 * BDP)
         run.until_that(lambda: run.bbr.state is not State.DRAIN)
         self.assertIn(run.bbr.state, PROBE_BW)
@@ -176,7 +158,7 @@ class DraftTests(SynchronousTestCase):
         run.until(State.UP)
         run.until_that(lambda: run.bbr.state is not State.UP)
         self.assertIs(run.bbr.state, State.DOWN)
-        self.assertEqual(run.bbr.full_pipe.rounds, 3)
+        self.assertEqual(run.bbr.model.full_pipe.rounds, 3)
         self.assertFalse(run.bbr.prev_probe_too_high)
         self.assertEqual(run.path.dropped, 0)
 
@@ -197,7 +179,7 @@ class DraftTests(SynchronousTestCase):
         feed.round(int(BDP), 1.05 * RTT)
         self.assertIs(run.bbr.state, State.UP)
         feed.ack(int(BDP / 4), 1.4 * RTT, rate=RATE, in_flight=int(BDP), tx_in_flight=int(BDP))
-        self.assertTrue(run.bbr.losses.calm)
+        self.assertTrue(run.bbr.model.losses.calm)
         self.assertIs(run.bbr.state, State.DOWN)
 
     def test_exiting_probe_up_on_loss_when_application_limited(self) -> None:
@@ -212,7 +194,7 @@ class DraftTests(SynchronousTestCase):
         run.until_that(lambda: run.bbr.state is not State.UP, 1.0)
         self.assertIn(run.bbr.state, (State.DOWN, State.CRUISE))
         self.assertTrue(run.bbr.prev_probe_too_high)
-        self.assertTrue(math.isinf(run.bbr.bounds.inflight_longterm))
+        self.assertTrue(math.isinf(run.bbr.model.bounds.inflight_longterm))
 
     def test_never_exiting_probe_up_or_startup_when_application_limited_with_no_loss(self) -> None:
         """Without a loss, a sender short of data stays where it looks for more."""
@@ -231,12 +213,13 @@ class DraftTests(SynchronousTestCase):
         run = Run()
         run.until(State.UP)
         run.until(State.DOWN)
-        self.assertApproximates(run.bbr.pacing_rate, 0.9 * run.bbr.bw, 0.01 * run.bbr.bw)
+        bandwidth = run.bbr.model.bw
+        self.assertApproximates(run.bbr.pacing_rate, 0.9 * bandwidth, 0.01 * bandwidth)
         run.until_that(lambda: run.bbr.state is not State.DOWN)
         self.assertIs(run.bbr.state, State.CRUISE)
         in_flight = run.flow.recovery.in_flight
         self.assertLess(in_flight, 1.1 * BDP)
-        self.assertLess(in_flight, 0.9 * run.bbr.bounds.inflight_longterm)
+        self.assertLess(in_flight, 0.9 * run.bbr.model.bounds.inflight_longterm)
 
     def test_exiting_probe_down_after_max_time(self) -> None:
         """If the queue does not go away, the next probe comes all the same, without CRUISE."""
@@ -269,7 +252,7 @@ class DraftTests(SynchronousTestCase):
         self.assertGreater(run.bbr.window, 0.8 * BDP)
         run.on(1.0)
         self.assertGreater(run.goodput(run.path.now - 0.8), 0.97)
-        self.assertLess(run.bbr.min_rtt, 1.1 * RTT)
+        self.assertLess(run.bbr.model.min_rtt, 1.1 * RTT)
 
     def test_skipping_probe_rtt_due_to_application_limited_sending(self) -> None:
         """A silence has emptied the queue well enough: no ProbeRTT after it."""
@@ -287,19 +270,19 @@ class DraftTests(SynchronousTestCase):
         """Acknowledgements in lumps of 20 ms: Startup still finds the rate, and allows for them."""
         run = Run(Path(RATE, RTT, int(3 * BDP), hold_acks=0.02))
         run.until(State.DRAIN)
-        self.assertApproximates(run.bbr.max_bw, RATE, 0.05 * RATE)
-        self.assertGreater(run.bbr.aggregation.value, RATE * 0.01)
+        self.assertApproximates(run.bbr.model.max_bw, RATE, 0.05 * RATE)
+        self.assertGreater(run.bbr.model.aggregation.value, RATE * 0.01)
         self.assertGreater(run.bbr.window, 2 * BDP)
 
     def test_achieving_expected_cruise_bandwidth_on_a_link_with_aggregation(self) -> None:
         """Lumps that begin in CRUISE do not stall the sender."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.CRUISE)
-        before = run.bbr.aggregation.value
+        before = run.bbr.model.aggregation.value
         run.path.hold_acks = 0.03
         run.on(1.0)
-        self.assertGreater(run.bbr.aggregation.value, max(before, RATE * 0.015))
-        self.assertGreater(run.bbr.window, 2 * BDP + 0.9 * run.bbr.aggregation.value)
+        self.assertGreater(run.bbr.model.aggregation.value, max(before, RATE * 0.015))
+        self.assertGreater(run.bbr.window, 2 * BDP + 0.9 * run.bbr.model.aggregation.value)
         self.assertGreater(run.goodput(run.path.now - 0.8), 0.95)
 
     def test_correctly_managing_sub_packet_bdps(self) -> None:
@@ -319,16 +302,16 @@ class DraftTests(SynchronousTestCase):
         """A link that becomes ten times as fast is full again within seconds."""
         run = Run(Path(mbit(4), RTT, int(BDP)))
         run.until(State.CRUISE)
-        run.bbr.bounds.inflight_longterm = 2 * run.path.bdp()
+        run.bbr.model.bounds.inflight_longterm = 2 * run.path.bdp()
         run.path.rate = mbit(40)
         run.until(State.UP)
         probing = run.path.now
-        slopes = {run.bbr.bounds.slope_rounds}
+        slopes = {run.bbr.model.bounds.slope_rounds}
         while run.bbr.state is State.UP:
             run.on(RTT / 5)
-            slopes.add(run.bbr.bounds.slope_rounds)
+            slopes.add(run.bbr.model.bounds.slope_rounds)
         self.assertGreater(len(slopes), 3, "the step doubles each round")
-        run.until_that(lambda: run.bbr.max_bw > 0.95 * mbit(40), 8.0)
+        run.until_that(lambda: run.bbr.model.max_bw > 0.95 * mbit(40), 8.0)
         self.assertLess(run.path.now - probing, 6.0)
 
     def test_decreasing_bandwidth_10x_and_ensuring_max_bandwidth_adapts_down(self) -> None:
@@ -343,15 +326,15 @@ class DraftTests(SynchronousTestCase):
         run = Run(Path(mbit(40), RTT, int(mbit(40) * RTT)), seed=seed)
         run.until(State.CRUISE)
         run.path.rate = mbit(4)
-        run.until_that(lambda: run.bbr.bw < 0.6 * mbit(40), 4.0)
-        self.assertLess(run.bbr.bounds.bw_shortterm, run.bbr.max_bw)
+        run.until_that(lambda: run.bbr.model.bw < 0.6 * mbit(40), 4.0)
+        self.assertLess(run.bbr.model.bounds.bw_shortterm, run.bbr.model.max_bw)
         began = run.path.now
-        run.until_that(lambda: run.bbr.max_bw < 1.1 * mbit(4), 12.0)
-        self.assertGreater(run.bbr.max_bw, 0.9 * mbit(4))
+        run.until_that(lambda: run.bbr.model.max_bw < 1.1 * mbit(4), 12.0)
+        self.assertGreater(run.bbr.model.max_bw, 0.9 * mbit(4))
         goodput = run.goodput(began)
         run.on(3.0)
         self.assertLess(run.path.median_queue_delay(run.path.now - 2), RTT)
-        self.assertLess(run.bbr.min_rtt, 1.2 * RTT)
+        self.assertLess(run.bbr.model.min_rtt, 1.2 * RTT)
         return goodput
 
     def test_background_loss_is_made_up_for(self) -> None:
@@ -372,10 +355,10 @@ class DraftTests(SynchronousTestCase):
         tokens = 0.8 * RATE
         run = Run(Path(RATE, RTT, int(BDP), policer=Policer(tokens, 0.01 * tokens)))
         run.until(State.CRUISE)
-        losses = run.bbr.losses
+        losses = run.bbr.model.losses
         losses.background.learn(int(0.1 * 10**7), 10**7)
-        run.bbr.bandwidth.restart()
-        run.bbr.bandwidth.update(tokens)
+        run.bbr.model.bandwidth.restart()
+        run.bbr.model.bandwidth.update(tokens)
         self.assertGreater(losses.background.rate, 0.09)
         run.on(1.9)
         self.assertIs(run.bbr.state, State.CRUISE)
@@ -385,7 +368,7 @@ class DraftTests(SynchronousTestCase):
         """Drops without a queue: it settles at the rate of the tokens, with few drops."""
         tokens = RATE / 4
         run = Run(Path(RATE, RTT, int(BDP), policer=Policer(tokens, 0.5 * tokens)))
-        run.until_that(lambda: not math.isinf(run.bbr.bounds.bw_shortterm), 5.0)
+        run.until_that(lambda: not math.isinf(run.bbr.model.bounds.bw_shortterm), 5.0)
         run.on(10.0)
         dropped, sent = run.path.dropped, run.flow.sent
         began = run.path.now
@@ -398,14 +381,14 @@ class DraftTests(SynchronousTestCase):
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.UP)
         run.on(2 * RTT)
-        saved = run.bbr.bounds.saved()
+        saved = run.bbr.model.bounds.saved()
         self.lose_much(run)
         self.assertIs(run.bbr.state, State.DOWN)
-        self.assertLess(run.bbr.bounds.inflight_longterm, 3 * BDP)
+        self.assertLess(run.bbr.model.bounds.inflight_longterm, 3 * BDP)
         run.bbr.on_spurious_loss(run.path.now)
         self.assertIs(run.bbr.state, State.REFILL)
-        self.assertEqual(run.bbr.bounds.inflight_longterm, saved.inflight_longterm)
-        self.assertEqual(run.bbr.bounds.bw_shortterm, saved.bw_shortterm)
+        self.assertEqual(run.bbr.model.bounds.inflight_longterm, saved.inflight_longterm)
+        self.assertEqual(run.bbr.model.bounds.bw_shortterm, saved.bw_shortterm)
         run.until(State.UP, 1.0)
 
     def test_handling_spurious_rto_recovery(self) -> None:
@@ -426,50 +409,50 @@ class DraftTests(SynchronousTestCase):
         bbr, feed = self.startup_by_hand()
         feed.round(int(1.3 * BDP), 2 * RTT, rate=1.3 * RATE, lost=int(BDP / 4), pieces=8)
         self.assertIsNot(bbr.state, State.STARTUP)
-        self.assertFalse(math.isinf(bbr.bounds.inflight_longterm))
+        self.assertFalse(math.isinf(bbr.model.bounds.inflight_longterm))
         bbr.on_spurious_loss(feed.now)
         self.assertIs(bbr.state, State.STARTUP)
-        self.assertFalse(bbr.full_pipe.reached)
-        self.assertTrue(math.isinf(bbr.bounds.inflight_longterm))
+        self.assertFalse(bbr.model.full_pipe.reached)
+        self.assertTrue(math.isinf(bbr.model.bounds.inflight_longterm))
 
     def test_entering_and_exiting_probe_rtt_during_startup(self) -> None:
         """Startup that was interrupted goes on afterwards."""
         run = Run(app_rate=RATE / 4)
         run.path.at(1.0, lambda: setattr(run.path, "rtt", 1.5 * RTT))
         run.until(State.PROBE_RTT, 10.0)
-        self.assertFalse(run.bbr.full_pipe.reached)
+        self.assertFalse(run.bbr.model.full_pipe.reached)
         run.until_that(lambda: run.bbr.state is not State.PROBE_RTT)
         self.assertIs(run.bbr.state, State.STARTUP)
         run.flow.app_rate = math.inf
         run.until(State.CRUISE)
-        self.assertApproximates(run.bbr.max_bw, RATE, 0.02 * RATE)
+        self.assertApproximates(run.bbr.model.max_bw, RATE, 0.02 * RATE)
 
     def test_handling_loss_during_probe_up_after_inflight_longterm_is_set(self) -> None:
         """Overflow ends the probe at once and cuts the bound, to no less than BETA of the pipe."""
         run = Run()
         run.until(State.UP)
-        run.bbr.bounds.inflight_longterm = 2 * BDP
+        run.bbr.model.bounds.inflight_longterm = 2 * BDP
         run.on(2 * RTT)
         self.assertIs(run.bbr.state, State.UP)
         self.lose_much(run)
         self.assertIs(run.bbr.state, State.DOWN)
         self.assertTrue(run.bbr.prev_probe_too_high)
-        bound = run.bbr.bounds.inflight_longterm
+        bound = run.bbr.model.bounds.inflight_longterm
         self.assertTrue(0.99 * BETA * BDP <= bound < 1.5 * BDP, bound / BDP)
 
     def test_handling_application_limited_sending_during_probe_refill(self) -> None:
         """Low samples of a sender short of data do not lower the bandwidth; UP comes next."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.REFILL)
-        bandwidth = run.bbr.max_bw
+        bandwidth = run.bbr.model.max_bw
         run.flow.app_rate = RATE / 10
         run.until(State.UP)
-        self.assertEqual(run.bbr.max_bw, bandwidth)
+        self.assertEqual(run.bbr.model.max_bw, bandwidth)
         run.on(0.5)
-        self.assertEqual(run.bbr.max_bw, bandwidth)
+        self.assertEqual(run.bbr.model.max_bw, bandwidth)
         run.flow.app_rate = math.inf
         run.until(State.DOWN)
-        self.assertApproximates(run.bbr.max_bw, RATE, 0.03 * RATE)
+        self.assertApproximates(run.bbr.model.max_bw, RATE, 0.03 * RATE)
 
     def startup_by_hand(self) -> tuple[Bbr, Feed]:
         """A controller that knows the path and is still in Startup."""
@@ -525,19 +508,19 @@ class PromiseTests(SynchronousTestCase):
         run.until(State.CRUISE)
         run.path.loss = 0.05
         run.on(2.0)
-        self.assertApproximates(run.bbr.losses.background.rate, 0.05, 0.02)
+        self.assertApproximates(run.bbr.model.losses.background.rate, 0.05, 0.02)
         began = run.path.now
         run.on(2.0)
         self.assertGreater(run.goodput(began), 0.9)
         run.path.loss = 0.0
         run.on(4.0)
-        self.assertLess(run.bbr.losses.background.rate, 0.005)
+        self.assertLess(run.bbr.model.losses.background.rate, 0.005)
 
     def test_overflow_is_not_background(self) -> None:
         """On a queue too short to show in the round trip, losses are few and nothing is learnt."""
         run = Run(shallow())
         run.on(10.0)
-        self.assertLess(run.bbr.losses.background.rate, 0.01)
+        self.assertLess(run.bbr.model.losses.background.rate, 0.01)
         self.assertLess(run.path.dropped, 0.02 * run.flow.sent)
         self.assertGreater(run.goodput(2.0), 0.85)
 
@@ -570,7 +553,7 @@ class PromiseTests(SynchronousTestCase):
         run.on(3.0)
         run.path.rtt = 2 * RTT
         run.on(MIN_RTT_WINDOW + PROBE_RTT_INTERVAL)
-        self.assertApproximates(run.bbr.min_rtt, 2 * RTT, 0.2 * RTT)
+        self.assertApproximates(run.bbr.model.min_rtt, 2 * RTT, 0.2 * RTT)
         self.assertGreater(run.goodput(4.0), 0.8)
 
     def test_blackout(self) -> None:
@@ -609,7 +592,7 @@ class PromiseTests(SynchronousTestCase):
         self.assertApproximates(
             run.bbr.pacing_rate, GAINS[State.STARTUP].pacing * STALE_FRACTION * RATE, 0.1 * RATE
         )
-        self.assertEqual(run.bbr.max_bw, 0.0)
+        self.assertEqual(run.bbr.model.max_bw, 0.0)
         began = run.path.now
         run.until(State.CRUISE, 3.0)
         self.assertGreater(run.goodput(began + 4 * RTT), 0.9)
@@ -624,7 +607,7 @@ class PromiseTests(SynchronousTestCase):
         run.path.rate = RATE / 10
         run.flow.resume()
         run.on(5.0)
-        self.assertLess(run.bbr.bw, 1.2 * RATE / 10)
+        self.assertLess(run.bbr.model.bw, 1.2 * RATE / 10)
         self.assertGreater(run.goodput(run.path.now - 2), 0.9)
 
     def test_what_we_were_late_for_is_no_measure_of_the_path(self) -> None:
@@ -633,41 +616,41 @@ class PromiseTests(SynchronousTestCase):
             run = Run()
             run.until(State.CRUISE)
             run.on(1.0)
-            bbr, before = run.bbr, run.bbr.bw
+            bbr, before = run.bbr, run.bbr.model.bw
             feed = Feed(bbr, run.path.now, run.flow.delivered)
             for _ in range(3):
                 if late:
                     bbr.on_late(int(BDP / 2))
                 feed.round(int(BDP / 2), RTT, rate=RATE / 2, lost=20 * PACKET)
-            self.assertEqual(bbr.bw < 0.9 * before, not late)
+            self.assertEqual(bbr.model.bw < 0.9 * before, not late)
 
     def test_drain_is_no_measure_of_the_path(self) -> None:
         """Losses that are heard of after it do not lower the rate to the one that it sent at."""
         run = Run()
         run.until(State.CRUISE)
-        before = run.bbr.bw
+        before = run.bbr.model.bw
         feed = Feed(run.bbr, run.path.now, run.flow.delivered)
         feed.round(int(BDP), 1.5 * RTT, rate=RATE / 2, lost=20 * PACKET)
-        self.assertGreaterEqual(run.bbr.bw, before)
-        self.assertFalse(math.isinf(run.bbr.bounds.inflight_shortterm))
+        self.assertGreaterEqual(run.bbr.model.bw, before)
+        self.assertFalse(math.isinf(run.bbr.model.bounds.inflight_shortterm))
 
     def test_the_bounds_are_of_the_path(self) -> None:
         """What waits in one of the machines comes on top of what the bounds allow on the path."""
         run = Run()
         run.until(State.CRUISE)
-        run.bbr.bounds.inflight_longterm = BDP
+        run.bbr.model.bounds.inflight_longterm = BDP
         run.on(5 * RTT)
         without = run.bbr.window
         feed = Feed(run.bbr, run.path.now, run.flow.delivered)
         for _ in range(10):
             feed.round(int(BDP), RTT, held=RTT)
-        self.assertApproximates(run.bbr.window, without + RTT * run.bbr.bw, 0.05 * BDP)
+        self.assertApproximates(run.bbr.window, without + RTT * run.bbr.model.bw, 0.05 * BDP)
         # What was late once is expected to be late again, for a while.
         feed.round(int(BDP), RTT)
-        self.assertApproximates(run.bbr.window, without + 0.9 * RTT * run.bbr.bw, 0.05 * BDP)
+        self.assertApproximates(run.bbr.window, without + 0.9 * RTT * run.bbr.model.bw, 0.05 * BDP)
         for _ in range(10):
             feed.round(int(BDP), RTT)
-        self.assertLess(run.bbr.window, without + 0.5 * RTT * run.bbr.bw)
+        self.assertLess(run.bbr.window, without + 0.5 * RTT * run.bbr.model.bw)
 
     def test_same_seed_same_run(self) -> None:
         """All randomness comes from the seeds."""
@@ -714,150 +697,3 @@ class StateTests(SynchronousTestCase):
         bbr = make()
         bbr.set_datagram_size(65_000)
         self.assertEqual(bbr.window, MIN_WINDOW_PACKETS * 65_000)
-
-
-class EstimatorTests(SynchronousTestCase):
-    """The parts that measure."""
-
-    @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 3)), min_size=1))
-    def test_windowed_max(self, steps: list[tuple[float, int]]) -> None:
-        """It is the largest of the values that are not older than the window."""
-        measured, history, now = WindowedMax(), [], 0
-        for value, later in steps:
-            now += later
-            history.append((now, value))
-            measured.update(value, now, 5)
-            self.assertEqual(measured.value, max(v for when, v in history if when > now - 5))
-
-    def test_max_bandwidth_remembers_two_cycles(self) -> None:
-        """A rate is forgotten when a whole cycle came without it, but not by empty cycles."""
-        bandwidth = MaxBandwidth()
-        bandwidth.update(100.0)
-        bandwidth.advance()
-        bandwidth.update(10.0)
-        self.assertEqual(bandwidth.value, 100.0)
-        bandwidth.advance()
-        self.assertEqual(bandwidth.value, 10.0)
-        bandwidth.advance()
-        self.assertEqual(bandwidth.value, 10.0)
-
-    def test_min_rtt_expires(self) -> None:
-        """It asks for a probe after 5 s, and takes a larger minimum after 10 s only."""
-        rtt = MinRtt(0.0)
-        rtt.update(0.05, 0.0)
-        rtt.update(0.08, PROBE_RTT_INTERVAL - 0.1)
-        self.assertFalse(rtt.expired)
-        rtt.update(0.08, PROBE_RTT_INTERVAL + 0.1)
-        self.assertTrue(rtt.expired)
-        self.assertEqual(rtt.value, 0.05)
-        rtt.update(0.08, MIN_RTT_WINDOW + 0.1)
-        self.assertEqual(rtt.value, 0.08)
-        rtt.update(0.04, MIN_RTT_WINDOW + 0.2)
-        self.assertEqual(rtt.value, 0.04)
-
-    def test_calm(self) -> None:
-        """A quarter more than the smallest round trip, and a millisecond, are calm."""
-        rtt = MinRtt(0.0)
-        rtt.update(0.1, 0.0)
-        self.assertTrue(rtt.is_calm(0.1259))
-        self.assertFalse(rtt.is_calm(0.1261))
-        self.assertFalse(rtt.is_calm(math.inf))
-
-    def test_extra_acked(self) -> None:
-        """A lump is what came beyond the bandwidth, remembered for ten rounds, one in Startup."""
-        extra = ExtraAcked(0.0)
-        extra.update(30_000, 0.0, 1e6, 1 << 20, 1, EXTRA_ACKED_ROUNDS)
-        self.assertEqual(extra.value, 30_000)
-        extra.update(5_000, 0.02, 1e6, 1 << 20, 1, EXTRA_ACKED_ROUNDS)
-        self.assertEqual(extra.value, 30_000)
-        for count in range(2, 12):
-            self.assertEqual(extra.value, 30_000)
-            extra.update(1_000, 0.1 * count, 1e6, 1 << 20, count, EXTRA_ACKED_ROUNDS)
-        self.assertEqual(extra.value, 1_000)
-
-    def test_extra_acked_is_bounded(self) -> None:
-        """It is never more than the limit given."""
-        extra = ExtraAcked(0.0)
-        extra.update(1 << 30, 0.0, 1.0, 5_000, 1, 1)
-        self.assertEqual(extra.value, 5_000)
-
-    def test_full_pipe(self) -> None:
-        """Three rounds without a quarter more; growth in between starts the count again."""
-        pipe = FullPipe()
-        for rate in (100.0, 110.0, 120.0):
-            pipe.update(rate)
-        self.assertEqual(pipe.rounds, 2)
-        pipe.update(125.0)
-        self.assertEqual((pipe.baseline, pipe.rounds, pipe.now), (125.0, 0, False))
-        for _ in range(3):
-            pipe.update(130.0)
-        self.assertTrue(pipe.now and pipe.reached)
-        pipe.restart()
-        self.assertFalse(pipe.now)
-        self.assertTrue(pipe.reached)
-
-    def test_full_pipe_with_a_queue(self) -> None:
-        """Two rounds without a quarter more are enough if the second met a queue."""
-        pipe = FullPipe()
-        pipe.update(100.0, queued=True)
-        pipe.update(120.0, queued=True)
-        self.assertFalse(pipe.now)
-        pipe.update(120.0, queued=True)
-        self.assertTrue(pipe.now and pipe.reached)
-
-
-class LossTests(SynchronousTestCase):
-    """What losses mean."""
-
-    def test_background_is_estimated(self) -> None:
-        """From many calm rounds comes the share, and room for chance above it."""
-        background = BackgroundLoss(PACKET)
-        self.assertEqual(background.allowance(100 * PACKET), 0.0)
-        for _ in range(100):
-            background.learn(2 * PACKET, 100 * PACKET)
-        self.assertApproximates(background.rate, 0.02, 0.001)
-        allowed = background.allowance(400 * PACKET) / PACKET
-        self.assertApproximates(allowed, 8 + 3 * math.sqrt(8), 0.5)
-
-    def test_background_has_a_limit(self) -> None:
-        """However much is lost, more than the limit is never taken for granted."""
-        background = BackgroundLoss(PACKET)
-        for _ in range(100):
-            background.learn(50 * PACKET, 100 * PACKET)
-        self.assertEqual(background.rate, MAX_BACKGROUND_LOSS)
-
-    def test_first_loss_proves_little(self) -> None:
-        """A single early loss is no high background."""
-        background = BackgroundLoss(PACKET)
-        background.learn(PACKET, 4 * PACKET)
-        self.assertLess(background.rate, 0.03)
-
-    def test_chance_alone_is_rarely_a_signal(self) -> None:
-        """At 5 % random loss, under one round in fifty exceeds the allowance."""
-        rng = random.Random(7)
-        background = BackgroundLoss(PACKET)
-        exceeded = 0
-        for number in range(500):
-            lost = sum(rng.random() < 0.05 for _ in range(300)) * PACKET
-            exceeded += number > 20 and lost > background.allowance(300 * PACKET)
-            background.learn(lost, 300 * PACKET)
-        self.assertLess(exceeded, 10)
-
-    def test_longterm_bound_is_raised_by_doubling_steps(self) -> None:
-        """One packet in the first round of a probe, then two, four, eight."""
-        bounds = Bounds(inflight_longterm=100.0 * PACKET)
-        bounds.start_raising()
-        raised = []
-        for _ in range(5):
-            window = bounds.inflight_longterm
-            bounds.steepen(window, PACKET)
-            for _ in range(100):
-                bounds.raise_longterm(int(window / 100) + 1, PACKET)
-            raised.append((bounds.inflight_longterm - window) / PACKET)
-        self.assertEqual(raised, [1, 2, 4, 8, 16])
-
-    def test_headroom(self) -> None:
-        """A sixth is left to others, at least a packet; nothing of no bound."""
-        self.assertTrue(math.isinf(Bounds().with_headroom(PACKET)))
-        self.assertAlmostEqual(Bounds(inflight_longterm=1e6).with_headroom(PACKET), 850_000)
-        self.assertEqual(Bounds(inflight_longterm=4000.0).with_headroom(PACKET), 2800)

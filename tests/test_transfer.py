@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt import asking, receiver, sender, sender_states
 from chatbox.rdt.congestion import ControllerFactory
-from chatbox.rdt.congestion.bbr import Bbr
+from chatbox.rdt.congestion.bbr.machine import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import BASE_DATAGRAM, HEADER, NO_LIMIT, Kind, Train

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from chatbox.errors import RemoteError
 from chatbox.rdt.congestion import ControllerFactory
-from chatbox.rdt.congestion.bbr import Bbr
+from chatbox.rdt.congestion.bbr.machine import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
 from chatbox.rdt.ends import End

@@ -1,6 +1,6 @@
 """
 The states of BBR as tables (draft-ietf-ccwg-bbr, "State Machine"). What they are for is told in
-`chatbox.rdt.congestion.bbr`.
+`chatbox.rdt.congestion.bbr`; `chatbox.rdt.congestion.bbr.machine` goes by them.
 """
 
 from __future__ import annotations
