@@ -355,6 +355,49 @@ class PartFileTests(DownloadTestCase):
         verdict = self.finished(part)
         self.assertEqual(verdict and verdict.end, End.DONE)
 
+    def test_name_taken_before_it_begins(self) -> None:
+        """What has come between the request and the answer is not downloaded once more."""
+        part = PartFile(self.path)
+        with open(self.path, "wb") as file:
+            file.write(b"new")
+        error = self.assertRaises(FileExistsError, part.start, 10, self.woken.set)
+        self.assertEqual(error.strerror, "There is such a file already")
+        self.assertEqual(self.files(), ["a.bin"])
+
+    def test_part_replaced_meanwhile(self) -> None:
+        """A file that somebody has put in the place of the part neither gets the name nor goes."""
+        for overwrite in (False, True):
+            part = self.started(overwrite=overwrite)
+            self.fill(part)
+            os.unlink(f"{self.path}.part")
+            os.unlink(f"{self.path}.part.journal")
+            other = self.started(overwrite=overwrite)
+            other.write(0, memoryview(DATA)[:10])
+            verdict = self.finished(part)
+            self.assertEqual(verdict and verdict.end, End.DISK_ERROR)
+            self.assertIn("moved or replaced", verdict.detail if verdict else "")
+            self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
+            other.close(End.CANCELLED)
+            threads_gone()
+            self.assertEqual(self.files(), [])
+            self.woken.clear()
+
+    def test_part_removed_meanwhile(self) -> None:
+        """Who gives one up that was taken away takes its journal away, but not another part's."""
+        part = self.started()
+        self.fill(part)
+        os.unlink(f"{self.path}.part")
+        part.close(End.CANCELLED)
+        threads_gone()
+        self.assertEqual(self.files(), [])
+        part = self.started()
+        self.fill(part)
+        os.unlink(f"{self.path}.part")
+        os.unlink(f"{self.path}.part.journal")
+        self.started()
+        part.close(End.CANCELLED)
+        self.assertEqual(self.files(), ["a.bin.part", "a.bin.part.journal"])
+
     def test_another_one_that_ends_just_now(self) -> None:
         """The part may get its name before it is locked here: then it is nobody's part any more."""
 

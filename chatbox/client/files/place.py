@@ -46,12 +46,13 @@ class Place:
         self.journal_path = self.path + JOURNAL_SUFFIX
         self.overwrite = overwrite
         self._folder = os.path.dirname(self.path)
+        self._opened: os.stat_result | None = None
+        """The part, once it is ours."""
         if not os.path.isdir(self._folder):
             raise FileNotFoundError(errno.ENOENT, "There is no such folder", self._folder)
         if os.path.isdir(self.path):
             raise IsADirectoryError(errno.EISDIR, "That is a folder, not a file name", self.path)
-        if os.path.lexists(self.path) and not overwrite:
-            raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
+        self._refuse_taken()
         with suppress(FileNotFoundError):
             self.refuse_anothers(os.lstat(self.part_path))
         if not overwrite and is_anothers(self.journal_path):
@@ -65,8 +66,10 @@ class Place:
         """
         Open the part, which may be new, and lock it: two downloads must not write to one file.
 
-        :raises OSError: if that cannot be; BlockingIOError if another one does.
+        :raises OSError: if that cannot be; BlockingIOError if another one does, FileExistsError if
+            there is the whole file by now.
         """
+        self._refuse_taken()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
             fd = os.open(self.part_path, flags, 0o666)
@@ -82,6 +85,7 @@ class Place:
             opened = os.fstat(fd)
             is_part = self._is_part(opened)
             if is_part and opened.st_nlink <= 1:  # not every file system counts
+                self._opened = opened
                 return fd
             os.close(fd)
             if is_part:
@@ -89,8 +93,13 @@ class Place:
                 # one away.
                 os.unlink(self.part_path)
 
+    def _refuse_taken(self) -> None:
+        if os.path.lexists(self.path) and not self.overwrite:
+            raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
+
     def _is_part(self, opened: os.stat_result) -> bool:
-        """Whether an open file is the part still; until we had its lock, another could end it."""
+        """Whether an open file is the part still. Until we had its lock another could end it, and a
+        person may tidy up at any time."""
         try:
             return os.path.samestat(opened, os.lstat(self.part_path))
         except FileNotFoundError:
@@ -133,6 +142,9 @@ class Place:
 
     def give_name(self) -> None:
         """The part is whole: give it its name, and take away the other one and the journal."""
+        if self._opened is None or not self._is_part(self._opened):
+            what = "The unfinished file was moved or replaced meanwhile; ask for it again"
+            raise OSError(errno.ENOENT, what, self.part_path)
         if self.overwrite:
             os.replace(self.part_path, self.path)
         else:
@@ -157,8 +169,11 @@ class Place:
                 os.unlink(self.part_path)
 
     def clear(self) -> None:
-        """Leave nothing there."""
-        self._remove(self.part_path, self.journal_path)
+        """Leave nothing there of ours."""
+        if self._opened is not None and self._is_part(self._opened):
+            self._remove(self.part_path, self.journal_path)
+        elif not os.path.lexists(self.part_path):
+            self._remove(self.journal_path)
 
     def sync_folder(self) -> None:
         """Bring the names that are there to the disk."""
