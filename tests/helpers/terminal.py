@@ -70,7 +70,11 @@ class Person:
         return "\x1b[H\x1b[J" in self.written[self._resized_at :]
 
     def see(self, expected: str | Callable[[list[str]], bool]) -> list[str]:
-        """Wait until a text is on the screen, or what a function says of its rows; the rows."""
+        """Wait until a text is on the screen, or what a function says of its rows; the rows.
+
+        What is written at once may be read in parts. Whoever says something of a row that is not
+        there yet says nothing.
+        """
         deadline = time.monotonic() + PATIENCE
         while not self._sees(expected):
             left = deadline - time.monotonic()
@@ -92,7 +96,11 @@ class Person:
 
     def _sees(self, expected: str | Callable[[list[str]], bool]) -> bool:
         rows = self.emulator.rows
-        return expected in "\n".join(rows) if isinstance(expected, str) else expected(rows)
+        if isinstance(expected, str):
+            return expected in "\n".join(rows)
+        with suppress(IndexError):
+            return expected(rows)
+        return False
 
     def _read(self, patience: float) -> bool:
         """Read what is there within some seconds; whether there was anything."""
