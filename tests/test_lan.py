@@ -9,6 +9,7 @@ from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -280,6 +281,23 @@ class BrowserTests(SynchronousTestCase):
         stopped = browser.stop()
         reactor.run(1)
         self.successResultOf(stopped)
+
+    def test_fails_late(self) -> None:
+        """Where it takes longer to find no way to listen than to listen, that is said as well."""
+        over = threading.Event()
+
+        def refuse(_interface: str) -> None:
+            over.wait(PATIENCE)
+            raise OSError("no such device")
+
+        self.patch(browse, "open_zeroconf", refuse)
+        reactor = FakeReactor()
+        found = Deferred.fromCoroutine(browse.find_servers(reactor, wait=1.0))
+        reactor.advance(1.0)
+        over.set()
+        reactor.run(2)
+        error = self.failureResultOf(found, browse.CannotBrowse).value
+        self.assertEqual(str(error), "no such device.")
 
 
 class FakeReactor(Clock):

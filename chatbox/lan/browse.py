@@ -147,9 +147,10 @@ class Browser:
         self._thread.start()
 
     def stop(self) -> Deferred[None]:
-        """Listen no more, and call nobody. Fires when the thread has ended, or is given up."""
+        """Listen no more, and tell of no change. Fires when the thread has ended, or is given up;
+        that there is no way to listen may turn out until then.
+        """
         self._changed = lambda servers: None
-        self._failed = lambda why: None
         self._mailbox.close()
         return self._thread.ended()
 
