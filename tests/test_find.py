@@ -221,19 +221,19 @@ async def test_browser_sees_it_come_and_go(tmp_path: Path) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_no_way_to_listen() -> None:
-    """Where nothing can be listened to, that is said; nothing hangs."""
+    """Where nothing can be listened to, that is said at once; nothing hangs."""
     from twisted.internet import reactor
 
     with (
         mock.patch("chatbox.lan.browse.open_zeroconf", side_effect=OSError("no such device")),
         pytest.raises(CannotBrowse, match="no such device"),
     ):
-        await find_servers(reactor, LOOPBACK)
+        await find_servers(reactor, LOOPBACK, PATIENCE)
     with (
         mock.patch("chatbox.lan.browse.open_zeroconf", side_effect=ImportError),
         pytest.raises(CannotBrowse, match="pip install"),
     ):
-        await find_servers(reactor, LOOPBACK)
+        await find_servers(reactor, LOOPBACK, PATIENCE)
 
 
 @pytest_twisted.ensureDeferred
@@ -242,7 +242,7 @@ async def test_not_our_address() -> None:
     from twisted.internet import reactor
 
     with pytest.raises(CannotBrowse, match="this machine has no address"):
-        await find_servers(reactor, "192.0.2.7")
+        await find_servers(reactor, "192.0.2.7", PATIENCE)
 
 
 @pytest_twisted.ensureDeferred
