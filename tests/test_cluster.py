@@ -47,7 +47,6 @@ def cluster(
         yield redis, servers
     finally:
         for server in servers:
-            server.signal(signal.SIGCONT)
             server.kill()
         redis.kill()
 
