@@ -458,6 +458,19 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(missing.strerror, "There is no such folder")
         folder = self.assertRaises(IsADirectoryError, PartFile, self.folder)
         self.assertEqual(folder.strerror, "That is a folder, not a file name")
+        long = self.assertRaises(OSError, PartFile, os.path.join(self.folder, "n" * 250))
+        self.assertEqual(long.errno, errno.ENAMETOOLONG)
+
+    def test_devices(self) -> None:
+        """What is no file is not replaced by one, whoever asks for it."""
+        pipe, link = os.path.join(self.folder, "pipe"), os.path.join(self.folder, "link")
+        os.mkfifo(pipe)
+        os.symlink("pipe", link)
+        for path in (pipe, link):
+            for overwrite in (False, True):
+                error = self.assertRaises(OSError, PartFile, path, overwrite=overwrite)
+                self.assertEqual(error.strerror, "That is a device or the like, not a file")
+                self.assertNotIsInstance(error, FileExistsError)  # nobody advises to overwrite it
 
     def test_part_is_a_link(self) -> None:
         """A link that somebody put where the part belongs is not followed."""

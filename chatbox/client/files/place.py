@@ -54,6 +54,8 @@ class Place:
             raise IsADirectoryError(errno.EISDIR, "That is a folder, not a file name", self.path)
         self._refuse_taken()
         with suppress(FileNotFoundError):
+            os.lstat(self.journal_path)  # the longest of the names, which may be too long
+        with suppress(FileNotFoundError):
             self.refuse_anothers(os.lstat(self.part_path))
         if not overwrite and is_anothers(self.journal_path):
             raise FileExistsError(
@@ -94,6 +96,9 @@ class Place:
                 os.unlink(self.part_path)
 
     def _refuse_taken(self) -> None:
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            what = "That is a device or the like, not a file"
+            raise OSError(errno.EINVAL, what, self.path)
         if os.path.lexists(self.path) and not self.overwrite:
             raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
 
