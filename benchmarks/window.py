@@ -27,8 +27,9 @@ from chatbox.client.chat.session import ClientSession
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.entries import Entry, Look
 from chatbox.client.gui.messages import ENTRIES_A_FRAME
-from chatbox.client.gui.model import MAX_SHOWN, Part, Room
+from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
+from chatbox.client.gui.shown import MAX_SHOWN, Part
 from chatbox.client.gui.window import Window
 from tests.helpers.client import FakeFetch
 from tests.helpers.screen import Screen
@@ -94,7 +95,7 @@ def main() -> None:
         )
 
         def arrive(count: int) -> None:
-            room.entries += [entry(chance) for _ in range(count)]
+            room.shown.entries += [entry(chance) for _ in range(count)]
             view.show(Part.MESSAGES)
 
         measure("1 message arrives", lambda: arrive(1))
@@ -116,7 +117,7 @@ def main() -> None:
             view.show(Part.ONLINE)
 
         def come_and_go() -> None:
-            room.handle(Presence("alice", "alice" not in room.online))
+            room.handle(Presence("alice", "alice" not in room.shown.online))
             view.show(Part.ONLINE)
 
         for count in (500, options.people):

@@ -136,7 +136,7 @@ async def test_login(sit: Sit, served: Served) -> None:
         await guest.is_in()
         await guest.reads_that("You are in, as alice.")
         assert guest.app.room is not None
-        assert sorted(guest.app.room.online) == ["alice", "bob"]
+        assert sorted(guest.app.room.shown.online) == ["alice", "bob"]
         await guest.keys("alt+l")
         await guest.until(lambda: guest.window.login_card, "the card")
         assert guest.window.login_card is not None
@@ -182,7 +182,7 @@ async def test_talk(sit: Sit, served: Served) -> None:
         await guest.reads_that("bob to you")
         await guest.reads_that("for you only")
         # A double click on a person makes the next message private.
-        await guest.click_row(view.online.tree, view.room.online.index("bob"), times=2)
+        await guest.click_row(view.online.tree, view.room.shown.online.index("bob"), times=2)
         await guest.until(lambda: view.to_box.get() == "bob", "the recipient")
         await guest.type("psst")
         await guest.keys("Return")
@@ -256,7 +256,7 @@ async def test_crowd(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) 
         assert tree.get_children()[:-1] == (*rows[:2], *rows[3:])
         assert (tree.item(tree.get_children()[-1], "text"), drawn) == ("zed", ["zed"])
         # Who was chosen stays so, in another place.
-        assert room.online[view.online.selected or 0] == "person 2"
+        assert room.shown.online[view.online.selected or 0] == "person 2"
         await guest.click_row(tree, 2, times=2)
         await guest.until(lambda: view.to_box.get() == "person 2", "the recipient")
         room.handle(Headcount(12_000))
@@ -274,7 +274,7 @@ async def test_download(sit: Sit, served: Served, tmp_path: Path) -> None:
         await guest.is_in()
         view = guest.window.room_view
         assert view is not None
-        row = [one.name for one in view.room.files].index("film.bin")
+        row = [one.name for one in view.room.shown.files].index("film.bin")
         await guest.click_row(view.files.tree, row, times=2)
         downloads = guest.app.rows.downloads
         await guest.until(lambda: downloads and downloads[0].stage is Stage.HALF_WAY, "half of it")
@@ -606,16 +606,16 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
         view, room = guest.window.room_view, guest.app.room
         assert view is not None and room is not None
         text = view.messages.text
-        await guest.until(lambda: not room.entries, "all")
-        room.entries += [Entry(Look.SAID, f"number {at}", "bob") for at in range(most)]
-        waiting = len(room.entries)
+        await guest.until(lambda: not room.shown.entries, "all")
+        room.shown.entries += [Entry(Look.SAID, f"number {at}", "bob") for at in range(most)]
+        waiting = len(room.shown.entries)
         for _ in range(3):
-            view.messages.draw(room.entries)
-            assert waiting - len(room.entries) == ENTRIES_A_FRAME
-            waiting = len(room.entries)
+            view.messages.draw(room.shown.entries)
+            assert waiting - len(room.shown.entries) == ENTRIES_A_FRAME
+            waiting = len(room.shown.entries)
         for _ in range(TRIM):
-            room.notice("one more")
-        room.notice("the last")  # these ask for the frames that draw the rest
+            room.shown.notice("one more")
+        room.shown.notice("the last")  # these ask for the frames that draw the rest
         await guest.reads_that("the last")
         lines = int(text.index("end-1c").split(".")[0])
         assert most <= lines < most + 2 * TRIM
@@ -627,7 +627,7 @@ async def test_scrollback(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPa
         await guest.keys("Prior")
         await guest.until(lambda: text.yview()[1] < 1.0, "an earlier part")
         top = text.get("@0,0 linestart", "@0,0 lineend")
-        room.notice("more")
+        room.shown.notice("more")
         await guest.until(view.messages.more.winfo_viewable, "the button")
         assert text.get("@0,0 linestart", "@0,0 lineend") == top
         await guest.click_on(view.messages.more)
@@ -713,7 +713,7 @@ async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
         assert view is not None
         text = view.messages.text
         for number in range(200):
-            view.room.notice(f"number {number} {'of many ' * 20}")
+            view.room.shown.notice(f"number {number} {'of many ' * 20}")
         await guest.reads_that("number 199")
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
 
@@ -728,7 +728,7 @@ async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
             await press(key)
             await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
             assert not view.messages.more.winfo_viewable()
-        view.room.notice("more")
+        view.room.shown.notice("more")
         await guest.reads_that("more")
         await guest.until(lambda: text.yview()[1] == 1.0, "the end in view")
         text.focus_set()
@@ -750,7 +750,7 @@ async def test_looks(sit: Sit, served: Served) -> None:
         text, usual = view.messages.text, theme.text.metrics("linespace")
         assert theme.palette.name == "light"
         assert text.cget("background") == theme.palette.surface
-        view.room.notice("a line of\nseveral")
+        view.room.shown.notice("a line of\nseveral")
         await guest.until(lambda: text.tag_ranges("list"), "a list")
         assert text.get(*text.tag_ranges("list")) == "a line of\nseveral\n"
         await guest.keys("ctrl+t")
@@ -856,7 +856,7 @@ async def test_hostile_text(sit: Sit, served: Served) -> None:
         stranger.say("{[destroy .]} $env(HOME) \\ \N{GRINNING FACE} \u05e9\u05dc\u05d5\u05dd")
         await guest.reads_that("{[destroy .]} $env(HOME) \\ \N{GRINNING FACE}")
         assert f"{name}   " in guest.reads
-        row = view.room.online.index(name)
+        row = view.room.shown.online.index(name)
         tree = view.online.tree
         assert tree.item(tree.get_children()[row], "text") == name
         await guest.click_row(view.online.tree, row, times=2)

@@ -182,10 +182,10 @@ class Guest(Person):
         await self.until(lambda: self.window.room_view is not None, "the room")
         view = self.window.room_view
         assert view is not None
-        room = view.room
-        await self.until(lambda: room.me in room.online and room.files, "the lists")
+        shown = view.room.shown
+        await self.until(lambda: shown.me in shown.online and shown.files, "the lists")
         await self.until(
-            lambda: len(view.files.tree.get_children()) == len(room.files) and not room.changed,
+            lambda: len(view.files.tree.get_children()) == len(shown.files) and not shown.changed,
             "a drawing of them",
         )
 

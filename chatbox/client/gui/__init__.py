@@ -2,8 +2,8 @@
 
 Three layers, each of which knows only the ones before it:
 
-- `model` (with `downloads` and `palette`): what the window shows and what its buttons do, as plain
-  values. No widget, no reactor; the tests drive it alone.
+- `shown` and `downloads`: what the window shows, as plain values; `model`: what its buttons do. No
+  widget, no reactor; the tests drive them alone.
 - The widgets: `window`, which puts together `login`, `room` and their parts. They draw what the
   model says and pass on what a person does, and decide nothing. Only they import tkinter.
 - `app` and `hosting`: the reactor. They connect, bring connections back, and run a server for the

@@ -284,7 +284,7 @@ class App:
 
         def tell(sentence: str) -> None:
             if self.room is not None:
-                self.room.notice(sentence)
+                self.room.shown.notice(sentence)
 
         open_file(self._reactor, path, tell)
 
@@ -395,7 +395,7 @@ class App:
         address = own_address() if plan.for_everyone else _LOOPBACK
         self.window.show_hosting(address_for_others(address, port, plan.tls), f"{who} {how}:")
         if fingerprint is not None and self.room is not None:
-            self.room.notice(
+            self.room.shown.notice(
                 "Your room is encrypted. Who comes for the first time is shown a fingerprint, which"
                 f" must be\n{show_fingerprint(fingerprint)}"
             )
@@ -405,7 +405,7 @@ class App:
         if not self._closing:
             self.window.show_hosting("", "")
             if self.room is not None:
-                self.room.notice(sentence)
+                self.room.shown.notice(sentence)
 
     def _hear(self, room: Room, event: Event) -> None:
         room.handle(event)

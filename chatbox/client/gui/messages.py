@@ -14,8 +14,8 @@ from tkinter import ttk
 from typing import Final
 
 from chatbox.client.gui.entries import Draft, Entry, Look
-from chatbox.client.gui.model import MAX_SHOWN, Pending
 from chatbox.client.gui.palette import DARK, colour_of
+from chatbox.client.gui.shown import MAX_SHOWN, Pending
 from chatbox.client.gui.theme import Theme
 
 __all__ = ["ENTRIES_A_FRAME", "Messages"]

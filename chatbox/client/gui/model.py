@@ -1,27 +1,17 @@
-"""What the window shows of one room, and what its buttons do: everything but the widgets.
+"""What a person can do in the window's room, and what becomes of it: everything but the widgets.
 
 This stands where the console's screen stands, above the same `Conversation`. Where the console
 prints a line, the window has a place for the thing itself, so events that have a place (messages,
-people, files) are taken here as values, and only the rest is told in words by the conversation.
-
-Nothing is drawn when it happens. What has changed is noted in `changed`, and `on_change` is called
-once; the window then draws, a frame later, whatever has changed until then. A thousand messages in
-one turn of the reactor cost one look, and what the window draws at a time is its own choice.
-
-A message that was sent and not yet answered is pending: it shows below all others, and moves to its
-place in the common order when the server sends it back. One that fails stays where it failed, with
-the reason and its text, so that it can be sent again.
+people, files) go to `Shown` as values, and only the rest is told in words by the conversation.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import tzinfo
-from enum import Enum, Flag, auto
 from typing import Final
 
 from chatbox.chat.wire import MAX_TEXT_BYTES, check_text
@@ -37,7 +27,6 @@ from chatbox.client.chat.events import (
     HistoryPage,
     Joined,
     Kind,
-    Listed,
     Lost,
     Presence,
     Problem,
@@ -65,15 +54,11 @@ from chatbox.client.commands import (
 from chatbox.client.conversation import Conversation, Hints
 from chatbox.client.files.transfers import Fetch, likely_name
 from chatbox.client.gui.downloads import STANDING, Rows
-from chatbox.client.gui.entries import Draft, Entry, Look, Story
+from chatbox.client.gui.shown import Link, Part, Shown
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 
-__all__ = ["MAX_SHOWN", "Link", "Part", "Pending", "Room"]
-
-MAX_SHOWN: Final = 10_000
-"""Messages that can be scrolled back to; more than a day of a busy room, some ten megabytes in Tk.
-What waits to be drawn has the same bound, since the window would drop the rest at once."""
+__all__ = ["Room"]
 
 HISTORY_AT_JOIN: Final = 100
 """Messages of before that are shown to somebody who comes: a few screens."""
@@ -88,49 +73,8 @@ HINTS: Final = Hints(
 )
 
 
-class Part(Flag):
-    """A part of the window that may have changed."""
-
-    NOTHING = 0
-    MESSAGES = auto()
-    PENDING = auto()
-    ONLINE = auto()
-    FILES = auto()
-    LINK = auto()
-    OLDER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A message that the server has not answered."""
-
-    text: str
-    to: str
-    """Whom it is for, as it is shown; blank for everyone."""
-
-
-class Link(Enum):
-    """How the window stands with the server; the value says it."""
-
-    CONNECTED = "Connected"
-    RECONNECTING = "Connection cut. Coming back by itself…"
-    LEAVING = "Saying goodbye…"
-    LOST = "Not connected"
-
-
-_LINKS: Final = {
-    State.FRESH: Link.LOST,
-    State.JOINING: Link.RECONNECTING,
-    State.JOINED: Link.CONNECTED,
-    State.AWAY: Link.RECONNECTING,
-    State.REJOINING: Link.RECONNECTING,
-    State.LEAVING: Link.LEAVING,
-    State.ENDED: Link.LOST,
-}
-
-
 class Room:
-    """One person's view of one room, from having joined to the end of the connection."""
+    """One person in one room, from having joined to the end of the connection."""
 
     def __init__(
         self,
@@ -146,45 +90,23 @@ class Room:
         zone: tzinfo | None = None,
         open_file: Callable[[str], None] | None = None,
     ) -> None:
-        self.changed = Part.NOTHING
-        """What has changed since the window last looked; it sets this back."""
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when there is something to look at that was not there before."""
-        self.entries: deque[Entry] = deque(maxlen=MAX_SHOWN)
-        """What the window has yet to draw; it takes them out, oldest first."""
-        self.older: list[Entry] = []
-        """The same, of what comes before all that is drawn; it takes all at once."""
-        self.online: list[str] = []
-        """Those who are here, as far as we know them by name."""
-        self.headcount = 0
-        """How many are here: in a crowd, perhaps others than those that we know."""
-        self.files: list[Listed] = []
-        self.unread = 0
-        """Messages of others since the window was last looked at."""
-        self.watched = True
-        """Whether a person has the window before them."""
+        self.shown = Shown(session, clock=clock, zone=zone)
         self.goodbye = False
         """Whether the connection ended because we said goodbye."""
         self._session = session
         self._rows = rows
         self._folder = folder
-        self._zone = zone
         self._flush = flush
-        self._clock = clock
-        self._echoed: set[int] = set()
-        self._story = Story(session, zone)
         self._older: int | None = None
         """The place before which there are messages that were not asked for yet."""
         self._asked_older = 0
         """The request for some of them; 0 if there is none."""
-        self._in_crowd = False
-        """Whether only the number of people is told, and not who comes and goes."""
         self._conversation = Conversation(
             session,
             host=host,
             fetch=fetch,
             flush=flush,
-            tell=self.notice,
+            tell=self.shown.notice,
             changed=self._follow_downloads,
             clock=clock,
             zone=zone,
@@ -193,25 +115,6 @@ class Room:
             open_file=open_file,
             tell_progress=lambda _: None,  # the rows say it
         )
-
-    @property
-    def me(self) -> str:
-        """What we are called."""
-        return self._session.name
-
-    @property
-    def link(self) -> Link:
-        """How we stand with the server."""
-        return _LINKS[self._session.state]
-
-    @property
-    def pending(self) -> list[Pending]:
-        """What was sent and not answered, oldest first."""
-        return [
-            Pending(printable(one.text, keep_newlines=True), _shown_recipient(one.recipient))
-            for one in self._session.pending
-            if one.kind is Kind.SAY and one.number not in self._echoed
-        ]
 
     # What the person does
 
@@ -224,7 +127,7 @@ class Room:
         try:
             action = parse(text)
         except BadCommand as error:
-            self.notice(str(error))
+            self.shown.notice(str(error))
             return False
         match action:
             case None:
@@ -253,7 +156,7 @@ class Room:
     def show_older(self) -> None:
         """Ask for some messages before those that are here."""
         may_ask = self._session.state is State.JOINED and not self._session.is_full
-        if self._older and may_ask and not (self._asked_older or self.older):
+        if self._older and may_ask and not (self._asked_older or self.shown.older):
             self._asked_older = self._session.ask_history(OLDER_AT_ONCE, before=self._older)
             self._flush()
 
@@ -276,7 +179,7 @@ class Room:
         """Fetch the file called `name`, and save it as `save_as` if that is not blank."""
         name, save_as = _sendable(name), save_as.strip()
         if not name.strip():
-            self.notice("Which file? Choose one in the list, or type its name.")
+            self.shown.notice("Which file? Choose one in the list, or type its name.")
             return
         path = save_as or self.suggest_path(name)
         self._conversation.act(FetchFile(name, path, pause_half_way))
@@ -286,33 +189,22 @@ class Room:
         """Say goodbye. Downloads do not need the connection, and go on."""
         if self._session.state is State.JOINED:
             self._session.leave()
-        elif self.link is Link.RECONNECTING:
+        elif self.shown.link is Link.RECONNECTING:
             self._session.give_up()
         self._flush()
-        self._note(Part.LINK)
-
-    def watch(self, watched: bool) -> None:
-        """A person has turned to the window, or away from it."""
-        self.watched = watched
-        if watched and self.unread:
-            self.unread = 0
-            self._note(Part.LINK)
-
-    def take_changes(self) -> Part:
-        """What has changed since this was last called."""
-        changed, self.changed = self.changed, Part.NOTHING
-        return changed
+        self.shown.note(Part.LINK)
 
     # What happens
 
     def handle(self, event: Event) -> None:
         """Take an event of the session."""
+        shown = self.shown
         match event:
             case Joined(name=name):
-                self.notice(f"You are in, as {printable(name)}.")
+                shown.notice(f"You are in, as {printable(name)}.")
                 self._session.ask_history(HISTORY_AT_JOIN)
                 self.refresh()
-                self._note(Part.LINK)
+                shown.note(Part.LINK)
             case HistoryPage():
                 self._take_page(event)
             case Failed(request=Request(kind=Kind.HISTORY) as request) if (
@@ -320,33 +212,22 @@ class Room:
             ):
                 self._asked_older = 0
                 self._conversation.handle(event)
-            case Said():
-                self._hear(event)
+            case Said(sender=sender, recipient=recipient):
+                if recipient != EVERYONE and sender != shown.me:
+                    self._conversation.correspondent = sender
+                shown.hear(event)
             case Presence():
                 self._come_or_go(event)
             case UserList(names=names):
-                self.online = list(names)
-                self.headcount = len(names)
-                self._note(Part.ONLINE)
+                shown.list_people(names)
             case Headcount(count=count):
-                self.headcount = count
-                self._in_crowd = True
-                self._note(Part.ONLINE)
+                shown.count_people(count)
             case FileList(files=files):
-                self.files = list(files)
-                self._note(Part.FILES)
+                shown.list_files(files)
             case Succeeded(request=Request(kind=Kind.SAY) as request, at=at):
-                self._echoed.discard(request.number)
-                # What everybody hears we hear, too; of what is private there is only this answer.
-                if request.recipient not in (EVERYONE, self.me):
-                    now = int(self._clock() * 1000)
-                    said = Said(self.me, request.recipient, request.text, at=at or now)
-                    self._add(*self._story.tell(said))
-                self._note(Part.PENDING)
+                shown.succeed(request, at)
             case Failed(request=Request(kind=Kind.SAY) as request, problem=problem):
-                self._echoed.discard(request.number)
-                self._add_failed(request.text, request.recipient, words.explain(problem))
-                self._note(Part.PENDING)
+                shown.fail(request, words.explain(problem))
             case Cut() | Back():
                 self._reconnect(event)
             case Lost():
@@ -354,22 +235,17 @@ class Room:
             case _:
                 self._conversation.handle(event)
 
-    def notice(self, text: str) -> None:
-        """Show a line that nobody said."""
-        self._story.interrupt()
-        self._add(Entry(Look.NOTICE, printable(text, keep_newlines=True)))
-
     # How it works
 
     def _say(self, text: str, to: str) -> bool:
         try:
             check_text(text, self._session.limits.get("text", MAX_TEXT_BYTES))
         except RemoteError as error:
-            self._add_failed(text, to, words.explain(Problem(error.code, error.detail)))
+            self.shown.add_failed(text, to, words.explain(Problem(error.code, error.detail)))
             return True
         before = len(self._session.pending)
         self._conversation.act(Say(text, to or EVERYONE))
-        self._note(Part.PENDING)
+        self.shown.note(Part.PENDING)
         return len(self._session.pending) > before
 
     def _do(self, action: Action) -> None:
@@ -383,116 +259,60 @@ class Room:
             case Help(operators=operators):
                 lines = help_lines(operators=operators)
                 # Letters of different widths make no columns.
-                self.notice("\n".join(re.sub(" {2,}", ": ", line.strip()) for line in lines))
+                self.shown.notice("\n".join(re.sub(" {2,}", ": ", line.strip()) for line in lines))
             case Quit():
                 self.logout()
             case Limit(name=str(name)):
                 self._conversation.act(action)
                 for one in self._conversation.downloads:
                     if one.name == name:
-                        self.notice(one.last_words)
+                        self.shown.notice(one.last_words)
             case _:
                 self._conversation.act(action)
                 self._follow_downloads()
 
-    def _note(self, part: Part) -> None:
-        was_clean = not self.changed
-        self.changed |= part
-        if was_clean:
-            self.on_change()
-
-    def _add(self, *entries: Entry) -> None:
-        self.entries.extend(entries)
-        self._note(Part.MESSAGES)
-
     def _take_page(self, page: HistoryPage) -> None:
         """Messages of before: those of the last screens, or older ones that were asked for."""
         is_older = page.request.number == self._asked_older
-        story = Story(self._session, self._zone) if is_older else self._story
-        entries = [entry for said in page.said for entry in story.tell(said)]
         self._older = page.before
         if is_older:
-            self._asked_older, self.older = 0, entries
-        else:
-            self._add(*entries)
-        self._note(Part.OLDER)
-
-    def _hear(self, said: Said) -> None:
-        """Somebody says something, perhaps ourselves."""
-        if said.sender == self.me:
-            mine = (
-                one.number
-                for one in self._session.pending
-                if one.kind is Kind.SAY
-                and (one.recipient, one.text) == (said.recipient, said.text)
-                and one.number not in self._echoed
-            )
-            self._echoed.update(list(mine)[:1])
-            self._note(Part.PENDING)
-        elif not self.watched:
-            self.unread += 1
-            self._note(Part.LINK)
-        if said.recipient != EVERYONE and said.sender != self.me:
-            self._conversation.correspondent = said.sender
-        self._add(*self._story.tell(said))
-
-    def _add_failed(self, text: str, recipient: str, why: str) -> None:
-        self._story.interrupt()
-        to = "" if recipient == EVERYONE else recipient
-        heading = f"Not sent to {_shown_recipient(to) or 'everyone'}: {why}"
-        shown = printable(text, keep_newlines=True)
-        typed = f"/{text}" if text.startswith("/") else text  # else it would be a command
-        self._add(Entry(Look.FAILED, shown, self.me, heading, draft=Draft(typed, to)))
+            self._asked_older = 0
+        self.shown.add_page(page.said, older=is_older)
 
     def _come_or_go(self, presence: Presence) -> None:
-        name = presence.name
-        if presence.here != (name in self.online):
-            if presence.here:
-                self.online.append(name)
-            else:
-                self.online.remove(name)
-            self.headcount = max(0, self.headcount + (1 if presence.here else -1))
-            self._note(Part.ONLINE)
-        if name != self.me:
-            if self._in_crowd and self._session.state is State.JOINED:
-                self._in_crowd = False
-                self.show_online()  # who came and went until now was not told
-            verb = "joined" if presence.here else "left"
-            self._add(*self._story.turn_the_page(presence.at))
-            self.notice(f"{words.time_text(presence.at, self._zone)}  {printable(name)} {verb}")
+        shown = self.shown
+        shown.come_or_go(presence)
+        if presence.name != shown.me and shown.in_crowd and self._session.state is State.JOINED:
+            shown.in_crowd = False
+            self.show_online()  # who came and went until now was not told
 
     def _reconnect(self, event: Cut | Back) -> None:
         if isinstance(event, Back):
             self._conversation.come_back()
             if not event.restarted:
-                self.notice("Back again.")
+                self.shown.notice("Back again.")
             self.refresh()
         elif event.restarting:
-            self.notice("The server restarts; back in a moment.")
+            self.shown.notice("The server restarts; back in a moment.")
         else:
-            self.notice("The connection is cut. Coming back by itself…")
+            self.shown.notice("The connection is cut. Coming back by itself…")
         self._asked_older = 0
-        self._note(Part.LINK | Part.PENDING)
+        self.shown.note(Part.LINK | Part.PENDING)
 
     def _lose(self, lost: Lost) -> None:
         self.goodbye = lost.expected
-        for request in lost.unanswered if not lost.expected else ():
-            if request.kind is Kind.SAY and request.number not in self._echoed:
-                why = "the connection was lost before the server confirmed it."
-                self._add_failed(request.text, request.recipient, why)
-        self.online, self.headcount = [], 0
+        if not lost.expected:
+            why = "the connection was lost before the server confirmed it."
+            self.shown.fail_unanswered(lost.unanswered, why)
+        self.shown.list_people([])
         self._asked_older = 0
         self._conversation.handle(replace(lost, unanswered=()))
-        self._note(Part.LINK | Part.PENDING | Part.ONLINE)
+        self.shown.note(Part.LINK | Part.PENDING)
 
     def _follow_downloads(self) -> None:
         """Show in the rows what has become of the downloads, and say what a person must know."""
         for sentence in self._rows.follow(self._conversation.downloads):
-            self.notice(sentence)
-
-
-def _shown_recipient(name: str) -> str:
-    return "" if name == EVERYONE else printable(name)
+            self.shown.notice(sentence)
 
 
 def _sendable(text: str) -> str:

@@ -10,8 +10,9 @@ from typing import Final
 from chatbox.client.chat.events import Listed
 from chatbox.client.gui.entries import Draft
 from chatbox.client.gui.messages import Messages
-from chatbox.client.gui.model import Link, Part, Room
+from chatbox.client.gui.model import Room
 from chatbox.client.gui.palette import colour_of
+from chatbox.client.gui.shown import Link, Part
 from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.widgets import (
     Field,
@@ -49,6 +50,7 @@ class RoomView(ttk.Frame):
     ) -> None:
         super().__init__(parent, padding=theme.px(12))
         self.room = room
+        self._shown = room.shown
         self._theme = theme
         self._place = place
         self._log_in_again = log_in_again
@@ -64,7 +66,7 @@ class RoomView(ttk.Frame):
 
     def show(self, changed: Part) -> bool:
         """Draw what has changed. True if there is more to draw in the next frame."""
-        room = self.room
+        shown = self._shown
         if Part.LINK in changed:
             self._show_link()
         if Part.ONLINE in changed:
@@ -72,13 +74,13 @@ class RoomView(ttk.Frame):
         if Part.FILES in changed:
             self._show_files()
         if Part.OLDER in changed:
-            older, room.older = room.older, []
-            self.messages.draw_older(older, has_more=room.has_older)
+            older, shown.older = shown.older, []
+            self.messages.draw_older(older, has_more=self.room.has_older)
         if Part.MESSAGES in changed:
-            self.messages.draw(room.entries)
+            self.messages.draw(shown.entries)
         if Part.PENDING in changed:
-            self.messages.draw_pending(room.pending)
-        return bool(room.entries)
+            self.messages.draw_pending(shown.pending)
+        return bool(shown.entries)
 
     # The parts
 
@@ -210,10 +212,10 @@ class RoomView(ttk.Frame):
     # What it shows
 
     def _show_link(self) -> None:
-        link = self.room.link
+        link = self._shown.link
         style = _LINK_STYLES[link]
         self._dot.configure(style=style)
-        self._who.configure(text=f"{printable(self.room.me)} at {self._place}")
+        self._who.configure(text=f"{printable(self._shown.me)} at {self._place}")
         self.state_label.configure(style=style, text=link.value)
         lost = link is Link.LOST
         self.logout_button.configure(
@@ -224,28 +226,28 @@ class RoomView(ttk.Frame):
             button.state(state)
 
     def _show_online(self) -> None:
-        self._online_title.say(f"Online ({self.room.headcount})")
-        self.online.show(self.room.online, self._person_row)
+        self._online_title.say(f"Online ({self._shown.headcount})")
+        self.online.show(self._shown.online, self._person_row)
 
     def _person_row(self, name: str) -> tuple[tuple[str, ...], str]:
-        if name == self.room.me:
+        if name == self._shown.me:
             return (f"{printable(name)} (you)",), "own"
         return (printable(name),), f"person{colour_of(name)}"
 
     def _offer_people(self) -> None:
         """The list of whom to send to is about to open."""
-        names = [name for name in self.room.online if name != self.room.me]
+        names = [name for name in self._shown.online if name != self._shown.me]
         self.to_box.configure(values=names)
 
     def _show_files(self) -> None:
-        files = self.room.files
+        files = self._shown.files
         self.files_title.say(f"Server files ({len(files)})", f"Files ({len(files)})")
         self.files.show(files, _file_row)
 
     # What a person does
 
     def _logout(self) -> None:
-        if self.room.link is Link.LOST:
+        if self._shown.link is Link.LOST:
             self._log_in_again()
         else:
             self.room.logout()
@@ -263,13 +265,13 @@ class RoomView(ttk.Frame):
 
     def _write_to(self, row: int) -> None:
         """A person was chosen: the next message is for them."""
-        name = self.room.online[row]
-        self.to_box.set("" if name == self.room.me else name)
+        name = self._shown.online[row]
+        self.to_box.set("" if name == self._shown.me else name)
         self.field.text.focus_set()
 
     def _pick(self, row: int) -> None:
         """A file was selected: it is what Download would fetch."""
-        name = self.room.files[row].name
+        name = self._shown.files[row].name
         for entry, value in ((self.file_name, name), (self.save_as, self.room.suggest_path(name))):
             entry.delete(0, "end")
             entry.insert(0, value)

@@ -15,10 +15,11 @@ from typing import Final, Protocol
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan
 from chatbox.client.gui.login import Card, HostCard, LoginCard, QuestionCard
-from chatbox.client.gui.model import Link, Part, Room
+from chatbox.client.gui.model import Room
 from chatbox.client.gui.palette import DARK, LIGHT
 from chatbox.client.gui.room import RoomView
 from chatbox.client.gui.settings import Settings, on_screen
+from chatbox.client.gui.shown import Link, Part
 from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.transfers import Transfers
 from chatbox.text import printable
@@ -170,7 +171,7 @@ class Window:
         )
         self._swap(view)
         self.room_view = view
-        room.on_change = self._request_frame
+        room.shown.on_change = self._request_frame
         view.field.text.focus_set()
         self._show_title()
 
@@ -197,7 +198,7 @@ class Window:
         """Close the window for good."""
         self._rows.on_change = lambda: None
         if self.room_view is not None:
-            self.room_view.room.on_change = lambda: None
+            self.room_view.room.shown.on_change = lambda: None
         for call in (self._frame_call, self._progress_call):
             if call is not None:
                 self.root.after_cancel(call)
@@ -258,7 +259,7 @@ class Window:
 
     def _swap(self, view: ttk.Frame) -> None:
         if self.room_view is not None:
-            self.room_view.room.on_change = lambda: None
+            self.room_view.room.shown.on_change = lambda: None
         self.login_card = self.host_card = self.question_card = self.room_view = None
         if self._view is not None:
             self._view.destroy()
@@ -296,9 +297,9 @@ class Window:
             self._follow_progress()
         view = self.room_view
         if view is not None:
-            changed = view.room.take_changes()
+            changed = view.room.shown.take_changes()
             if view.show(changed):
-                view.room.changed |= Part.MESSAGES
+                view.room.shown.changed |= Part.MESSAGES
                 self._request_frame()
             if Part.LINK in changed:
                 self._show_title()
@@ -315,14 +316,14 @@ class Window:
     def _show_title(self) -> None:
         if self.room_view is None:
             return
-        room = self.room_view.room
-        unread = f"({room.unread}) " if room.unread else ""
-        state = "" if room.link is Link.CONNECTED else f": {room.link.value}"
-        self.root.title(f"{unread}chatbox: {printable(room.me)}{state}")
+        shown = self.room_view.room.shown
+        unread = f"({shown.unread}) " if shown.unread else ""
+        state = "" if shown.link is Link.CONNECTED else f": {shown.link.value}"
+        self.root.title(f"{unread}chatbox: {printable(shown.me)}{state}")
 
     def _watch(self, watched: bool) -> None:
         if self.room_view is not None:
-            self.room_view.room.watch(watched)
+            self.room_view.room.shown.watch(watched)
 
     def _zoom(self, step: int) -> None:
         self.theme.set_zoom(self.theme.zoom + step)
