@@ -58,8 +58,9 @@ from chatbox.client.commands import (
     parse,
 )
 from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
+from chatbox.client.files.names import save_path
 from chatbox.client.files.shares import shares
-from chatbox.client.files.transfers import Download, Fetch, Stage, save_path
+from chatbox.client.files.transfers import Download, Fetch, Stage
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 

@@ -28,8 +28,9 @@ from chatbox.client.errands.oneshots import Visit, visit
 from chatbox.client.exits import Exit, Stop, Stopping
 from chatbox.client.files.download import PartFile
 from chatbox.client.files.fetcher import Fetcher
+from chatbox.client.files.names import save_path
 from chatbox.client.files.progress_line import Screen, Ticker, columns_of, is_terminal
-from chatbox.client.files.transfers import Download, Stage, save_path
+from chatbox.client.files.transfers import Download, Stage
 from chatbox.errors import RemoteError
 from chatbox.text import printable
 

@@ -1,10 +1,10 @@
 """Where a download's file goes: its names on the disk, whose they are, and what becomes of them.
 
-There are three: `NAME`, `NAME.part` until the file is whole, and the part's journal beside it. A
-part that no journal names is somebody else's, for other programs have files of that name, too: it
-is left alone, as a file that is there already is, unless a person has asked to replace what is
-there (`overwrite`). What comes into the part, and when it is whole, is the business of
-`chatbox.client.files.download`.
+There are three: `NAME`, `NAME.part` until the file is whole, and the part's journal beside it; what
+NAME may be is said in `chatbox.client.files.names`. A part that no journal names is somebody
+else's, for other programs have files of that name, too: it is left alone, as a file that is there
+already is, unless a person has asked to replace what is there (`overwrite`). What comes into the
+part, and when it is whole, is the business of `chatbox.client.files.download`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from typing import Final
 
 from chatbox.client import words
 from chatbox.client.files.journal import is_anothers, is_of
+from chatbox.client.files.names import JOURNAL_SUFFIX, PART_SUFFIX
 from chatbox.files import sync_folder
 
-__all__ = ["JOURNAL_SUFFIX", "PART_SUFFIX", "RESERVE_BYTES", "Place"]
-
-PART_SUFFIX: Final = ".part"
-JOURNAL_SUFFIX: Final = ".part.journal"
+__all__ = ["RESERVE_BYTES", "Place"]
 
 RESERVE_BYTES: Final = 16 << 20
 """What is left free on the disk, for others write to it, too."""

@@ -8,7 +8,6 @@ when a download begins.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -19,7 +18,7 @@ from chatbox.client.chat.events import Offer
 from chatbox.client.commands import Steering
 from chatbox.client.exits import Exit, exit_for_end
 from chatbox.errors import LocalError, NoSocket, RemoteError
-from chatbox.text import MAX_NAME_BYTES, REPLACEMENT, is_plain_name, printable
+from chatbox.text import printable
 
 if TYPE_CHECKING:
     from chatbox.client.files.download import PartFile
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from chatbox.rdt.progress import Progress
     from chatbox.rdt.receiver import Ended
 
-__all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer", "likely_name", "save_path"]
+__all__ = ["TRANSITIONS", "Download", "Fetch", "Stage", "Transfer"]
 
 MAX_RTT: Final = 2.0
 """Seconds. An answer that takes longer says more of a busy server than of the way to it."""
@@ -373,44 +372,6 @@ class Download:
         if not self._ask_again(self, not silent):
             self.refuse("the server has gone away.", Exit.LOST)
         return True
-
-
-def save_path(name: str, save_as: str | None) -> str:
-    """Where the file `name` goes: into this folder, unless the person named a file or a folder.
-
-    Raises RemoteError if no shelf has a file of that name, a hidden one for instance: what a server
-    calls its files must never choose a place here. Raises OSError if it is one that a download of
-    another file goes by. Only a person may choose either.
-    """
-    from chatbox.client.files.place import JOURNAL_SUFFIX, PART_SUFFIX
-
-    if not save_as:
-        folder = ""
-    else:
-        save_as = os.path.expanduser(save_as)
-        if not (save_as.endswith("/") or os.path.isdir(save_as)):
-            return save_as
-        folder = save_as
-    if not is_plain_name(name):
-        what = "That is no name of a shared file; if there is one, say what to save it as."
-        raise RemoteError("bad-file-name", what)
-    if name.lower().endswith((PART_SUFFIX, JOURNAL_SUFFIX)):
-        raise OSError(errno.EINVAL, "No file is saved under such a name unless you choose it", name)
-    return os.path.join(folder, name)
-
-
-def likely_name(name: str) -> str:
-    """The name itself, if `save_path` takes it, else one that it takes and that is like it."""
-    from chatbox.client.files.place import JOURNAL_SUFFIX, PART_SUFFIX
-
-    if not is_plain_name(name):
-        name = printable(name).replace(REPLACEMENT, "_").replace("/", "_").replace("\\", "_")
-        name = name.lstrip(".") or "file"
-        name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-    for suffix in (JOURNAL_SUFFIX, PART_SUFFIX):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)] + name[-len(suffix) :].replace(".", "_")
-    return name
 
 
 def _beginning_text(beginning: Beginning, resumed_from: int, size: int) -> str:

@@ -52,7 +52,8 @@ from chatbox.client.commands import (
     parse,
 )
 from chatbox.client.conversation import Conversation, Hints
-from chatbox.client.files.transfers import Fetch, likely_name
+from chatbox.client.files.names import free_path
+from chatbox.client.files.transfers import Fetch
 from chatbox.client.gui.downloads import STANDING, Rows
 from chatbox.client.gui.shown import Link, Part, Shown
 from chatbox.errors import RemoteError
@@ -167,13 +168,7 @@ class Room:
 
     def suggest_path(self, name: str) -> str:
         """Where the file called `name` could be saved without being in the way of another."""
-        base = likely_name(name)
-        stem, ending = os.path.splitext(base)
-        path, count = os.path.join(self._folder, base), 1
-        while os.path.lexists(path):
-            count += 1
-            path = os.path.join(self._folder, f"{stem} ({count}){ending}")
-        return path
+        return free_path(self._folder, name)
 
     def download(self, name: str, save_as: str = "", *, pause_half_way: bool = True) -> None:
         """Fetch the file called `name`, and save it as `save_as` if that is not blank."""

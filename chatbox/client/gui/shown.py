@@ -165,7 +165,7 @@ class Shown:
         self._add(*self._story.tell(said))
 
     def succeed(self, request: Request, at: int | None) -> None:
-        """What we said is in the log, since `at` (milliseconds since the epoch; None: not known)."""
+        """What we said is in the log, since `at` (milliseconds since the epoch; None: unknown)."""
         self._echoed.discard(request.number)
         # What everybody hears we hear, too; of what is private there is only this answer.
         if request.recipient not in (EVERYONE, self.me):
