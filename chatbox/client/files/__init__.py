@@ -3,6 +3,6 @@
 A `Download` (in `transfers`) is the way in. It is handed a `fetcher`, which begins transfers with
 `chatbox.rdt`, and keeps what comes in a `PartFile` (in `download`), which has a `place` on the disk
 and a `journal` beside it; these are loaded when a download begins and not before. `names` says what
-it may be called, `shares` divides the rate among several, `progress_line` says how far they are, and
-`desktop` opens what has come.
+it may be called, `shares` divides the rate among several, `progress_line` says how far they are,
+and `desktop` opens what has come.
 """
