@@ -90,7 +90,10 @@ class Code(str, Enum):
     NO_SUCH_FILE = "no-such-file", "There is no such file."
     BAD_FILE_NAME = "bad-file-name", "That cannot be the name of a shared file."
     FILE_UNREADABLE = "file-unreadable", "The file cannot be read."
-    TOO_MANY_DOWNLOADS = "too-many-downloads", "Too many downloads are running."
+    TOO_MANY_DOWNLOADS = (
+        "too-many-downloads",
+        "Too many downloads are running. Wait for one to end, or try again in a while.",
+    )
     UNAVAILABLE = "unavailable", "This server offers no downloads at the moment."
 
     # About the connection, and the last thing said on it.
