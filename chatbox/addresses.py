@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["canonical", "network_of", "read_address"]
+__all__ = ["canonical", "is_network", "network_of", "read_address"]
 
 
 def network_of(host: str) -> str:
@@ -22,6 +22,15 @@ def canonical(host: str) -> str:
     """One text for one host, however its address was written. What is no address stays as it is."""
     address = read_address(host)
     return host if address is None else str(address)
+
+
+def is_network(text: str) -> bool:
+    """Whether this is an address, or a network of them such as ``192.0.2.0/24``."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

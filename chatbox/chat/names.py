@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Final, Protocol
 
 from precis_i18n import get_profile
 
+from chatbox.addresses import is_network
 from chatbox.chat.codes import Code
 from chatbox.errors import RemoteError
 
@@ -97,7 +97,7 @@ def parse_name(raw: str) -> Name:
     if (
         name.key in ("all", "server")
         or name.key.startswith(("server:", ADDRESS_OF))
-        or _is_network(name.text)
+        or is_network(name.text)  # which is what an operator means who bans it
     ):
         raise RemoteError(Code.NAME_RESERVED)
     return name
@@ -111,15 +111,6 @@ def is_same_name(one: str, other: str) -> bool:
         return parse_name(one).key == parse_name(other).key
     except RemoteError:
         return False
-
-
-def _is_network(text: str) -> bool:
-    """Whether an operator who bans `text` means an address, or a network of them."""
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_length(text: str) -> None:

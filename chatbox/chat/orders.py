@@ -6,11 +6,11 @@ did what to whom, but addresses of nobody: for a network the recipient is empty.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from chatbox.addresses import is_network
 from chatbox.chat.wire import format_fields
 from chatbox.errors import LocalError
 from chatbox.log import Record
@@ -83,18 +83,10 @@ def heard_order(record: Record) -> bytes:
         return b""
     return format_fields(
         sender=record.sender,
-        recipient="" if _is_network(order.target) else order.target,
+        recipient="" if is_network(order.target) else order.target,
         text=order.reason,
         response=order.action.done,
         sequence=record.id,
         time=record.at,
         count=order.seconds,
     )
-
-
-def _is_network(target: str) -> bool:
-    try:
-        ipaddress.ip_network(target)
-    except ValueError:
-        return False
-    return True
