@@ -18,6 +18,7 @@ __all__ = [
     "is_plain_name",
     "is_printable",
     "printable",
+    "sendable",
 ]
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -46,6 +47,14 @@ def printable(text: str, *, keep_newlines: bool = False) -> str:
 def is_printable(text: str) -> bool:
     """Say whether `printable` would leave `text` as it is."""
     return _UNSAFE.search(text) is None
+
+
+def sendable(text: str) -> str:
+    """Return text that the system gave us, such as an argument, as text that can be UTF-8.
+
+    Python keeps bytes that are no UTF-8 as halves of characters; U+FFFD takes their place.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def is_plain_name(name: str) -> bool:

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import Any, Final, NoReturn
 
 from chatbox.client.exits import Exit, Stop
-from chatbox.text import printable
+from chatbox.text import printable, sendable
 from chatbox.units import parse_rate
 
 __all__ = [
@@ -66,7 +66,7 @@ def login_name() -> str:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
         name = "guest"
-    return _sendable(name)
+    return sendable(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,10 @@ class Settings:
     """Seconds to try to come back after the connection was cut; 0 for not at all."""
 
 
-def _sendable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _words(text: str) -> str:
     if not text.strip():
         raise ValueError("it is empty; leave it out instead")
-    return _sendable(text)
+    return sendable(text)
 
 
 def _colours(text: str) -> Colours:

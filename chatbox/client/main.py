@@ -27,7 +27,7 @@ from chatbox.client import config
 from chatbox.client.connect.access import add_access
 from chatbox.client.exits import SIGNALS, Exit, Stop
 from chatbox.steady import keep_steady
-from chatbox.text import printable
+from chatbox.text import printable, sendable
 from chatbox.units import parse_rate
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def arguments() -> argparse.ArgumentParser:
             made.add_argument(
                 "host", metavar="HOST", nargs="?", help="the server, see chatbox --help"
             )
-            made.add_argument("--name", metavar="NAME", type=_text, help=name_help)
+            made.add_argument("--name", metavar="NAME", type=sendable, help=name_help)
             add_access(made)
         return made
 
@@ -206,7 +206,7 @@ def arguments() -> argparse.ArgumentParser:
         "files",
         metavar="FILE",
         nargs="+",
-        type=_text,
+        type=sendable,
         help="the name of a file on the server; the first of several words is HOST, or a dash for"
         " the one that is settled",
     )
@@ -231,11 +231,11 @@ def arguments() -> argparse.ArgumentParser:
         "words",
         metavar="TEXT",
         nargs="+",
-        type=_text,
+        type=sendable,
         help="what to say, in any number of words of which the first of several is HOST, as with"
         " get; - alone reads it from standard input",
     )
-    say.add_argument("--to", metavar="NAME", type=_text, help="to one person only")
+    say.add_argument("--to", metavar="NAME", type=sendable, help="to one person only")
 
     history = add(
         "history",
@@ -265,7 +265,7 @@ def arguments() -> argparse.ArgumentParser:
         "name",
         metavar="NAME",
         nargs="?",
-        type=_text,
+        type=sendable,
         help="whose password to set; you are asked for it twice, or it is read from stdin",
     )
     passwd.add_argument("--delete", action="store_true", help="delete the account")
@@ -320,11 +320,6 @@ def _add_relay(parser: argparse.ArgumentParser) -> None:
         type=_relay,
         help="for testing: download through a UDP relay, instead of straight from the server",
     )
-
-
-def _text(argument: str) -> str:
-    """An argument as text that can be sent: bytes that are not UTF-8 are replaced."""
-    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _output(argument: str) -> str:
