@@ -1,11 +1,12 @@
-"""Rates as people write them: ``10MB``, ``800kB/s``, ``100Mbit``."""
+"""Rates and ports as people write them: ``10MB``, ``800kB/s``, ``100Mbit``; ``55000-55019``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["MIN_RATE", "parse_rate"]
+__all__ = ["MIN_RATE", "parse_rate", "port_ranges"]
 
 MIN_RATE: Final = 1000
 """Bytes per second. With less, a packet leaves less often than every second, and a limit starts to
@@ -40,3 +41,14 @@ def parse_rate(text: str) -> int:
     if not MIN_RATE <= rate <= _MAX_RATE:
         raise ValueError(f"{text} is out of range: rates go from 1kB to 1000TB per second.")
     return round(rate)
+
+
+def port_ranges(ports: Iterable[int], between: str = ", ") -> str:
+    """Write ports in order; those that follow each other as FIRST-LAST, and `between` such rows."""
+    rows: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if rows and port == rows[-1][-1] + 1:
+            rows[-1].append(port)
+        else:
+            rows.append([port])
+    return between.join(f"{row[0]}-{row[-1]}" if row[1:] else str(row[0]) for row in rows)

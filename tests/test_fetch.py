@@ -21,7 +21,6 @@ from twisted.python import log
 from chatbox.client.files.download import PartFile
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt import demux
-from chatbox.rdt import service as udp_service
 from chatbox.rdt.demux import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
@@ -30,6 +29,7 @@ from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 from chatbox.shelf import Shelf
+from chatbox.units import port_ranges
 from tests.helpers.processes import PATIENCE
 
 DATA = random.Random(3).randbytes(3_000_000)
@@ -283,15 +283,10 @@ async def test_one_line_for_all_ports() -> None:
         await service.stopService().addCallback(lambda _: log.msg("done"))
     # A warning of what the machine lets sockets hold comes once, whichever test is the first.
     said = [formatEvent(one) for one in logs if one["log_level"] is LogLevel.info]
-    written = udp_service.ranges(ports)
+    written = port_ranges(ports)
     wanted = [f"RDT on UDP starting on {written}", f"RDT on UDP {written} has ended", "done"]
     assert said == wanted
     assert "" in map(formatEvent, logs)  # what is not shown has no words
-
-
-def test_ranges() -> None:
-    """Ports that follow each other are written as the option takes them."""
-    assert udp_service.ranges([55001, 55000, 55002, 7, 9, 10]) == "7, 9-10, 55000-55002"
 
 
 @pytest_twisted.ensureDeferred

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.units import MIN_RATE, parse_rate
+from chatbox.units import MIN_RATE, parse_rate, port_ranges
 
 
 class RateTests(SynchronousTestCase):
@@ -45,3 +45,13 @@ class RateTests(SynchronousTestCase):
             self.assertGreaterEqual(parse_rate(text), MIN_RATE)
         except ValueError as error:
             self.assertTrue(str(error))
+
+
+class PortTests(SynchronousTestCase):
+    """Ports, written."""
+
+    def test_ranges(self) -> None:
+        """Those that follow each other are written as the option takes them."""
+        self.assertEqual(port_ranges([55001, 55000, 55002, 7, 9, 10, 9]), "7, 9-10, 55000-55002")
+        self.assertEqual(port_ranges([9, 7, 8, 1], ","), "1,7-9")
+        self.assertEqual(port_ranges([]), "")

@@ -28,6 +28,7 @@ from chatbox.rdt.sender import Ended, Opened
 from chatbox.rdt.sender_states import State
 from chatbox.rdt.ticket import Ticket
 from chatbox.sparing import SparingLog
+from chatbox.units import port_ranges
 
 CLOSE_SECONDS = 1.0
 """How long the clients may take to hear that the server stops: a few round trips. One that does not
@@ -50,17 +51,6 @@ def _bbr(datagram_bytes: int, now: float) -> Bbr:
 
 CONTROLLERS: dict[str, ControllerFactory] = {"bbr": _bbr, "cubic": Cubic}
 """The congestion controllers by the names that `--cc` takes; bbr is the default."""
-
-
-def ranges(ports: Sequence[int]) -> str:
-    """Write ports as the option does: those that follow each other as FIRST-LAST."""
-    found: list[list[int]] = []
-    for port in sorted(ports):
-        if found and port == found[-1][-1] + 1:
-            found[-1].append(port)
-        else:
-            found.append([port])
-    return ", ".join(f"{run[0]}-{run[-1]}" if run[1:] else str(run[0]) for run in found)
 
 
 _UNDER_WAY = frozenset({State.WAITING, State.SENDING, State.SENT})
@@ -193,7 +183,7 @@ class TransferService(Service):
                 self._ports.append(port)
         if failures and not self._ports:
             raise failures[0]
-        _log.info("RDT on UDP starting on {ports}", ports=ranges(self.ports))
+        _log.info("RDT on UDP starting on {ports}", ports=port_ranges(self.ports))
         for failure in failures:
             _log.warn(
                 "UDP port {port} cannot be had ({why}): going on without it",
@@ -228,7 +218,7 @@ class TransferService(Service):
         def closed(_: None) -> Deferred[list[None]]:
             if too_late.active():
                 too_late.cancel()
-            _log.info("RDT on UDP {ports} has ended", ports=ranges(self.ports))
+            _log.info("RDT on UDP {ports} has ended", ports=port_ranges(self.ports))
             ports, self._ports = self._ports, []
             return gatherResults([port.pump.stop() for port in ports])
 

@@ -15,7 +15,10 @@ from typing import Final
 
 from chatbox.client.exits import Exit
 from chatbox.client.words import rate_text, size_text
+from chatbox.rdt.packet import BASE_DATAGRAM
+from chatbox.rdt.socket_options import IP_AND_UDP_BYTES, IPV6_AND_UDP_BYTES
 from chatbox.text import printable
+from chatbox.units import port_ranges
 
 __all__ = [
     "SAYS_AT",
@@ -47,9 +50,6 @@ EXPIRY_NOTICE: Final = 14
 
 LOSS_NOTICE: Final = 0.02
 """The share of lost packets that people notice in other programs: TCP slows down far below it."""
-
-USUAL_DATAGRAM: Final = 1200
-"""What arrives on every path, and what a transfer begins with."""
 
 
 class Verdict(Enum):
@@ -258,7 +258,7 @@ def judge_ports(
             "UDP",
             Exit.NO_UDP,
             f"{len(probes) - len(closed)} of {len(probes)} ports answer; nothing comes back from"
-            f" UDP port{_s(closed)} {_ports(closed)}.{tried}",
+            f" UDP port{_s(closed)} {port_ranges(closed, ',')}.{tried}",
             "Some downloads will not work. Open those ports in the firewall too, or let the server"
             " use only the others (--udp-ports).",
         )
@@ -312,17 +312,17 @@ def judge_rate(probe: Transfer) -> Finding:
 
 def judge_packets(probe: Transfer) -> Finding:
     """How long packets may be."""
-    headers = 48 if probe.ipv6 else 28
+    headers = IPV6_AND_UDP_BYTES if probe.ipv6 else IP_AND_UDP_BYTES
     mtu = probe.largest + headers
-    if probe.largest > USUAL_DATAGRAM:
+    if probe.largest > BASE_DATAGRAM:
         return _ok("packets", f"up to {probe.largest} bytes arrive, so the MTU is at least {mtu}.")
     if not probe.received:
         return _problem(
             "packets",
             Exit.NO_UDP,
-            f"the path carries no packets of {USUAL_DATAGRAM} bytes: words arrive, files do not.",
+            f"the path carries no packets of {BASE_DATAGRAM} bytes: words arrive, files do not.",
             "Downloads cannot work. A tunnel or a VPN on the way has too small an MTU: it must be"
-            f" at least {USUAL_DATAGRAM + headers}, and 1280 will do (ip link set DEV mtu 1280).",
+            f" at least {BASE_DATAGRAM + headers}, and 1280 will do (ip link set DEV mtu 1280).",
         )
     return _warning(
         "packets",
@@ -404,11 +404,5 @@ def _s(items: Sequence[object]) -> str:
 
 
 def _ports(ports: Sequence[int]) -> str:
-    """Ports as people write them: 55000-55003,55007."""
-    runs: list[list[int]] = []
-    for port in sorted(set(ports)):
-        if runs and port == runs[-1][1] + 1:
-            runs[-1][1] = port
-        else:
-            runs.append([port, port])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    """Ports as firewalls are told them: 55000-55003,55007."""
+    return port_ranges(ports, ",")

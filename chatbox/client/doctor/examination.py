@@ -53,6 +53,7 @@ from chatbox.client.errands.oneshots import Visit, visitor_name
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.width import fitted
 from chatbox.errors import NoSocket, RemoteError
+from chatbox.rdt.probe import PROBE_BYTES
 
 if TYPE_CHECKING:
     from chatbox.rdt.packet import Train
@@ -74,9 +75,6 @@ ANSWER_TIMEOUT: Final = 3.0
 
 PROBE_SECONDS: Final = 3.0
 """Seconds of the long probe: enough round trips to find a rate on any path."""
-
-PROBE_BYTES: Final = 16 << 20
-"""Bytes of it: what the server gives at most."""
 
 MAX_PORTS: Final = 64
 """UDP ports that are tried. A server needs a few, and one that says it has more than these may be
