@@ -1,7 +1,6 @@
 """The shelf: the files that a server shares.
 
-The only server module that touches paths. A name that a peer sent becomes an open file here or
-nowhere, and these are the rules:
+A name that a peer sent becomes an open file here or nowhere, and these are the rules:
 
 1. What is shared is the regular files directly in one folder, looked up afresh at each request.
 2. A name is a plain base name: UTF-8, no ``/`` or ``\\``, no control characters, no dot in front.

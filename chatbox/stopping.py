@@ -144,7 +144,6 @@ class Server(MultiService):
                 count=self._transfers.under_way,
                 grace=self._grace,
             )
-        # Turns, not a deadline: the reactor's clock may be set.
         for _ in range(math.ceil(self._grace / _LOOK_SECONDS)):
             if self._hurried or not self._transfers.under_way:
                 return

@@ -503,7 +503,8 @@ class ConnectionTests(RoomTestCase):
         self.assertEqual([one.request for one in self.server.requests()], ["disconnect"])
         self.assertEqual(self.shown.link, Link.LEAVING)
         self.server.close()
-        self.assertTrue(self.room.goodbye)
+        self.assertEqual(self.shown.link, Link.LOST)
+        self.assertEqual([one.text for one in self.entries() if "lost" in one.text], [])
 
     def test_goodbye_while_away(self) -> None:
         """Then it is over at once."""

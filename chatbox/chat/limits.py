@@ -87,7 +87,8 @@ class Limits:
         return " ".join(f"{name}={number}" for name, number in facts.items())
 
 
-NO_LIMITS = Limits(0, 0, 0, 0, 0, 0, 0)
+NO_LIMITS: Final = Limits(0, 0, 0, 0, 0, 0, 0)
+"""For tests and for what is not open to strangers."""
 
 
 class ConnectionCount:

@@ -53,7 +53,6 @@ all if somebody fills it on purpose. Ten, since devices of one operator count ea
 _ENTRY_BYTES: Final = 500
 """What one message that waits takes besides its text, roughly."""
 
-
 _ANYBODY: Final[tuple[str, ...]] = ()
 """The readers of what everybody may read."""
 

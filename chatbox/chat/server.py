@@ -1,4 +1,4 @@
-"""Bytes in, session, bytes out: the only module of the chat that knows Twisted's transports.
+"""Bytes in, session, bytes out: one connection of the chat, and all of them.
 
 Each connection is a `ChatProtocol`. Incoming bytes become lines, which go to a `Session`; outgoing
 ones come from an `Outbox`. What is left for this module is what only a transport has:

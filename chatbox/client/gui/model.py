@@ -92,8 +92,6 @@ class Room:
         open_file: Callable[[str], None] | None = None,
     ) -> None:
         self.shown = Shown(session, clock=clock, zone=zone)
-        self.goodbye = False
-        """Whether the connection ended because we said goodbye."""
         self._session = session
         self._rows = rows
         self._folder = folder
@@ -295,7 +293,6 @@ class Room:
         self.shown.note(Part.LINK | Part.PENDING)
 
     def _lose(self, lost: Lost) -> None:
-        self.goodbye = lost.expected
         if not lost.expected:
             why = "the connection was lost before the server confirmed it."
             self.shown.fail_unanswered(lost.unanswered, why)
