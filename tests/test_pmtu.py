@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.packet import BASE_DATAGRAM, MAX_DATAGRAM
-from chatbox.rdt.path import Path
+from chatbox.rdt.path import MAX_ACK_BYTES, Path
 from chatbox.rdt.pmtu import (
     BLACK_HOLE_SIGNS,
     RAISE_DELAY,
@@ -160,7 +160,7 @@ class PathTests(SynchronousTestCase):
 
 
 class PacingTests(SynchronousTestCase):
-    """Probes of a path that carries a transfer."""
+    """What a path makes of what it has learnt."""
 
     def test_probes_do_not_hold_up_data(self) -> None:
         """A probe that is far too long for the interface costs the pacer no more than a packet."""
@@ -171,3 +171,14 @@ class PacingTests(SynchronousTestCase):
         self.assertGreater(path.packets(1.0), 1)
         path.on_sent(Load.PROBE, 1, 65_000, 65_000, 0, 1.0)
         self.assertGreater(path.packets(1.0), 0)
+
+    def test_how_often_to_acknowledge(self) -> None:
+        """An eighth of the window at a time, but not twice in what a timer can tell apart."""
+        path = Path(Cubic, bytes, 0.0)
+        window = path.recovery.controller.window
+        path.retune(1000.0, 0.0)
+        self.assertEqual(path.ack_bytes, window // 8)
+        path.expect_rtt(1e-6)
+        for rate, expected in ((1e8, 100_000), (1e12, MAX_ACK_BYTES)):
+            path.retune(rate, 0.1)
+            self.assertEqual(path.ack_bytes, expected)

@@ -24,7 +24,7 @@ MAX_ACK_BYTES = 1 << 20
 """On a fast one an acknowledgement for each megabyte is plenty."""
 
 MIN_ACK_DELAY = 0.001
-"""Seconds: timers are no finer."""
+"""Seconds: timers are no finer, and what comes in so little time needs no two acknowledgements."""
 
 MAX_ACK_DELAY = 0.025
 """Seconds (RFC 9000 section 18.2, max_ack_delay)."""
@@ -201,7 +201,8 @@ class Path:
         if recovery.rtt.latest is None:
             rate = min(rate, self._first_rate)
         self._pacer.set_rate(rate, self.datagram, now)
-        size = max(MIN_ACK_BYTES, min(recovery.controller.window // 8, MAX_ACK_BYTES))
+        wanted = max(MIN_ACK_BYTES, recovery.controller.window // 8, rate * MIN_ACK_DELAY)
+        size = int(min(wanted, MAX_ACK_BYTES))
         delay = max(MIN_ACK_DELAY, min(recovery.rtt.smoothed / 4, MAX_ACK_DELAY))
         # Only what changed by a factor of two is worth a packet.
         if _similar(size, self.ack_bytes) and _similar(delay, self.ack_delay):
