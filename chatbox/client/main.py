@@ -184,9 +184,26 @@ def arguments() -> argparse.ArgumentParser:
             add_access(made)
         return made
 
-    own = "your name [default: the one that is settled, else your login name]"
-    visitor = "the name to go by [default: yours, a plus sign and some random letters]"
+    _add_talk(add)
+    _add_get(add)
+    _add_errands(add)
+    _add_tools(add)
+    return parser
 
+
+class _Add(Protocol):
+    """Adds a command to the parser; one that goes to a server has words about its ``--name``."""
+
+    def __call__(self, name: str, summary: str, name_help: str = "") -> argparse.ArgumentParser:
+        """Return the command's own parser."""
+
+
+_VISITOR: Final = "the name to go by [default: yours, a plus sign and some random letters]"
+
+
+def _add_talk(add: _Add) -> None:
+    """``join`` and ``gui``."""
+    own = "your name [default: the one that is settled, else your login name]"
     join = add("join", "Talk, in a terminal or through a pipe", own)
     join.add_argument(
         "--reconnect",
@@ -197,11 +214,16 @@ def arguments() -> argparse.ArgumentParser:
     )
     _add_limit(join)
     _add_relay(join)
+    _add_on(join)
 
     gui = add("gui", "Talk, in a window of your desktop", "your name [default: as last]")
     gui.add_argument("--theme", choices=("dark", "light"), help="its colours [default: as last]")
+    _add_on(gui)
 
-    get = add("get", "Download files; prints the sha-256 and the path of each", visitor)
+
+def _add_get(add: _Add) -> None:
+    """``get``."""
+    get = add("get", "Download files; prints the sha-256 and the path of each", _VISITOR)
     get.add_argument(
         "files",
         metavar="FILE",
@@ -223,10 +245,13 @@ def arguments() -> argparse.ArgumentParser:
     get.add_argument("-q", "--quiet", action="store_true", help="complain, but do not chat")
     _add_relay(get)
 
-    add("who", "Print who is in the room, one name a line", visitor)
-    add("files", "Print the server's files: name, TAB, size in bytes", visitor)
 
-    say = add("say", "Say one thing; success means that the server has kept it", visitor)
+def _add_errands(add: _Add) -> None:
+    """``who``, ``files``, ``say`` and ``history``."""
+    add("who", "Print who is in the room, one name a line", _VISITOR)
+    add("files", "Print the server's files: name, TAB, size in bytes", _VISITOR)
+
+    say = add("say", "Say one thing; success means that the server has kept it", _VISITOR)
     say.add_argument(
         "words",
         metavar="TEXT",
@@ -241,7 +266,7 @@ def arguments() -> argparse.ArgumentParser:
         "history",
         "Print what was said: number, time in UTC, sender, recipient (or all) and text,"
         " with TAB between them; in the text \\n, \\r, \\t and \\\\ stand for what they look like",
-        visitor,
+        _VISITOR,
     )
     history.add_argument(
         "-n", metavar="N", dest="count", type=_count, default=20, help="how many [default: 20]"
@@ -250,15 +275,10 @@ def arguments() -> argparse.ArgumentParser:
         "--after", metavar="NUMBER", type=_count, help="only what follows the message NUMBER"
     )
 
-    find = add("find", "Print the servers nearby: HOST, room, tls or plain, version; TAB between")
-    for one in (join, gui, find):
-        one.add_argument(
-            "--on",
-            metavar="ADDRESS",
-            type=_ip_address,
-            default="",
-            help="look for servers on the network of this address only [default: on all]",
-        )
+
+def _add_tools(add: _Add) -> None:
+    """``find``, ``passwd``, ``doctor`` and ``demo``."""
+    _add_on(add("find", "Print the servers nearby: HOST, room, tls or plain, version; TAB between"))
     passwd = add("passwd", "Edit a file of accounts, for twistd chatbox --auth argon2:FILE")
     passwd.add_argument("file", metavar="FILE", help="the file; it is made if there is none")
     passwd.add_argument(
@@ -271,7 +291,7 @@ def arguments() -> argparse.ArgumentParser:
     passwd.add_argument("--delete", action="store_true", help="delete the account")
     passwd.add_argument("--list", action="store_true", help="print the names, one a line")
 
-    examine = add("doctor", "Say what is wrong with the way to a server, a line a check", visitor)
+    examine = add("doctor", "Say what is wrong with the way to a server, a line a check", _VISITOR)
     _add_relay(examine)
 
     demo = add("demo", "Show it all on this machine: a server, two people, a bad link, a download")
@@ -282,7 +302,6 @@ def arguments() -> argparse.ArgumentParser:
         default=1,
         help="another number, another luck of the bad link [default: 1]",
     )
-    return parser
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -313,8 +332,18 @@ def _add_limit(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_relay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_on(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--on",
+        metavar="ADDRESS",
+        type=_ip_address,
+        default="",
+        help="look for servers on the network of this address only [default: on all]",
+    )
+
+
+def _add_relay(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--udp-via",
         metavar="IP:PORT",
         type=_relay,
