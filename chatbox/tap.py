@@ -15,12 +15,13 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
 import twisted
 from platformdirs import user_state_dir
+from twisted.application.service import Service
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet.endpoints import quoteStringArgument
@@ -337,7 +338,52 @@ def makeService(options: Options, reactor: Any = None) -> Server:
 
         keep_steady(reactor)
     shelf = Shelf(options["files"])
-    transfers = TransferService(
+    transfers = _make_transfers(options, reactor)
+    ahead = HashAhead(
+        reactor,
+        shelf,
+        os.path.join(options["state-dir"], "digests"),
+        is_busy=lambda: transfers.under_way > 0,
+    )
+    downloads = ShelfDownloads(shelf, transfers, ahead.step_aside)
+    log = open_log(
+        options["log"],
+        call_from_thread=reactor.callFromThread,
+        state_dir=options["state-dir"],
+        keep=options["keep"],
+        reactor=reactor,
+    )
+    names = LocalNames(secrets.token_urlsafe)
+    room = _make_room(log, names, Turn(partial(reactor.callLater, 0)), options["max-users"])
+    moderation = _make_moderation(options, wall_clock(reactor), room, downloads)
+    gate = gate_for(
+        options["credCheckers"],
+        options["state-dir"],
+        wall_clock(reactor),
+        allow_plain=bool(options["allow-plain-auth"]),
+    )
+    limits = _make_limits(options)
+    gate = ModeratedGate(moderation, gate)
+    factory = ChatFactory(room, shelf, downloads, reactor, gate, moderation, limits=limits)
+    register = None
+    if isinstance(log, SqliteLog):
+        # Only who comes back to the same log can have missed nothing.
+        register = Register(f"{log.path}-people", names.reserve, wall_clock(reactor))
+    server = Server(
+        reactor,
+        transfers,
+        ChatService(factory, log, register),
+        factory,
+        grace=options["grace"],
+        sockets_stay=any(f"{INHERITED}:" in text for text in options["listen"]),
+    )
+    for service in _make_others(options, reactor, factory, ahead):
+        service.setServiceParent(server)
+    return server
+
+
+def _make_transfers(options: Options, reactor: Any) -> TransferService:
+    return TransferService(
         reactor,
         options["udp-interface"],
         _adopted(options["udp-ports"]),
@@ -350,69 +396,38 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         max_rate=options["max-rate"],
         gso=not options["no-gso"],
     )
-    log = open_log(
-        options["log"],
-        call_from_thread=reactor.callFromThread,
-        state_dir=options["state-dir"],
-        keep=options["keep"],
-        reactor=reactor,
-    )
-    names = LocalNames(secrets.token_urlsafe)
-    room = _make_room(log, names, Turn(partial(reactor.callLater, 0)), options["max-users"])
-    ahead = HashAhead(
-        reactor,
-        shelf,
-        os.path.join(options["state-dir"], "digests"),
-        is_busy=lambda: transfers.under_way > 0,
-    )
-    downloads = ShelfDownloads(shelf, transfers, ahead.step_aside)
+
+
+def _make_moderation(
+    options: Options, now: Callable[[], float], room: Room, downloads: ShelfDownloads
+) -> Moderation:
+    """Make it, and let it hear what the room hears of orders, and end downloads."""
     moderation = Moderation(
         options["state-dir"],
-        wall_clock(reactor),
+        now,
         operators=options["operators"],
         accounts=bool(options["credCheckers"]),
     )
     moderation.serve(room)
     moderation.on_ban = downloads.withdraw
-    gate = gate_for(
-        options["credCheckers"],
-        options["state-dir"],
-        wall_clock(reactor),
-        allow_plain=bool(options["allow-plain-auth"]),
-    )
-    gate = ModeratedGate(moderation, gate)
-    factory = ChatFactory(
-        room, shelf, downloads, reactor, gate, moderation, limits=_make_limits(options)
-    )
-    register = None
-    if isinstance(log, SqliteLog):
-        # Only who comes back to the same log can have missed nothing.
-        register = Register(f"{log.path}-people", names.reserve, wall_clock(reactor))
+    return moderation
 
-    server = Server(
-        reactor,
-        transfers,
-        ChatService(factory, log, register),
-        factory,
-        grace=options["grace"],
-        sockets_stay=any(f"{INHERITED}:" in text for text in options["listen"]),
-    )
+
+def _make_others(
+    options: Options, reactor: Any, factory: ChatFactory, ahead: HashAhead
+) -> Iterator[Service]:
+    """What starts once the chat and the transfers are there, in this order."""
     other_files = len(options["udp-ports"]) + DOWNLOAD_FILES * options["downloads"]
-    OpenFiles(options["max-connections"], other_files, factory.connections.limit).setServiceParent(
-        server
-    )
+    yield OpenFiles(options["max-connections"], other_files, factory.connections.limit)
     for description in options["listen"]:
-        ListeningService(description, factory, reactor, options["state-dir"]).setServiceParent(
-            server
-        )
+        yield ListeningService(description, factory, reactor, options["state-dir"])
+    if not options["no-hash-ahead"]:
+        yield ahead
     said = announcement_for(
         options["listen"], options["room"] or machine_name(), __version__, options["announce"]
     )
-    if not options["no-hash-ahead"]:
-        ahead.setServiceParent(server)
     if said is not None and not options["no-announce"]:
-        AnnounceService(reactor, said).setServiceParent(server)
-    return server
+        yield AnnounceService(reactor, said)
 
 
 def _make_limits(options: Options) -> Limits:
