@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chatbox.client.gui.host import Plan
 from chatbox.client.gui.theme import Theme
-from chatbox.client.gui.widgets import Rows, add_mnemonic, select_all
+from chatbox.client.gui.widgets import ScrolledList, add_mnemonic, select_all
 from chatbox.lan import Server
 
 __all__ = ["Card", "HostCard", "LoginCard", "QuestionCard"]
@@ -218,7 +218,7 @@ class LoginCard(Card):
             style="SurfaceDim.TLabel",
             padding=(0, self._theme.px(14), 0, self._theme.px(4)),
         )
-        self.nearby = Rows(
+        self.nearby = ScrolledList(
             self.card, self._theme, columns=2, height=3, chosen=self._join, picked=self._pick
         )
         self.nearby.tree.column("c1", width=self._theme.px(210))

@@ -17,7 +17,7 @@ from chatbox.client.gui.theme import Theme
 from chatbox.client.gui.widgets import (
     Field,
     FittingLabel,
-    Rows,
+    ScrolledList,
     add_mnemonic,
     bind_while,
     select_all,
@@ -145,12 +145,12 @@ class RoomView(ttk.Frame):
         self._online_title, self.online_button = self._make_heading(
             side, 0, "Show Online", 5, self.room.show_online
         )
-        self.online = Rows(side, self._theme, columns=1, height=4, chosen=self._write_to)
+        self.online = ScrolledList(side, self._theme, columns=1, height=4, chosen=self._write_to)
         self.online.grid(row=1, column=0, sticky="nsew")
         self.files_title, self.files_button = self._make_heading(
             side, 2, "Show server files", 12, self.room.show_files
         )
-        self.files = Rows(
+        self.files = ScrolledList(
             side, self._theme, columns=2, height=5, chosen=self._download_row, picked=self._pick
         )
         self.files.grid(row=3, column=0, sticky="nsew")

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from chatbox.client.gui.edits import edits
 from chatbox.client.gui.theme import Theme
 
-__all__ = ["Field", "FittingLabel", "Rows", "add_mnemonic", "bind_while", "select_all"]
+__all__ = ["Field", "FittingLabel", "ScrolledList", "add_mnemonic", "bind_while", "select_all"]
 
 MODIFIERS: Final = 0x4 | 0x8
 """Control and Alt in the state of a key event."""
@@ -82,7 +82,7 @@ class FittingLabel(ttk.Label):
 Shown = TypeVar("Shown", bound=Hashable)
 
 
-class Rows(ttk.Frame):
+class ScrolledList(ttk.Frame):
     """A list with a scrollbar. Enter, or a double click, chooses a row by its place."""
 
     def __init__(
