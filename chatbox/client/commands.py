@@ -48,7 +48,10 @@ __all__ = [
 ]
 
 DEFAULT_HISTORY: Final = 20
+"""Messages that `/history` shows: a screen."""
+
 MAX_HISTORY: Final = 1000
+"""Messages that it shows at most: what a person scrolls through."""
 
 
 class BadCommand(ChatboxError):

@@ -66,19 +66,19 @@ from chatbox.text import printable
 
 __all__ = ["MAX_DOWNLOADS", "MAX_SAVED", "Conversation", "Hints"]
 
-# Downloads of one client at a time. The server has its own bound; this one keeps a long pasted list
-# of commands from opening files without end.
 MAX_DOWNLOADS: Final = 16
+"""Downloads of one client at a time. The server has its own bound; this one keeps a long pasted
+list of commands from opening files without end."""
 
-# Files that have come and that `/open` knows; more than anybody remembers.
 MAX_SAVED: Final = 100
+"""Files that have come and that `/open` knows; more than anybody remembers."""
 
 _STANDING: Final = (Stage.PAUSED, Stage.HALF_WAY)
 
 _AWAY: Final = (State.AWAY, State.REJOINING)
 
-# Refusals of a server that is about to go away, or none at all since it has: it may come back.
 _PASSING: Final = STOPPING | {""}
+"""Refusals of a server that is about to go away, or none at all since it has: it may come back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,15 +68,17 @@ __all__ = [
 _MAYBE_NO_IPV6: Final = " Or the server has no UDP over IPv6: try its IPv4 address."
 MAYBE_MORE: Final = "The server does not say whether there are older messages."
 
-# Lines after the first of one message begin with this, so that nobody can fake another's line.
 _CONTINUATION: Final = "      | "
+"""Begins each line but the first of one message, so that nobody can fake another's line."""
+
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB", "EB")
 _CODES: Final = frozenset(map(str, Code))
-# Here there is a sentence that says more: the reason that an operator has given, or how long
-# something may be.
 _REASONED: Final = frozenset({Code.KICKED, Code.BANNED, Code.TOO_LONG, Code.TEXT_TOO_LONG})
-# How much of a text is repeated when it is reported as not sent.
+"""Refusals whose own sentence says more: the reason that an operator has given, or how long
+something may be."""
+
 _QUOTED: Final = 60
+"""Characters of a text that are repeated when it is reported as not sent."""
 
 
 def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -> list[str]:

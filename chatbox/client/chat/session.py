@@ -61,16 +61,17 @@ from chatbox.errors import LocalError, RemoteError
 
 __all__ = ["MAX_LINE", "MAX_PENDING", "TRANSITIONS", "Cause", "ClientSession", "State"]
 
-# The longest line that a server of ours sends: a list of many files.
 MAX_LINE: Final = wire.MAX_ANSWER_BYTES
-# More unanswered requests than anybody needs; the driver stops reading its input there.
+"""Bytes of the longest line that a server of ours sends: a list of many files."""
+
 MAX_PENDING: Final = 256
-# Messages that are asked for at once when some were missed; a server of ours sends no more.
+"""More unanswered requests than anybody needs; the driver stops reading its input there."""
+
 CATCH_UP_PAGE: Final = 1000
+"""Messages that are asked for at once when some were missed; a server of ours sends no more."""
 
 _NOTHING: Final = Message()
 
-# Refusals that may be over by the next attempt.
 _PASSING: Final = frozenset(
     {
         Code.LOG_UNAVAILABLE,
@@ -84,11 +85,11 @@ _PASSING: Final = frozenset(
         Code.RESTARTING,
     }
 )
+"""Refusals that may be over by the next attempt."""
 
-
-# Last words after which nobody should come back by themselves: two connections would replace each
-# other for ever, and who was put out is not wanted.
 _FINAL: Final = frozenset({Code.REPLACED, Code.KICKED, Code.BANNED})
+"""Last words after which nobody should come back by themselves: two connections would replace each
+other for ever, and who was put out is not wanted."""
 
 
 class ClientSession:

@@ -39,8 +39,9 @@ from chatbox.steady import wall_clock
 
 __all__ = ["Console", "PlainView", "View"]
 
-# The longest message that any server takes, and a command's words before it.
 MAX_TYPED_BYTES: Final = wire.TEXT_BYTES_CEILING + 1024
+"""The longest message that any server takes, and a command's words before it."""
+
 FLUSH_TIMEOUT: Final = 5.0
 """Seconds that whoever reads our standard output may take for the last words."""
 
