@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from chatbox.rdt.packet import Train
 from chatbox.rdt.udp import TrainPort, TrainProtocol
@@ -60,8 +60,8 @@ class Pump(TrainProtocol):
     noisy = False
 
     def __init__(self, reactor: Any, engine: Engine, on_events: Callable[[], None]) -> None:
-        self._reactor: IReactorTime = reactor
-        self._any_reactor = reactor
+        """`on_events` takes the events of the engine, if there are any."""
+        self._reactor = reactor
         self._engine = engine
         self._on_events = on_events
         self._timer: IDelayedCall | None = None
@@ -80,9 +80,7 @@ class Pump(TrainProtocol):
         wanted = port if isinstance(port, int) else port.getsockname()[1]
         if bound is not None:
             interface = bound.getsockname()[0]
-        self._port = TrainPort(
-            wanted, self, self._engine.buffer, interface, self._any_reactor, gso=gso
-        )
+        self._port = TrainPort(wanted, self, self._engine.buffer, interface, self._reactor, gso=gso)
         if bound is not None:
             self._port.adopt(bound)
         self._port.startListening()
@@ -90,7 +88,7 @@ class Pump(TrainProtocol):
         return number
 
     def now(self) -> float:
-        """The reactor's clock. If that is the wall's it may step back: ours stands still then."""
+        """Seconds by the reactor's clock, which never go back: see `_on_timer`."""
         self._latest = max(self._latest, self._reactor.seconds())
         return self._latest
 
