@@ -527,6 +527,45 @@ class PartFileTests(DownloadTestCase):
         part.close(End.DISK_ERROR)
         self.assertEqual(self.files(), [])
 
+    def test_a_disk_that_fails_later(self) -> None:
+        """What was brought to the disk before is there for the next attempt, and nothing else."""
+        synced: list[int] = []
+
+        def fail_later(fd: int) -> None:
+            synced.append(fd)
+            if len(synced) > 2:  # the part, and then its journal
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+        self.patch(download, "SYNC_SECONDS", 0.01)
+        part = self.started()
+        with mock.patch("os.fdatasync", fail_later):
+            part.write(0, memoryview(DATA)[:1000])
+            self.wait_for(lambda: len(synced) == 2)
+            part.write(1000, memoryview(DATA)[1000:])
+            self.assertTrue(self.woken.wait(PATIENCE))
+            part.close(End.DISK_FULL)
+            threads_gone()
+        self.assertEqual(list(self.started().have), [(0, 1000)])
+
+    def test_a_disk_that_fails_after_the_end(self) -> None:
+        """Nor is what the disk was about to take counted on, when the download had just ended."""
+        syncing, given_up = threading.Event(), threading.Event()
+
+        def fail(fd: int) -> None:
+            syncing.set()
+            given_up.wait(PATIENCE)
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(download, "SYNC_SECONDS", 0.01)
+        part = self.started()
+        with mock.patch("os.fdatasync", fail):
+            part.write(0, memoryview(DATA)[:1000])
+            self.assertTrue(syncing.wait(PATIENCE))
+            part.close(End.PEER_SILENT)
+            given_up.set()
+            threads_gone()
+        self.assertEqual(self.files(), [])
+
     def fail_to_sync(self, part: PartFile, error: OSError) -> None:
         """Write all, and wait until the thread has failed to bring it to the disk."""
         self.patch(download, "SYNC_SECONDS", 0.01)

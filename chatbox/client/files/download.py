@@ -16,7 +16,7 @@ next one has at once what the journal claims, if the server's file is still the 
 takes the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES`
 when the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine
 stops. What a part is called, and how one is known from somebody else's file, is the business of
-`chatbox.client.files.place`.
+`chatbox.client.files.place`. A disk that fails takes what came since it last kept something.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
@@ -106,6 +106,9 @@ class PartFile:
         self._written = RangeSet()
         self._unsynced = 0
         self._forgotten = False
+        """The system has forgotten some of what it was given."""
+        self._uncertain = False
+        """And nothing is known to have been brought to the disk before."""
         self._reached = 0
         self._wanted: bytes | None = None
         self._naming = False
@@ -232,7 +235,7 @@ class PartFile:
             self._changed.wait_for(lambda: not self._naming)
             verdict = self._verdict
             is_done = verdict is not None and verdict.end is End.DONE
-            is_useless = end in _WORTHLESS or self._forgotten or not self._written
+            is_useless = end in _WORTHLESS or self._uncertain or not self._written
             is_useless |= self._subject() is None
             if not is_done and is_useless:
                 self._place.clear()
@@ -302,7 +305,8 @@ class PartFile:
         if self._journal is not None and subject is not None:
             self._unclaimed = 0
             with self._changed:
-                self._journal.claim_handed_over(subject, self._written)
+                if not self._forgotten:
+                    self._journal.claim_handed_over(subject, self._written)
 
     def _sync(self) -> None:
         """Bring to the disk what is there, then note that it is."""
@@ -322,7 +326,10 @@ class PartFile:
             os.fdatasync(self._fd)
         except OSError:
             # What the system could not write it has forgotten, as if it had never been handed over.
-            self._forgotten = True
+            with self._changed:
+                self._forgotten = self._uncertain = True
+                if self._journal is not None:
+                    self._uncertain = not self._journal.take_back()
             raise
         if not self._folder_synced:
             self._folder_synced = True
@@ -363,8 +370,8 @@ class PartFile:
         if is_kept and not self._forgotten:
             with suppress(OSError):
                 self._sync()
-            if self._forgotten:
-                self._place.clear()
+        if is_kept and self._uncertain:
+            self._place.clear()
         self._release()
         if _leaving.get(self._place.part_path) is threading.current_thread():
             del _leaving[self._place.part_path]

@@ -264,6 +264,12 @@ class Journal:
         self._write(self._next_page, subject, ranges, ANY_BOOT)
         self._next_page = 1 - self._next_page
 
+    def take_back(self) -> bool:
+        """Claim no more what was only handed over; whether anything is claimed still."""
+        os.pwrite(self._fd, bytes(PAGE_BYTES), _HANDED_OVER * PAGE_BYTES)
+        claim = self.read()
+        return claim is not None and bool(claim.ranges)
+
     def sync(self) -> None:
         """Bring the claims to the disk."""
         os.fdatasync(self._fd)
