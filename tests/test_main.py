@@ -131,6 +131,14 @@ class HostTests(SynchronousTestCase):
         stop = self.failureResultOf(joining, Stop).value
         self.assertIn("there is no such host", stop.sentence)
 
+    def test_no_name_of_a_host(self) -> None:
+        """What cannot be the name of any host is told as a host that is not there."""
+        for text in ("a b", "-x", "a" * 70, "a..b", "tls:a b:1"):
+            joining = Deferred.fromCoroutine(join_server(MemoryReactorClock(), text, "ann"))
+            stop = self.failureResultOf(joining, Stop).value
+            self.assertEqual(stop.status, Exit.NO_CONNECTION)
+            self.assertIn("there is no such host", stop.sentence)
+
 
 class ArgumentTests(SynchronousTestCase):
     """The command line."""
@@ -244,7 +252,8 @@ class ArgumentTests(SynchronousTestCase):
         self.assertIn("--nope", self.refused("get", "h", "--nope", "f"))
         self.assertIn("number", self.refused("history", "h", "-n", "x", "--after", "1"))
         self.assertIn("number", self.refused("join", "h", "--reconnect", "soon"))
-        self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", "name:1"))
+        for relay in ("name:1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1"):
+            self.assertIn("IP:PORT", self.refused("join", "h", "--udp-via", relay))
         self.assertIn("number", self.refused("history", "h", "-n", "many"))
         self.assertIn("./-", self.refused("get", "h", "f", "-o", "-"))
         self.assertIn("such as 800kB", self.refused("get", "h", "f", "--limit", "fast"))

@@ -416,6 +416,8 @@ def _relay(argument: str) -> tuple[str, int]:
     host = host.strip("[]")
     try:
         ipaddress.ip_address(host)
+        if not 0 < _count(port) <= 65535:
+            raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(f"{argument!r} is not IP:PORT") from None
     return host, _count(port)

@@ -155,7 +155,8 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
         connection = await endpoint.connect(factory)
     except error.ConnectionRefusedError:
         sentence = "nobody listens there. Is the server running, and is the port right?"
-    except (error.DNSLookupError, socket.gaierror):  # that one for a link, as %eth7
+    # No address, no such link (as %eth7), and what cannot be a name.
+    except (error.DNSLookupError, socket.gaierror, ValueError):
         sentence = "there is no such host. Check the name, or give the server's IP address."
     except (error.TimeoutError, error.TCPTimedOutError):
         sentence = (
