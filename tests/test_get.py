@@ -191,16 +191,6 @@ class ErrandTests(SynchronousTestCase):
         self.left(running, Exit.OK)
         self.assertEqual(self.reactor.tcpClients, [])
 
-    def test_nobody_hears(self) -> None:
-        """Where standard error takes nothing, or is closed, the files come all the same."""
-        self.patch(self.err, "write", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
-        for index, err in enumerate((self.err, None)):
-            self.patch(sys, "stderr", err)
-            running = self.get("a", "-o", os.path.join(self.folder, str(index)))
-            self.accept()
-            self.finish(self.offer("a"))
-            self.left(running, Exit.OK)
-
     def test_nobody_answers(self) -> None:
         """A question that nobody can answer is not waited for."""
         answers: list[str] = []

@@ -83,6 +83,7 @@ SIBLINGS = {"chat", "lan", "log", "rdt"}
 
 CLIENT = (
     {"exits", "width"},
+    {"streams"},
     {"chat", "config"},
     {"commands", "words"},
     {"connect"},

@@ -11,7 +11,8 @@ without those after it (`tests/test_layout.py` has the order):
   window, or a command that does one thing and ends;
 - `doctor`: what is wrong with the way to a server.
 
-Beside them is what several of them share: how a command ends (`exits`), what is settled (`config`),
-what a person types (`commands`) and reads (`words`), how wide that is (`width`), and the
-`conversation` that the console and the window both have. The programs are `main` and `demo`.
+Beside them is what several of them share: how a command ends (`exits`), what it is handed to read
+and write (`streams`), what is settled (`config`), what a person types (`commands`) and reads
+(`words`), how wide that is (`width`), and the `conversation` that the console and the window both
+have. The programs are `main` and `demo`.
 """

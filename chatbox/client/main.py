@@ -14,7 +14,6 @@ import argparse
 import gc
 import importlib
 import ipaddress
-import os
 import signal
 import sys
 import traceback
@@ -26,6 +25,7 @@ from chatbox import __version__
 from chatbox.client import config
 from chatbox.client.connect.access import add_access
 from chatbox.client.exits import SIGNALS, Exit, Stop
+from chatbox.client.streams import complain, complain_of, open_streams
 from chatbox.steady import keep_steady
 from chatbox.text import printable, sendable
 from chatbox.units import parse_rate
@@ -65,11 +65,9 @@ _STDIN: Final = "-"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line `argv`, and end the process with one of the statuses of `Exit`."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a name may have letters that a terminal has not
-    options = arguments().parse_args(argv)
+    open_streams()
     try:
+        options = _read_arguments(argv)
         apply_settings(options, config.load(options.config))
         if options.command == "say":
             options.text = _what_to_say(options.words)
@@ -79,13 +77,22 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         module = importlib.import_module(_SUBCOMMANDS[options.command])
         status = run(getattr(module, options.command), options)
     except Stop as stopped:
-        print(f"chatbox: {stopped.sentence}", file=sys.stderr)
+        complain(stopped.sentence)
         status = stopped.status
+    except OSError as error:
+        status = complain_of(error)
     except KeyboardInterrupt:  # before or after the reactor ran
         status = Exit.INTERRUPTED
     gc.freeze()
     gc.enable()
     sys.exit(status)
+
+
+def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return arguments().parse_args(argv)
+    finally:
+        sys.stdout.flush()  # --help may be all that is asked for
 
 
 def apply_settings(options: argparse.Namespace, settings: config.Settings) -> None:
@@ -111,15 +118,14 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
 
     async def guarded() -> None:
         try:
-            statuses.append(await subcommand(reactor, options))
+            status = await subcommand(reactor, options)
             sys.stdout.flush()
+            statuses.append(status)
         except Stop as stopped:
-            print(f"chatbox: {stopped.sentence}", file=sys.stderr)
+            complain(stopped.sentence)
             statuses.append(stopped.status)
-        except BrokenPipeError:
-            # Whoever read our output is gone. Python must not try again when it closes the pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            statuses.append(Exit.FAILED)
+        except OSError as error:
+            statuses.append(complain_of(error))
         except Exception:
             if not statuses:  # else it was cancelled by a signal
                 traceback.print_exc()
@@ -365,7 +371,7 @@ def _what_to_say(words: Sequence[str]) -> str:
 
     Raises Stop if that is nothing, or more than any server takes.
     """
-    if list(words) != [_STDIN] or sys.stdin is None:
+    if list(words) != [_STDIN]:
         return " ".join(words)
     from chatbox.chat.wire import TEXT_BYTES_CEILING
 

@@ -210,7 +210,7 @@ def _ask(read: Callable[[], T]) -> T:
 
 def interactive() -> bool:
     """Whether a person can be asked."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _fingerprint(argument: str) -> str:

@@ -262,7 +262,7 @@ class _Errand:
         line = ""
         # What cannot be read, such as the terminal of a shell that has ended, says no more.
         with suppress(OSError, ValueError):
-            line = sys.stdin.readline() if sys.stdin is not None else ""
+            line = sys.stdin.readline()
         self._reactor.callFromThread(self._act_on_wish, line)
 
     def _act_on_wish(self, line: str) -> None:
@@ -279,13 +279,10 @@ class _Errand:
 
 def _forget_what_was_typed() -> None:
     """Nobody has answered a question before it was asked. (Scripts may: a pipe keeps all.)"""
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin.isatty():
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def _write_error(text: str) -> None:
-    """If standard error takes no more, say because whoever read it is gone, the file is to come."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()
