@@ -13,7 +13,7 @@ from chatbox.chat.accounts import account_of
 from chatbox.chat.moderation import IsMeant
 from chatbox.chat.names import parse_name
 from chatbox.chat.sharing import Offer, Probe
-from chatbox.rdt.demux import Taker
+from chatbox.rdt.admissions import Taker
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import Shelf

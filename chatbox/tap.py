@@ -65,7 +65,7 @@ from chatbox.option_values import (
     read_udp_interface,
     warn_of_proxy,
 )
-from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
+from chatbox.rdt.admissions import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.steady import keep_steady, wall_clock

@@ -14,9 +14,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Allowance, Demux, Taker
+from chatbox.rdt.demux import Allowance, Demux
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Ended, Event, Receiver, Verdict

@@ -74,7 +74,8 @@ from chatbox.client.exits import Exit
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
 from chatbox.log import open_log
-from chatbox.rdt.demux import Demux, File, Taker
+from chatbox.rdt.admissions import Taker
+from chatbox.rdt.demux import Demux, File
 from chatbox.rdt.packet import Kind, Open, Train, pack_control, pack_open
 from chatbox.rdt.seal import client_keys, seal_packet, server_keys
 from chatbox.rdt.service import TransferService

@@ -18,17 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.errors import RemoteError
 from chatbox.rdt import sender
+from chatbox.rdt.admissions import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Admissions, Taker
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import (
-    MAX_TRANSFERS,
-    MAX_TRANSFERS_PER_USER,
-    UNUSED_TIMEOUT,
-    Admissions,
-    Allowance,
-    Demux,
-    Taker,
-)
+from chatbox.rdt.demux import UNUSED_TIMEOUT, Allowance, Demux
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import (
     BASE_DATAGRAM,
@@ -352,15 +345,6 @@ class AdmissionTests(DemuxTestCase):
         self.now += UNUSED_TIMEOUT + 0.1
         self.assertEqual([one.taker for one in self.demux.silent(mine, self.now)], [mine])
 
-    def test_names_that_prove_nothing(self) -> None:
-        """Then a name is another user's elsewhere, who can take away nothing."""
-        for proven, room in ((True, False), (False, True)):
-            admissions = Admissions(most=9, most_per_user=2, proven=proven)
-            for _ in range(2):
-                admissions.enter(Taker("alice", "there"))
-            self.assertFalse(admissions.has_room(Taker("alice", "there")))
-            self.assertEqual(admissions.has_room(Taker("alice", "here")), room)
-
     def test_freed_by_the_end(self) -> None:
         """A transfer that ended makes room at once, though it lingers to answer."""
         clients = [self.admit("alice").open() for _ in range(MAX_TRANSFERS_PER_USER)]
@@ -384,27 +368,6 @@ class AdmissionTests(DemuxTestCase):
         clients[0].say(Kind.OPEN)
         self.assertEqual((self.serve(), self.demux.dropped), (0, 1))
         self.admit("alice")
-
-    @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
-    def test_books(self, steps: list[tuple[str, bool]]) -> None:
-        """However users come and go, the count is right and the bounds hold."""
-        admissions = Admissions(most=5, most_per_user=2)
-        model: Counter[str] = Counter()
-        for user, enters in steps:
-            if enters:
-                full = model[user] >= 2 or model.total() >= 5
-                try:
-                    admissions.check(Taker(user))
-                except RemoteError as error:
-                    self.assertEqual((error.code, full), ("too-many-downloads", True))
-                else:
-                    self.assertFalse(full)
-                    admissions.enter(Taker(user))
-                    model[user] += 1
-            elif model[user]:
-                admissions.leave(Taker(user))
-                model[user] -= 1
-            self.assertEqual(len(admissions), model.total())
 
 
 class EvictionTests(DemuxTestCase):

@@ -34,8 +34,9 @@ from chatbox.client.exits import Exit
 from chatbox.errors import RemoteError
 from chatbox.log import open_log
 from chatbox.rdt import packet, pmtu, receiver, sender_states
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux, Taker
+from chatbox.rdt.demux import Demux
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Kind, Phase, Train, Wish
 from chatbox.tap import Options
@@ -53,7 +54,7 @@ CHAT_MODULES = [
     *("closing", "transport", "turnstile"),
 ]
 RDT_MODULES = [
-    *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "demux"),
+    *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "admissions", "demux"),
     *("path", "recovery", "skips", "rtt", "pmtu"),
 ]
 

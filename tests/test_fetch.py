@@ -21,7 +21,7 @@ from twisted.python import log
 from chatbox.client.files.download import PartFile
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt import demux
-from chatbox.rdt.demux import Admissions, Taker
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Kind, Train

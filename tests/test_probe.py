@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat.sharing import Probe
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import RemoteError
-from chatbox.rdt.demux import MAX_TRANSFERS, UNUSED_TIMEOUT, Admissions, File
+from chatbox.rdt.admissions import MAX_TRANSFERS, Admissions
+from chatbox.rdt.demux import UNUSED_TIMEOUT, File
 from chatbox.rdt.probe import PROBE_BYTES, ProbeFile
 from chatbox.rdt.service import LOGGED_PROBE, MAX_LOGGED, TransferService
 from chatbox.shelf import Shelf

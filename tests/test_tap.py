@@ -33,8 +33,8 @@ from chatbox.log import KINDS
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.openfiles import OpenFiles
 from chatbox.option_values import MAX_UDP_PORTS, common_interface
+from chatbox.rdt.admissions import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Taker
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import MAX_TRANSFERS, MAX_TRANSFERS_PER_USER, Taker
 from chatbox.rdt.service import TransferService
 from chatbox.shelf import SharedFile, Shelf
 from chatbox.tap import Options, makeService

@@ -9,7 +9,7 @@ The parts, each usable and tested alone, from the bottom up:
   in flight;
 - `sender` and `receiver`: the two ends of a transfer, without sockets, clocks or randomness of
   their own;
-- `demux`: many senders behind one port;
+- `demux`: many senders behind one port; `admissions`: how many there may be;
 - `socket_options`, `batch`: what the kernel is asked for; `udp`: trains through one socket; `pump`:
   one socket and one timer for all that is above; `service` and `fetch`: a server's ports, and a
   client's download, which are what the rest of chatbox sees.

@@ -11,20 +11,20 @@ start-time fair queueing (Goyal, Vin and Cheng, 1996): the turn is always that o
 has sent the fewest bytes, counted from when it last had nothing to send. So it does not matter how
 long a transfer's trains are, and a fast receiver does not keep the others waiting.
 
-What the operator allows in all is divided among the ports by how many transfers wait at each.
+What the operator allows in all is divided among the ports by how many transfers wait at each. How
+many transfers there may be is the business of `chatbox.rdt.admissions`.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from chatbox.errors import RemoteError
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.ends import End
 from chatbox.rdt.pacing import Pacer
@@ -35,16 +35,10 @@ from chatbox.rdt.sender_states import State
 from chatbox.rdt.source import Source
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 
-MAX_TRANSFERS = 512
-"""Transfers at once in one server: each holds an open file and some kilobytes."""
-
 UNUSED_TIMEOUT = 2.0
 """Seconds after which a ticket that was not used makes room for another one of the same user. A
 client opens at once; if nothing of it has come by then, most likely its UDP does not come through,
 and it may be trying one port after the other."""
-
-MAX_TRANSFERS_PER_USER = 8
-"""Enough for somebody who fetches a folder, too few to take all of the above."""
 
 
 class File(Source, Protocol):
@@ -62,104 +56,6 @@ class File(Source, Protocol):
 
     def close(self) -> None:
         """Let go of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taker:
-    """For whom a transfer is."""
-
-    user: str
-    """Whose it is, under whatever name they go by at the moment."""
-    network: str = ""
-    """What counts as one address, of those that they may come from; "" if that is not counted."""
-    host: str = ""
-    """The address that they come from, if they have one."""
-
-
-class Admissions:
-    """Who has how many transfers, over all ports of a server.
-
-    One network may have half of what there is, so that whoever makes up names cannot have all. If
-    names are not `proven`, a user is whoever goes by a name in one network: else somebody else
-    could use up what is theirs.
-    """
-
-    def __init__(
-        self,
-        most: int = MAX_TRANSFERS,
-        most_per_user: int = MAX_TRANSFERS_PER_USER,
-        *,
-        proven: bool = True,
-    ) -> None:
-        self._most = most
-        self._most_per_user = most_per_user
-        self._most_per_network = (most + 1) // 2
-        self._proven = proven
-        self._users: Counter[tuple[str, str]] = Counter()
-        self._networks: Counter[str] = Counter()
-
-    def check(self, taker: Taker) -> None:
-        """
-        See whether `taker` may have one more.
-
-        :raises RemoteError: ``too-many-downloads``.
-        """
-        if self._user_full(taker):
-            many = self._users[self._user(taker)]
-            sentence = f"You have {many} downloads already; wait for one or cancel it."
-        elif self._network_full(taker):
-            sentence = "There are too many downloads from your address; try again in a while."
-        elif self._full:
-            sentence = "The server is busy; try again in a while."
-        else:
-            return
-        raise RemoteError("too-many-downloads", sentence)
-
-    def has_room(self, taker: Taker) -> bool:
-        """Whether `taker` may have one more."""
-        return not (self._user_full(taker) or self._network_full(taker) or self._full)
-
-    def makes_room(self, other: Taker, taker: Taker) -> bool:
-        """Whether `taker`, who has no room for one more, has it once `other` has one less."""
-        return (not self._user_full(taker) or self.same_user(other, taker)) and (
-            not self._network_full(taker) or other.network == taker.network
-        )
-
-    def same_user(self, one: Taker, other: Taker) -> bool:
-        """Whether two count as one user."""
-        return self._user(one) == self._user(other)
-
-    def enter(self, taker: Taker) -> None:
-        """`taker` has one more."""
-        self._users[self._user(taker)] += 1
-        self._networks[taker.network] += 1
-
-    def leave(self, taker: Taker) -> None:
-        """`taker` has one less."""
-        user, network = self._user(taker), taker.network
-        self._users[user] -= 1
-        self._networks[network] -= 1
-        if not self._users[user]:
-            del self._users[user]
-        if not self._networks[network]:
-            del self._networks[network]
-
-    def __len__(self) -> int:
-        return self._networks.total()
-
-    @property
-    def _full(self) -> bool:
-        return len(self) >= self._most
-
-    def _user_full(self, taker: Taker) -> bool:
-        return self._users[self._user(taker)] >= self._most_per_user
-
-    def _network_full(self, taker: Taker) -> bool:
-        network = taker.network
-        return bool(network) and self._networks[network] >= self._most_per_network
-
-    def _user(self, taker: Taker) -> tuple[str, str]:
-        return taker.user, "" if self._proven else taker.network
 
 
 class Allowance:

@@ -16,10 +16,11 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from chatbox.errors import RemoteError
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion import ControllerFactory
 from chatbox.rdt.congestion.bbr.machine import Bbr
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Allowance, Demux, File, Taker, Transfer
+from chatbox.rdt.demux import Allowance, Demux, File, Transfer
 from chatbox.rdt.ends import End
 from chatbox.rdt.probe import ProbeFile
 from chatbox.rdt.pump import Pump

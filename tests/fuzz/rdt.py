@@ -9,8 +9,9 @@ from dataclasses import replace
 from itertools import islice
 
 from chatbox.errors import RemoteError
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion.cubic import Cubic
-from chatbox.rdt.demux import Admissions, Demux, Taker
+from chatbox.rdt.demux import Demux
 from chatbox.rdt.packet import (
     DATA_HEADER,
     HEADER,

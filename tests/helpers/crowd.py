@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion import ControllerFactory
-from chatbox.rdt.demux import Admissions, Allowance, Demux, Taker
+from chatbox.rdt.demux import Allowance, Demux
 from chatbox.rdt.packet import Train
 from chatbox.rdt.receiver import Receiver
 from tests.link import Link, MemorySink, MemorySource, Network, Weather
