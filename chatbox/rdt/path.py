@@ -29,7 +29,6 @@ MIN_ACK_DELAY = 0.001
 MAX_ACK_DELAY = 0.025
 """Seconds (RFC 9000 section 18.2, max_ack_delay)."""
 
-
 LATE = 0.25
 """The share of a round trip by which a sender that comes late to send may leave the path dry."""
 
