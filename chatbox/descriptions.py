@@ -16,7 +16,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PROXIED", "SELF_SIGNED", "TLS_FROM", "Description", "read_description"]
+__all__ = [
+    "DEFAULT_PORT",
+    "DEFAULT_TLS_PORT",
+    "DEFAULT_UDP_PORTS",
+    "PROXIED",
+    "SELF_SIGNED",
+    "TLS_FROM",
+    "Description",
+    "read_description",
+]
+
+DEFAULT_PORT: Final = 50000
+"""The TCP port of the chat, where servers and clients are told no other."""
+
+DEFAULT_TLS_PORT: Final = 50001
+"""The same with TLS."""
+
+DEFAULT_UDP_PORTS: Final = "55000-55019"
+"""The UDP ports of downloads, as the option takes them; it is what a firewall is told."""
 
 SELF_SIGNED: Final = "tls-self-signed:"
 """In front of a description: speak TLS there, with a certificate of our own making."""

@@ -40,7 +40,12 @@ from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
 from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.checkers import gate_for
-from chatbox.descriptions import SELF_SIGNED
+from chatbox.descriptions import (
+    DEFAULT_PORT,
+    DEFAULT_TLS_PORT,
+    DEFAULT_UDP_PORTS,
+    SELF_SIGNED,
+)
 from chatbox.downloads import ShelfDownloads
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
@@ -70,12 +75,12 @@ from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.steady import keep_steady, wall_clock
 from chatbox.stopping import DEFAULT_GRACE, Server
-from chatbox.tls import DEFAULT_TLS_PORT, ListeningService
+from chatbox.tls import ListeningService
 from chatbox.units import parse_rate
 
 __all__ = ["Options", "makeService"]
 
-DEFAULT_LISTEN: Final = "tcp:50000"
+DEFAULT_LISTEN: Final = f"tcp:{DEFAULT_PORT}"
 
 _LIMITS: Final = Limits()
 
@@ -98,7 +103,7 @@ class Options(usage.Options, AuthOptionMixin):
         [
             "udp-ports",
             None,
-            "55000-55019",
+            DEFAULT_UDP_PORTS,
             "The UDP ports for downloads: one, FIRST-LAST, systemd, or systemd:name=NAME.",
         ],
         ["udp-interface", None, None, "The address to send files from [default: as --listen]."],

@@ -62,16 +62,12 @@ from chatbox.steady import wall_clock
 
 __all__ = [
     "BACKLOG",
-    "DEFAULT_TLS_PORT",
     "RELOAD_SECONDS",
     "Certificate",
     "ListeningService",
     "check_endpoint",
     "load_from",
 ]
-
-DEFAULT_TLS_PORT: Final = 50001
-"""Where clients look for TLS if they are not told a port."""
 
 RELOAD_SECONDS: Final = 60.0
 """How old what we have read may be when somebody connects: a renewed certificate is served after a

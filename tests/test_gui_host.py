@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.certificates import show_fingerprint
 from chatbox.client.exits import Stop
 from chatbox.client.gui import hosting
-from chatbox.client.gui.host import UDP_PORTS, Plan, Report, address_for_others
+from chatbox.client.gui.host import Plan, Report, address_for_others
+from chatbox.descriptions import DEFAULT_UDP_PORTS
 
 
 class HostTests(SynchronousTestCase):
@@ -24,7 +25,7 @@ class HostTests(SynchronousTestCase):
         alone = " ".join(Plan(folder).arguments("state"))
         self.assertIn("--listen tcp:50000:interface=127.0.0.1 --udp-ports 0", alone)
         everyone = " ".join(Plan(folder, True, "6000").arguments("state"))
-        self.assertIn(f"--listen tcp:6000 --udp-ports {UDP_PORTS}", everyone)
+        self.assertIn(f"--listen tcp:6000 --udp-ports {DEFAULT_UDP_PORTS}", everyone)
         self.assertIn(f"--files {os.path.abspath(folder)} --state-dir state", everyone)
         self.assertNotIn("--max-rate", everyone)
 

@@ -32,13 +32,14 @@ from chatbox.client import main as main_module
 from chatbox.client.chat.events import UserList
 from chatbox.client.connect.access import Access
 from chatbox.client.connect.connection import ANSWER_TIMEOUT, LEAVE_TIMEOUT, join_server
-from chatbox.client.connect.hosts import DEFAULT_PORT, endpoint_for, split_host
+from chatbox.client.connect.hosts import endpoint_for, split_host
 from chatbox.client.connect.secure import SecureEndpoint
 from chatbox.client.errands import oneshots
 from chatbox.client.errands.oneshots import Visit, print_history
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.main import arguments
 from chatbox.client.words import MAYBE_MORE
+from chatbox.descriptions import DEFAULT_PORT
 from tests.helpers.client import Server
 from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import Served, serving

@@ -20,10 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, show_fingerprint
-from chatbox.client.connect.hosts import DEFAULT_TLS_PORT as CLIENTS_PORT
 from chatbox.client.exits import Exit
 from chatbox.errors import LocalError
-from chatbox.tls import DEFAULT_TLS_PORT, RELOAD_SECONDS, Certificate, check_endpoint, load_from
+from chatbox.tls import RELOAD_SECONDS, Certificate, check_endpoint, load_from
 from tests.helpers.certificates import Authority
 from tests.helpers.processes import PATIENCE, Running, environment, patient, script
 from tests.helpers.server import free_port
@@ -150,10 +149,6 @@ class RenewalTests(SynchronousTestCase):
                 certificate.shown(context)
             else:
                 self.assertRaises(SSL.Error, certificate.shown, context)
-
-    def test_one_usual_port(self) -> None:
-        """Both sides agree on it."""
-        self.assertEqual(CLIENTS_PORT, DEFAULT_TLS_PORT)
 
 
 @pytest.fixture(name="place")

@@ -11,12 +11,11 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from chatbox.client.connect.access import PLAIN, Access, meet_new_server
 from chatbox.client.exits import Exit, Stop
+from chatbox.descriptions import DEFAULT_PORT, DEFAULT_TLS_PORT
 from chatbox.text import printable
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_TLS_PORT", "endpoint_for", "split_host", "target_of"]
+__all__ = ["endpoint_for", "split_host", "target_of"]
 
-DEFAULT_PORT: Final = 50000
-DEFAULT_TLS_PORT: Final = 50001
 CONNECT_TIMEOUT: Final = 20.0
 """Seconds for name, route and handshake: a server on the far side of the world answers in one."""
 

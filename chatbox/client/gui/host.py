@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatbox.certificates import parse_fingerprint
-from chatbox.client.connect.hosts import DEFAULT_PORT, DEFAULT_TLS_PORT, split_host
+from chatbox.client.connect.hosts import split_host
 from chatbox.client.exits import Exit, Stop
-from chatbox.descriptions import SELF_SIGNED
+from chatbox.descriptions import (
+    DEFAULT_PORT,
+    DEFAULT_TLS_PORT,
+    DEFAULT_UDP_PORTS,
+    SELF_SIGNED,
+)
 from chatbox.text import printable
 from chatbox.units import parse_rate
 
-__all__ = ["UDP_PORTS", "Plan", "Report", "address_for_others"]
-
-UDP_PORTS: Final = "55000-55019"
-"""For others, as everywhere: it is what a firewall is told."""
+__all__ = ["Plan", "Report", "address_for_others"]
 
 _KEPT_LINES: Final = 20  # enough for the reason at the end of a traceback
 
@@ -55,7 +57,7 @@ class Plan:
             parse_rate(limit or "1MB")
         except ValueError as error:
             raise Stop(Exit.USAGE, printable(str(error))) from None
-        listen, udp = f"{SELF_SIGNED if self.tls else ''}tcp:{port[1]}", UDP_PORTS
+        listen, udp = f"{SELF_SIGNED if self.tls else ''}tcp:{port[1]}", DEFAULT_UDP_PORTS
         if not self.for_everyone:
             listen, udp = f"{listen}:interface=127.0.0.1", "0"
         return [
