@@ -38,7 +38,8 @@ class NotOpenedTests(SynchronousTestCase):
 
     def test_what_would_be_run(self) -> None:
         """A .desktop file is a program to some desktops; it is never opened."""
-        self.assertIn("would be run", self.told("/tmp/a.desktop", DISPLAY=":9")[0])
+        for path in ("/tmp/a.desktop", "/tmp/a.Desktop"):
+            self.assertIn("would be run", self.told(path, DISPLAY=":9", PATH="/nowhere")[0])
 
 
 @pytest.mark.parametrize("status", [0, 3])

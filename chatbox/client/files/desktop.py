@@ -24,7 +24,7 @@ def open_file(reactor: Any, path: str, tell: Callable[[str], None]) -> None:
     """Show the file at the absolute `path`; `tell` hears in a sentence why that cannot be."""
     program, session = shutil.which("xdg-open"), shutil.which("setsid")
     has_desktop = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    if path.endswith(".desktop"):
+    if path.casefold().endswith(".desktop"):
         tell(f"{printable(path)} would be run, not shown: it is not opened.")
     elif program is None or session is None or not has_desktop:
         tell(f"There is no desktop here that opens files. It is at {printable(path)}")
