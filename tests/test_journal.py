@@ -130,7 +130,7 @@ class PageTests(SynchronousTestCase):
 
 
 class JournalTests(SynchronousTestCase):
-    """Three pages, of which the newest that holds is the truth."""
+    """Three pages, of which the largest claim that holds is the truth."""
 
     def setUp(self) -> None:
         """A folder, and a machine that has booted once."""
@@ -204,6 +204,17 @@ class JournalTests(SynchronousTestCase):
                 made.claim_on_disk(SUBJECT, [(0, number)])
             else:
                 made.claim_handed_over(SUBJECT, [(0, number)])
+
+    def test_the_largest_counts(self) -> None:
+        """What was handed over while the disk was busy is not forgotten when that has ended."""
+        made = self.open()
+        for digest in (None, bytes(32)):
+            made.claim_handed_over(replace(SUBJECT, digest=digest), [(0, 7), (8, 9)])
+            made.claim_on_disk(SUBJECT, [(0, 7)])
+            self.assertEqual(self.ranges(), ((0, 7), (8, 9)))
+        # What another version of the file once had does not matter.
+        made.claim_on_disk(replace(SUBJECT, mtime_ms=SUBJECT.mtime_ms + 1), [(0, 1)])
+        self.assertEqual(self.ranges(), ((0, 1),))
 
     def test_a_spoiled_page(self) -> None:
         """Whichever page is spoiled, what is on the disk is lost by one claim at most."""

@@ -18,9 +18,11 @@ it does not grow, and a reader needs to look at nothing else.
   for the disk and may be written often, by the reactor's thread. It names the boot of the machine
   in which it holds, and after another boot it counts for nothing.
 
-Of the claims that are whole and hold, the newest (the highest serial number) is the truth. A claim
-also names the part by its inode, so that a journal beside somebody else's part claims nothing, and
-the file on the server by size, time of change and, where it was known, digest.
+A claim also names the part by its inode, so that a journal beside somebody else's part claims
+nothing, and the file on the server by size, time of change and, where it was known, digest. Which
+file the part is of, the newest claim says (the highest serial number) of those that are whole and
+hold. Of the claims about that file the largest counts: what is there stays there, and what has just
+been brought to the disk was written before what has been handed over meanwhile.
 
 Ways not taken: a log of records, appended (it grows, and has to be read and repaired as a whole);
 a tail on the part itself (it cannot be removed in the same instant in which the file gets its name,
@@ -35,7 +37,7 @@ import heapq
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import Final
@@ -97,6 +99,10 @@ class Subject:
     digest: bytes | None = None
     """The sha-256 of the whole file, if the server knew it at the beginning."""
 
+    def same(self, other: Subject) -> bool:
+        """Whether it is the same file, though its digest may not have been known yet."""
+        return replace(self, digest=None) == replace(other, digest=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -109,6 +115,11 @@ class Claim:
     """Half-open, ascending, none touching another; at most `MAX_RANGES`."""
     boot: bytes = ANY_BOOT
     """The boot of the machine in which this holds (16 bytes)."""
+
+    @property
+    def total(self) -> int:
+        """How many bytes that are."""
+        return sum(stop - start for start, stop in self.ranges)
 
 
 class Beginning(Enum):
@@ -236,7 +247,7 @@ class Journal:
         self._next_page = 0
 
     def read(self) -> Claim | None:
-        """The newest claim that holds, None if there is none."""
+        """The claim that counts, None if there is none."""
         claims = _read_pages(self._fd)
         whole = [claim for claim in claims if claim is not None]
         self._serial = max((claim.serial for claim in whole), default=0)
@@ -244,7 +255,9 @@ class Journal:
         first, second = (claim.serial if claim else -1 for claim in claims[:_HANDED_OVER])
         self._next_page = int(second < first)
         holding = [claim for claim in whole if claim.boot in (ANY_BOOT, this_boot())]
-        return max(holding, key=lambda claim: claim.serial, default=None)
+        newest = max(holding, key=lambda claim: claim.serial, default=None)
+        about_it = [claim for claim in holding if newest and claim.subject.same(newest.subject)]
+        return max(about_it, key=lambda claim: (claim.total, claim.serial), default=None)
 
     def erase(self) -> None:
         """Claim nothing, and make room for claims."""
