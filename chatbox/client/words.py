@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAYBE_MORE",
+    "Hints",
     "Spoken",
     "describe",
     "duration_text",
@@ -258,6 +259,20 @@ def time_text(at: int | None, zone: tzinfo | None = None, *, day_of: float | Non
     if day_of is None or when.date() == datetime.fromtimestamp(day_of, zone).date():
         return f"{when:%H:%M}"
     return f"{when:%Y-%m-%d %H:%M}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """How the person does what a sentence advises: here by a command, in a window by a button."""
+
+    standing: str = "/proceed lets it go on, /cancel gives it up."
+    """What to do about a download that stands."""
+    elsewhere: str = "To save it elsewhere: /download FILE SAVE-AS"
+    """What to do where a file cannot be saved."""
+    lost: str = "The download goes on; /quit leaves without it."
+    """What becomes of downloads without a connection."""
+    keys: str = ""
+    """What else the person can do than type lines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from chatbox.client.chat.events import Kind
 
-__all__ = ["AHEAD", "ASKABLE", "ASKABLE_ELSE", "TRANSITIONS", "Cause", "State"]
+__all__ = ["AHEAD", "ASKABLE", "ASKABLE_ELSE", "AWAY", "TRANSITIONS", "Cause", "State"]
 
 
 class State(Enum):
@@ -54,6 +54,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
     State.ENDED: {},
 }
 
+AWAY: Final = frozenset({State.AWAY, State.REJOINING})
+"""When there is no connection to the room, but will be one."""
+
 AHEAD: Final = frozenset({State.JOINING, State.JOINED})
 """When things may be asked in the same breath as a name, to be answered once we have it."""
 
@@ -67,7 +70,7 @@ ASKABLE: Final[Mapping[Kind, frozenset[State]]] = {
     Kind.HISTORY: AHEAD,
     Kind.DOWNLOAD: AHEAD,
     # What is said while away is sent when we are back.
-    Kind.SAY: AHEAD | {State.AWAY, State.REJOINING},
+    Kind.SAY: AHEAD | AWAY,
 }
 """In which states a request may be made..."""
 

@@ -29,7 +29,7 @@ from chatbox.client.chat.events import Event, Joined
 from chatbox.client.chat.lines import LineBuffer
 from chatbox.client.chat.session import State
 from chatbox.client.connect.connection import LEAVE_TIMEOUT, ChatConnection
-from chatbox.client.conversation import Conversation, Hints
+from chatbox.client.conversation import Conversation
 from chatbox.client.exits import Exit
 from chatbox.client.files.desktop import open_file
 from chatbox.client.files.progress_line import Screen, Ticker, columns_of
@@ -105,7 +105,7 @@ class Console(Protocol):
         terminal: bool = False,
         columns: Callable[[], int] = lambda: columns_of(1),
         view: View | None = None,
-        hints: Hints | None = None,
+        hints: words.Hints | None = None,
         folder: str = "",
         rate_limit: int | None = None,
     ) -> None:
@@ -126,12 +126,13 @@ class Console(Protocol):
             show=self._view.hear,
             changed=self._download_changed,
             clock=reactor.seconds,
-            hints=hints or Hints(),
+            hints=hints,
             folder=folder,
             rate_limit=rate_limit,
             open_file=lambda path: open_file(reactor, path, self._view.tell),
         )
-        self._ticker = Ticker(reactor, self._view.show, lambda: self._conversation.downloads)
+        downloads = self._conversation.downloads
+        self._ticker = Ticker(reactor, self._view.show, lambda: downloads.running)
         self._typed: deque[str | Control] = deque()
         self._input_ended = False
         self._status: Exit | None = None

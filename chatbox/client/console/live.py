@@ -24,16 +24,17 @@ from zope.interface import implementer
 
 from chatbox.client.chat.events import Back, Event, Kind
 from chatbox.client.chat.session import State
+from chatbox.client.chat.states import AWAY
 from chatbox.client.connect.connection import ChatConnection
 from chatbox.client.console.console import Console
 from chatbox.client.console.folders import folders_like
-from chatbox.client.conversation import Hints
 from chatbox.client.exits import Exit
 from chatbox.client.files.transfers import Fetch
 from chatbox.client.terminal.editor import Control
 from chatbox.client.terminal.style import Palette
 from chatbox.client.terminal.tty import Terminal
 from chatbox.client.terminal.view import TerminalView
+from chatbox.client.words import Hints
 from chatbox.steady import wall_clock
 
 __all__ = ["KEYS", "LiveConsole"]
@@ -72,7 +73,7 @@ class LiveConsole(Console):
             folder=folder,
             rate_limit=rate_limit,
         )
-        self._live.saved = lambda: (name for name, _ in self._conversation.saved)
+        self._live.saved = lambda: (name for name, _ in self._conversation.downloads.saved)
         self._live.folders = folders_like
         self._terminal = terminal
         self._drawing: IDelayedCall | None = None
@@ -173,7 +174,7 @@ class LiveConsole(Console):
             return "leaving"
         if self._input_ended:
             return "leaving when all is done"
-        if self._session.state not in (State.AWAY, State.REJOINING):
+        if self._session.state not in AWAY:
             return ""
         waiting = sum(request.kind is Kind.SAY for request in self._session.pending)
         return f"connection cut, coming back{f'; {waiting} to be sent' if waiting else ''}"

@@ -51,7 +51,7 @@ from chatbox.client.commands import (
     help_lines,
     parse,
 )
-from chatbox.client.conversation import Conversation, Hints
+from chatbox.client.conversation import Conversation
 from chatbox.client.files.names import free_path
 from chatbox.client.files.transfers import Fetch
 from chatbox.client.gui.downloads import STANDING, Rows
@@ -67,7 +67,7 @@ HISTORY_AT_JOIN: Final = 100
 OLDER_AT_ONCE: Final = 40
 """Messages of before those that are fetched and drawn when somebody wants to read them."""
 
-HINTS: Final = Hints(
+HINTS: Final = words.Hints(
     standing=STANDING,
     elsewhere="Choose another place or name under “Save as”.",
     lost="The download goes on as long as this window is open.",
@@ -257,7 +257,7 @@ class Room:
                 self.logout()
             case Limit(name=str(name)):
                 self._conversation.act(action)
-                for one in self._conversation.downloads:
+                for one in self._conversation.downloads.running:
                     if one.name == name:
                         self.shown.notice(one.last_words)
             case _:
@@ -281,7 +281,7 @@ class Room:
 
     def _reconnect(self, event: Cut | Back) -> None:
         if isinstance(event, Back):
-            self._conversation.come_back()
+            self._conversation.downloads.come_back()
             if not event.restarted:
                 self.shown.notice("Back again.")
             self.refresh()
@@ -303,7 +303,7 @@ class Room:
 
     def _follow_downloads(self) -> None:
         """Show in the rows what has become of the downloads, and say what a person must know."""
-        for sentence in self._rows.follow(self._conversation.downloads):
+        for sentence in self._rows.follow(self._conversation.downloads.running):
             self.shown.notice(sentence)
 
 
