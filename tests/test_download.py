@@ -355,6 +355,21 @@ class PartFileTests(DownloadTestCase):
         verdict = self.finished(part)
         self.assertEqual(verdict and verdict.end, End.DONE)
 
+    def test_killed_when_it_begins(self) -> None:
+        """A part that a kill has left before anything was written is nobody else's."""
+
+        class Killed(BaseException):
+            pass
+
+        def die(fd: int, how: int) -> None:
+            os.close(fd)
+            raise Killed
+
+        with mock.patch("fcntl.flock", die):
+            self.assertRaises(Killed, PartFile(self.path).start, 10, self.woken.set)
+        self.assertIn("a.bin.part", self.files())
+        self.assertIs(self.started().beginning, Beginning.NEW)
+
     def test_name_taken_before_it_begins(self) -> None:
         """What has come between the request and the answer is not downloaded once more."""
         part = PartFile(self.path)

@@ -72,6 +72,9 @@ class Place:
         self._refuse_taken()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
+            if not os.path.lexists(self.part_path):
+                # With no journal beside it, it would be somebody else's, and a kill may come now.
+                os.close(os.open(self.journal_path, flags, 0o666))
             fd = os.open(self.part_path, flags, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
