@@ -740,9 +740,12 @@ async def test_looks_keep_the_place(sit: Sit, served: Served) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_looks(sit: Sit, served: Served) -> None:
+async def test_looks(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dark and light, larger and smaller: by keys, and remembered."""
     async with sit("alice", served.host) as guest:
+        # A small screen, on which the window cannot grow with its letters.
+        monkeypatch.setattr(guest.window.root, "winfo_screenwidth", lambda: 700)
+        monkeypatch.setattr(guest.window.root, "winfo_screenheight", lambda: 560)
         await guest.keys("Return")
         await guest.is_in()
         view, theme = guest.window.room_view, guest.window.theme
@@ -766,8 +769,7 @@ async def test_looks(sit: Sit, served: Served) -> None:
         assert theme.text.metrics("linespace") > usual
         guest.window.root.geometry("700x560")
         await guest.until(lambda: guest.window.root.winfo_width() == 700, "a smaller window")
-        button = view.send_button
-        await guest.until(lambda: button.winfo_rootx() + button.winfo_width() <= 700, "the button")
+        await guest.until(lambda: is_whole(view.send_button), "the button")
         await guest.until(lambda: view.field.text.winfo_width() >= theme.px(120), "room to type in")
         await guest.until(lambda: view.to_label.cget("text") == "Send to", "a label that fits")
         await guest.until(lambda: view.files_title.cget("text") == "Files (2)", "a title that fits")
@@ -781,6 +783,36 @@ async def test_looks(sit: Sit, served: Served) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_large_letters(sit: Sit, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window grows with its letters, and where it cannot what matters more is there."""
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        root, view, theme = guest.window.root, guest.window.room_view, guest.window.theme
+        assert view is not None
+        root.geometry("640x540")
+        await guest.until(lambda: root.winfo_width() == 640, "a small window")
+        await guest.click(300, 5)  # where the pointer is, there the keys go
+        await guest.keys(*["ctrl+plus"] * 6)
+        await guest.until(lambda: theme.zoom == 6, "large letters")
+
+        def has_room() -> bool:
+            rows = view.online.tree.winfo_height() // theme.text.metrics("linespace")
+            return rows >= 2 and is_whole(view.state_label) and is_whole(view.logout_button)
+
+        await guest.until(has_room, "a larger window")
+        assert served.host in view.who.cget("text")
+        monkeypatch.setattr(root, "winfo_screenwidth", lambda: 640)
+        await guest.keys("ctrl+plus")
+        await guest.until(lambda: theme.zoom == 7 and root.minsize()[0] == 640, "a small screen")
+        root.geometry("640x540")
+        await guest.until(lambda: root.winfo_width() == 640, "a small window")
+        await guest.until(lambda: is_whole(view.state_label), "the state")
+        await guest.until(lambda: is_whole(view.logout_button), "the way out")
+        assert view.who.cget("text") == "alice"
+
+
+@pytest_twisted.ensureDeferred
 async def test_another_screen(sit: Sit, tmp_path: Path) -> None:
     """A window that was on a larger screen is all on this one."""
     (tmp_path / "window").mkdir()
@@ -788,6 +820,15 @@ async def test_another_screen(sit: Sit, tmp_path: Path) -> None:
     async with sit() as guest:
         geometry = guest.window.root.geometry
         await guest.until(lambda: geometry() == "1200x900+80+0", "its place on this screen")
+
+
+def is_whole(widget: Any) -> bool:
+    """Whether all that a widget wants to show is in the window."""
+    right = widget.winfo_rootx() - widget.winfo_toplevel().winfo_rootx() + widget.winfo_reqwidth()
+    return bool(
+        widget.winfo_width() >= widget.winfo_reqwidth()
+        and right <= widget.winfo_toplevel().winfo_width()
+    )
 
 
 def underlined(widget: Any) -> set[str]:

@@ -27,6 +27,8 @@ from chatbox.text import printable
 
 __all__ = ["RoomView"]
 
+_MORE: Final = "…"
+
 _LINK_STYLES: Final = {
     Link.CONNECTED: "Good.TLabel",
     Link.RECONNECTING: "Warning.TLabel",
@@ -86,13 +88,14 @@ class RoomView(ttk.Frame):
 
     def _make_header(self) -> None:
         px = self._theme.px
-        header = ttk.Frame(self)
+        header = self._header = ttk.Frame(self)
         header.grid(row=0, column=0, sticky="ew")
+        header.bind("<Configure>", lambda _: self._fit_who())
         header.columnconfigure(2, weight=1)
         self._dot = ttk.Label(header, text="●")
         self._dot.grid(row=0, column=0, padx=(px(2), px(8)))
-        self._who = ttk.Label(header, style="Bold.TLabel")
-        self._who.grid(row=0, column=1)
+        self.who = ttk.Label(header, style="Bold.TLabel")
+        self.who.grid(row=0, column=1)
         self.state_label = ttk.Label(header)
         self.state_label.grid(row=0, column=2, sticky="w", padx=px(12))
         self.update_button = self._button(
@@ -215,7 +218,6 @@ class RoomView(ttk.Frame):
         link = self._shown.link
         style = _LINK_STYLES[link]
         self._dot.configure(style=style)
-        self._who.configure(text=f"{printable(self._shown.me)} at {self._place}")
         self.state_label.configure(style=style, text=link.value)
         lost = link is Link.LOST
         self.logout_button.configure(
@@ -224,6 +226,20 @@ class RoomView(ttk.Frame):
         state = ["disabled"] if lost else ["!disabled"]
         for button in (self.send_button, self.download_button, self.update_button):
             button.state(state)
+        self._fit_who()
+
+    def _fit_who(self) -> None:
+        """Say who one is, and where if there is room beside what is more urgent."""
+        others = set(self._header.winfo_children()) - {self.who}
+        gaps = self._theme.px(10 + 24 + 8)
+        width = self._header.winfo_width() - gaps - sum(one.winfo_reqwidth() for one in others)
+        name, measure = printable(self._shown.me), self._theme.bold.measure
+        said = f"{name} at {self._place}"
+        if self._header.winfo_width() > 1 and measure(said) > width:  # it is 1 until it is drawn
+            said = name
+            while measure(said) > width and len(said) > 1:
+                said = f"{said.removesuffix(_MORE)[:-1]}{_MORE}"
+        self.who.configure(text=said)
 
     def _show_online(self) -> None:
         self._online_title.say(f"Online ({self._shown.headcount})")

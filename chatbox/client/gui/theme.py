@@ -54,6 +54,10 @@ class Theme:
         """A length in pixels of a usual screen, in those of this one."""
         return max(1, round(length * self._scale))
 
+    def grown(self, length: float) -> int:
+        """The same where letters must fit, which may have been made larger."""
+        return self.px(length * (1 + max(0, self.zoom) / 10))
+
     def follow(self, widget: tk.Misc, follower: Callable[[], object]) -> None:
         """Call `follower` now, and whenever the looks change, as long as `widget` is there."""
         self._followers[str(widget)] = follower

@@ -106,7 +106,7 @@ class ScrolledList(ttk.Frame):
         )
         self.tree.column("#0", width=theme.px(150), minwidth=theme.px(60), stretch=True)
         for name in names:
-            self.tree.column(name, width=theme.px(78), stretch=False, anchor="e")
+            self.tree.column(name, stretch=False, anchor="e")
         bar = ttk.Scrollbar(self, orient="vertical", command=self.tree.yview)
         self.tree.configure(yscrollcommand=bar.set)
         self.tree.grid(row=0, column=0, sticky="nsew", padx=theme.px(3), pady=theme.px(3))
@@ -166,6 +166,8 @@ class ScrolledList(ttk.Frame):
             self.tree.focus(focused)
 
     def _restyle(self) -> None:
+        for name in self.tree.cget("columns"):
+            self.tree.column(name, width=self._theme.grown(78))
         self.tree.tag_configure("own", foreground=self._theme.palette.accent)
         for number, colour in enumerate(self._theme.palette.people):
             self.tree.tag_configure(f"person{number}", foreground=colour)

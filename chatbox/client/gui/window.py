@@ -270,9 +270,9 @@ class Window:
         self._fit()
 
     def _fit(self) -> None:
-        """Let the window be large enough for the card that it shows, as far as the screen is."""
+        """Let the window be large enough for what it shows, as far as the screen is."""
         root, px = self.root, self.theme.px
-        width, height = px(640), px(540)
+        width, height = self.theme.grown(640), self.theme.grown(540)
         if isinstance(self._view, Card):
             card = self._view.card
             parts = (card, self.transfers, self._footer)
