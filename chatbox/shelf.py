@@ -227,6 +227,9 @@ class SharedFile:
             flags = self._flags if self._refusals < MAX_REFUSALS else 0
             try:
                 got = os.preadv(fd, [buffer[done:]], offset + done, flags)
+                if not got and flags and os.fstat(fd).st_size > offset + done:
+                    # So Linux 5.9 and 5.10 say that the disk has not given it (preadv2(2), "Bugs").
+                    raise BlockingIOError(errno.EAGAIN, "not there yet")
             except BlockingIOError:
                 self._refusals += 1
                 self._fetch(offset + done, self.size)  # it has been asked to, and forgot

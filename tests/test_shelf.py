@@ -438,6 +438,21 @@ class ReadTests(ShelfTestCase):
             self.assertEqual(error.errno, errno.EIO)
         self.assertEqual(self.read(shared, 0, 4), b"good")
 
+    def test_a_system_that_takes_it_for_the_end(self) -> None:
+        """Some kernels say of what the disk has not given that the file ends there."""
+        shared = self.open("good.txt")
+        plain = os.preadv
+
+        def empty(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            return 0 if flags else plain(fd, buffers, offset)
+
+        with patch("chatbox.shelf.os.preadv", side_effect=empty):
+            for _ in range(MAX_REFUSALS):
+                self.assertRaises(BlockingIOError, self.read, shared, 0, 4)
+            self.assertEqual(self.read(shared, 0, 4), b"good")
+            os.truncate(self.path("good.txt"), 2)
+            self.assertEqual(self.read(shared, 2, 2), b"")  # it is the end
+
     def test_fetched_ahead(self) -> None:
         """A file that is read from its beginning is asked for once, always some way ahead."""
         self.write("data", b"")
