@@ -27,7 +27,7 @@ import heapq
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -248,7 +248,8 @@ class SharedFile:
     def _fetch(self, start: int, stop: int) -> None:
         """Ask for a little of what lies between two offsets, unless all of it was asked for."""
         if _FETCHES and start < min(stop, self.size):
-            os.posix_fadvise(self._open_fd(), start, FETCH_BYTES, os.POSIX_FADV_WILLNEED)
+            with suppress(OSError):  # it is a piece of advice, which some systems do not take
+                os.posix_fadvise(self._open_fd(), start, FETCH_BYTES, os.POSIX_FADV_WILLNEED)
             self._fetched = max(self._fetched, start + FETCH_BYTES)
 
     def changed(self) -> bool:

@@ -477,6 +477,13 @@ class ReadTests(ShelfTestCase):
         with patch("chatbox.shelf.os.preadv", side_effect=old):
             self.assertEqual(self.read(shared, 0, 4), b"good")
 
+    def test_system_that_takes_no_advice(self) -> None:
+        """Where nothing can be fetched ahead, it is read all the same."""
+        shared = self.open("good.txt")
+        refusal = OSError(errno.ENOSYS, "Function not implemented")
+        with patch("chatbox.shelf.os.posix_fadvise", side_effect=refusal):
+            self.assertEqual(self.read(shared, 0, 4), b"good")
+
     def test_deleted_file_can_be_read_to_its_end(self) -> None:
         """Deleting or renaming leaves an open file whole and unchanged."""
         shared = self.open("good.txt")
