@@ -588,6 +588,23 @@ class PartFileTests(DownloadTestCase):
             part.write(0, memoryview(DATA))
             self.assertTrue(self.woken.wait(PATIENCE))
 
+    def test_a_folder_that_cannot_be_brought_to_the_disk(self) -> None:
+        """Nobody may read some folders, and of others the system says that this makes no sense."""
+        tried = threading.Event()
+
+        def refuse() -> None:
+            tried.set()
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        self.patch(download, "SYNC_SECONDS", 0.01)
+        part = self.started()
+        with mock.patch.object(part._place, "sync_folder", refuse):
+            part.write(0, memoryview(DATA))
+            self.assertTrue(tried.wait(PATIENCE))
+            part.reached(len(DATA))
+            verdict = self.finished(part)
+        self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))
+
     def test_a_disk_that_is_full_late(self) -> None:
         """Some systems say only then that there is no room."""
         for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

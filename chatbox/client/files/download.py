@@ -333,7 +333,8 @@ class PartFile:
             raise
         if not self._folder_synced:
             self._folder_synced = True
-            self._place.sync_folder()
+            with suppress(OSError):  # not all systems, nor all folders, allow that
+                self._place.sync_folder()
 
     # ---- ending
 
