@@ -18,7 +18,7 @@ from chatbox.client.doctor.diagnosis import (
     Offload,
     Outcome,
     PortProbe,
-    Transfer,
+    ProbeResult,
     Verdict,
     judge_buffers,
     judge_certificate,
@@ -166,25 +166,25 @@ class UdpTests(FindingTestCase):
         none = self.ports({}, 0, "There is no such request.")
         self.check(none, Verdict.PROBLEM, "no port could be tried: There is no such request.")
 
-    def probe(self, *, arrived: int = 1000, sent: int = 1000, largest: int = 1472) -> Transfer:
+    def probe(self, *, arrived: int = 1000, sent: int = 1000, largest: int = 1472) -> ProbeResult:
         """A probe of a second."""
-        return Transfer(1_000_000, 1.0, arrived, sent, largest, 25)
+        return ProbeResult(1_000_000, 1.0, arrived, sent, largest, 25)
 
     def test_rate(self) -> None:
         """How fast, and how much got lost; what was not meant to arrive does not count."""
         self.check(judge_rate(self.probe()), Verdict.OK, "1.00 MB in 1.0 s", "0.0% of 1000")
         self.check(judge_rate(self.probe(arrived=990)), Verdict.OK, "0.0% of 1000")
         self.check(judge_rate(self.probe(arrived=900)), Verdict.WARNING, "7.5% of 1000", "cable")
-        self.assertEqual(Transfer(0, 0.0, 0, 0, 0).loss, 0.0)
-        self.check(judge_rate(Transfer(0, 0.0, 0, 0, 0)), Verdict.OK, "0 bytes/s")
+        self.assertEqual(ProbeResult(0, 0.0, 0, 0, 0).loss, 0.0)
+        self.check(judge_rate(ProbeResult(0, 0.0, 0, 0, 0)), Verdict.OK, "0 bytes/s")
 
     def test_packets(self) -> None:
         """The longest packet that arrived says how large the MTU is at least."""
         self.check(judge_packets(self.probe()), Verdict.OK, "1472 bytes", "at least 1500")
-        six = Transfer(1, 1.0, 1, 1, 1452, ipv6=True)
+        six = ProbeResult(1, 1.0, 1, 1, 1452, ipv6=True)
         self.check(judge_packets(six), Verdict.OK, "at least 1500")
         self.check(judge_packets(self.probe(largest=1200)), Verdict.WARNING, "1200", "VPN")
-        none = judge_packets(Transfer(0, 3.0, 4, 20, 86))
+        none = judge_packets(ProbeResult(0, 3.0, 4, 20, 86))
         self.check(none, Verdict.PROBLEM, "no packets of 1200 bytes", "at least 1228")
         self.assertIs(none.status, Exit.NO_UDP)
 

@@ -28,7 +28,7 @@ __all__ = [
     "Offload",
     "Outcome",
     "PortProbe",
-    "Transfer",
+    "ProbeResult",
     "Verdict",
     "judge_buffers",
     "judge_certificate",
@@ -267,7 +267,7 @@ def judge_ports(
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class ProbeResult:
     """What the probe has brought."""
 
     received: int
@@ -293,7 +293,7 @@ class Transfer:
         return lost / self.sent if self.sent else 0.0
 
 
-def judge_rate(probe: Transfer) -> Finding:
+def judge_rate(probe: ProbeResult) -> Finding:
     """How fast it was, and what got lost."""
     rate = probe.received / probe.seconds if probe.seconds > 0 else 0.0
     says = (
@@ -310,7 +310,7 @@ def judge_rate(probe: Transfer) -> Finding:
     return _ok("rate", says)
 
 
-def judge_packets(probe: Transfer) -> Finding:
+def judge_packets(probe: ProbeResult) -> Finding:
     """How long packets may be."""
     headers = IPV6_AND_UDP_BYTES if probe.ipv6 else IP_AND_UDP_BYTES
     mtu = probe.largest + headers

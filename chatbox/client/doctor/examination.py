@@ -36,7 +36,7 @@ from chatbox.client.doctor.diagnosis import (
     Finding,
     Outcome,
     PortProbe,
-    Transfer,
+    ProbeResult,
     Verdict,
     judge_buffers,
     judge_certificate,
@@ -329,12 +329,12 @@ class _Probe:
             with suppress(TimeoutError):
                 await self._transfer.closed.addTimeout(LEAVE_TIMEOUT, self._reactor)
 
-    def result(self) -> Transfer:
+    def result(self) -> ProbeResult:
         """What was seen."""
         from chatbox.rdt import pmtu, skips
 
         tries = pmtu.tries_above(self._limit, self._largest)
-        return Transfer(
+        return ProbeResult(
             self._received,
             self._ended_at - self._began_at,
             self._arrived,
