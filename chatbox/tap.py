@@ -33,11 +33,11 @@ from chatbox.chat.cluster import SharedNames
 from chatbox.chat.limits import Limits
 from chatbox.chat.moderation import ModeratedGate, Moderation
 from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames
-from chatbox.chat.outbox import Turn
 from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import TEXT_BYTES_CEILING
 from chatbox.checkers import gate_for
 from chatbox.descriptions import (

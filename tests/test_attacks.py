@@ -63,10 +63,10 @@ from chatbox.chat.accounts import (
 from chatbox.chat.gate import Gate
 from chatbox.chat.limits import ANSWER_BYTES, MAX_TURNED_AWAY, Limits
 from chatbox.chat.names import LocalNames
-from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import LINGER_SECONDS, MAX_SKIPPED_BYTES, MAX_VISITS, ChatFactory
 from chatbox.chat.sharing import Downloads, Files
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
 from chatbox.client.chat.session import ClientSession

@@ -26,10 +26,11 @@ from chatbox.chat import states, wire
 from chatbox.chat.codes import Code
 from chatbox.chat.limits import Limits
 from chatbox.chat.names import LocalNames
-from chatbox.chat.outbox import Outbox, Turn
+from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import REQUESTS, Session
 from chatbox.chat.sharing import Offer
+from chatbox.chat.turn import Turn
 from chatbox.client.exits import Exit
 from chatbox.errors import RemoteError
 from chatbox.log import open_log
@@ -50,7 +51,7 @@ README = (ROOT / "README.rst").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
-    *("wire", "names", "history", "pipeline", "outbox", "presence", "register", "server"),
+    *("wire", "names", "history", "pipeline", "turn", "outbox", "presence", "register", "server"),
     *("closing", "transport", "turnstile"),
 ]
 RDT_MODULES = [
@@ -59,7 +60,7 @@ RDT_MODULES = [
 ]
 
 UNSEEN = {
-    "outbox.MAX_GATHERED",
+    "turn.MAX_GATHERED",
     "outbox.MAX_OWN_BYTES",
     "path.DAMAGED",
     "path.FEWEST_PACKETS",

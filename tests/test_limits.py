@@ -27,10 +27,10 @@ from chatbox.chat.limits import (
     Limits,
 )
 from chatbox.chat.names import Name
-from chatbox.chat.outbox import Turn
 from chatbox.chat.people import Seat
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
+from chatbox.chat.turn import Turn
 from chatbox.chat.turnstile import LONGEST_ROW_SECONDS
 from chatbox.openfiles import OTHER_FILES, OpenFiles, allow_open_files
 from tests.helpers.chat import DelayedLog, DelayedNames, FakeShelf, tokens

@@ -25,9 +25,9 @@ from chatbox.chat.accounts import ADDRESS_BURST, ADDRESS_SECONDS
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Admission, Origin, Refusal, Visitor
 from chatbox.chat.names import LocalNames, Name
-from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.states import State
+from chatbox.chat.turn import Turn
 from chatbox.client.chat.session import ClientSession
 from chatbox.client.connect.access import Access, Advice
 from chatbox.client.connect.connection import ChatConnection, _advice, _ask_to_join

@@ -34,9 +34,9 @@ from chatbox.chat.moderation import (
 )
 from chatbox.chat.names import LocalNames, Name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, heard_order, read_order
-from chatbox.chat.outbox import Turn
 from chatbox.chat.room import OPERATOR_PLACES, Room
 from chatbox.chat.sanctions import Sanction, SanctionKind, Sanctions, parse_target
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_REASON_CHARACTERS, Message
 from chatbox.client import words
 from chatbox.client.chat.events import (

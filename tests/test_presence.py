@@ -7,10 +7,11 @@ from functools import partial
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.names import LocalNames, parse_name
-from chatbox.chat.outbox import Outbox, Turn
+from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import Person, Seat
 from chatbox.chat.presence import HEADCOUNT_STEP, MAX_ANNOUNCED
 from chatbox.chat.room import Room
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Message, format_line, parse_list
 from chatbox.client.chat.answers import headcount
 from chatbox.client.chat.events import Headcount, Kind, UserList

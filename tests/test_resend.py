@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.names import LocalNames
-from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
+from chatbox.chat.turn import Turn
 from chatbox.log.memory import MemoryLog
 from tests import test_session
 from tests.helpers.chat import NOON, FakeShelf, Turns, tokens

@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat.codes import Code
 from chatbox.chat.heard import heard
 from chatbox.chat.names import Claim, parse_name
-from chatbox.chat.outbox import Outbox, Turn
+from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import PLACES, Person, Place, Seat
 from chatbox.chat.room import MAX_UNCOMMITTED_BYTES, Room
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import Message, parse_line
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind, Record

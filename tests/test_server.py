@@ -29,7 +29,7 @@ from chatbox.chat.closing import ANSWER_SECONDS
 from chatbox.chat.codes import Code
 from chatbox.chat.limits import NO_LIMITS
 from chatbox.chat.names import LocalNames
-from chatbox.chat.outbox import MAX_QUEUED_BYTES, Turn
+from chatbox.chat.outbox import MAX_QUEUED_BYTES
 from chatbox.chat.pipeline import MAX_BYTES_IN_PROGRESS, MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.server import (
@@ -43,6 +43,7 @@ from chatbox.chat.server import (
 )
 from chatbox.chat.service import ChatService
 from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_REQUEST_BYTES, TEXT_BYTES_CEILING, Message, parse_line
 from chatbox.errors import CannotStart, LocalError
 from chatbox.log import MessageLog, open_log

@@ -15,12 +15,13 @@ from chatbox.chat.gate import NOWHERE, Gate, Origin
 from chatbox.chat.history import DEFAULT_HISTORY, MAX_HISTORY, MAX_HISTORY_BYTES
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import LocalNames
-from chatbox.chat.outbox import Outbox, Turn
+from chatbox.chat.outbox import Outbox
 from chatbox.chat.pipeline import MAX_IN_PROGRESS
 from chatbox.chat.room import Room
 from chatbox.chat.session import REQUESTS, Session
 from chatbox.chat.sharing import Offer
 from chatbox.chat.states import TRANSITIONS, State
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import Message, format_line, parse_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Kind, Record, gap

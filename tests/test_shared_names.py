@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.codes import Code
 from chatbox.chat.names import Claim, LocalNames, parse_name
-from chatbox.chat.outbox import Turn
 from chatbox.chat.people import Person
 from chatbox.chat.room import Room
+from chatbox.chat.turn import Turn
 from chatbox.errors import RemoteError
 from chatbox.log import Kind, Record
 from tests.helpers.chat import DelayedLog, Turns, tokens

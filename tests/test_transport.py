@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat import transport as transport_module
-from chatbox.chat.outbox import MAX_QUEUED_BYTES, Fanout, Outbox, Turn
+from chatbox.chat.outbox import MAX_QUEUED_BYTES, Fanout, Outbox
 from chatbox.chat.transport import (
     DirectFactory,
     DirectTransport,
@@ -33,6 +33,7 @@ from chatbox.chat.transport import (
     socket_below,
     writer,
 )
+from chatbox.chat.turn import Turn
 from chatbox.tls import load_from, secured
 from tests.helpers.certificates import Authority
 from tests.helpers.processes import PATIENCE

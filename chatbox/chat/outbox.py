@@ -7,8 +7,6 @@ share. Somebody with lines of their own in that turn (an answer, a private messa
 both kinds, in the order in which they were put down: each line has its place among the shared
 bytes, and what lies between two of them is one piece.
 
-- `Turn` runs what must happen once at the end of the turn: first what gathers (the room appends to
-  the log, which may commit and thereby put down more), then what writes.
 - `Fanout` holds what everybody hears in this turn and knows who listens.
 - `Outbox` is one client's end: its own lines, and, while its transport pushes back, references to
   what could not be written yet, up to a bound. Past the bound it forgets what waited and calls
@@ -22,17 +20,21 @@ lines of their own, came in this turn or is pushed back is set aside: their `Out
 
 Ways not taken: a queue of lines for each client (N recipients and B messages would cost N x B), and
 writing during the turn when nothing waits (the first message of a turn would travel alone).
+
+When a turn ends is the business of `chatbox.chat.turn`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from twisted.logger import Logger
 
-__all__ = ["MAX_OWN_BYTES", "MAX_QUEUED_BYTES", "Fanout", "Later", "Outbox", "Turn", "Writable"]
+from chatbox.chat.turn import TURN_FAILED, Turn, run_each
+
+__all__ = ["MAX_OWN_BYTES", "MAX_QUEUED_BYTES", "Fanout", "Outbox", "Writable"]
 
 MAX_QUEUED_BYTES: Final = 1 << 20
 """What waits for a transport that pushes back: half a minute of a very lively room (500 messages of
@@ -42,17 +44,8 @@ MAX_OWN_BYTES: Final = 64 << 10
 """Answers put down for one client in one turn before no more of its requests should be read: one
 full transport buffer. The last answer may go beyond it."""
 
-MAX_GATHERED: Final = 256
-"""Messages for which a turn goes on: the first waits for the others some 8 ms at most."""
-
 Send = Callable[[bytes], int]
 """Sends as many of these bytes as go at once, and tells how many; OSError if none do."""
-
-Later = Callable[[Callable[[], None]], object]
-"""Calls its argument once this turn of the reactor is over: ``callLater(0, ...)``."""
-
-_FAILED: Final = "the end of a turn failed"
-"""All that can be said: work is one call or another, and none may cost the others theirs."""
 
 _log = Logger()
 
@@ -69,66 +62,6 @@ class Writable(Protocol):
 
     def finish(self, pieces: Sequence[bytes], /) -> None:
         """Send all of these in order, however much waits already. They are the last ones."""
-
-
-class Turn:
-    """Runs work at the end of the turn, each kind once however often it is asked for.
-
-    First all is gathered, then all is written. What writing brings about (somebody is given up,
-    somebody may be read from again) belongs to the next turn: so each turn ends, and none hogs the
-    reactor.
-
-    When people talk at the same moment, their lines do not arrive in one turn of the reactor, but
-    in a few right after each other. To write to everybody takes much longer than to look whether
-    there is more to read. So the turn goes on for another turn of the reactor as long as each
-    brings something to gather, up to `MAX_GATHERED`.
-    """
-
-    def __init__(self, later: Later) -> None:
-        self._later = later
-        # Dicts as ordered sets: work that is asked for twice has its first place.
-        self._gathering: dict[Callable[[], None], None] = {}
-        self._writing: dict[Callable[[], None], None] = {}
-        self._gathered = self._looked_at = 0
-        """How often something was to be gathered in this turn, and when it last was to end."""
-        self._scheduled = False
-
-    def gather(self, work: Callable[[], None]) -> None:
-        """Call `work` before anything is written."""
-        self._gathered += 1
-        self._gathering[work] = None
-        self._schedule()
-
-    def write(self, work: Callable[[], None]) -> None:
-        """Call `work` when there is nothing left to gather."""
-        self._writing[work] = None
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._later(self._end)
-
-    def _end(self) -> None:
-        if self._looked_at < self._gathered < MAX_GATHERED:
-            self._looked_at = self._gathered
-            self._later(self._end)
-            return
-        while self._gathering:
-            gathering, self._gathering = self._gathering, {}
-            _run(gathering)
-        writing, self._writing = self._writing, {}
-        self._gathered = self._looked_at = 0
-        self._scheduled = False
-        _run(writing)
-
-
-def _run(works: Iterable[Callable[[], None]]) -> None:
-    for work in works:
-        try:
-            work()
-        except Exception:
-            _log.failure(_FAILED)
 
 
 class Fanout:
@@ -223,9 +156,9 @@ class Fanout:
             except OSError:
                 sent = 0
             except Exception:
-                _log.failure(_FAILED)
+                _log.failure(TURN_FAILED)
                 if (outbox := self._listeners.get(send)) is not None:
-                    _run([outbox.give_up])
+                    run_each([outbox.give_up])
                 continue
             if sent != size and (outbox := self._listeners.get(send)) is not None:
                 outbox.attempt(partial(outbox.send_rest, whole[sent:]))
@@ -359,8 +292,8 @@ class Outbox:
         try:
             work()
         except Exception:
-            _log.failure(_FAILED)
-            _run([self.give_up])
+            _log.failure(TURN_FAILED)
+            run_each([self.give_up])
 
     def give_up(self) -> None:
         """Write nothing more: it may be something else than what should come next."""

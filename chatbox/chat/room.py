@@ -30,9 +30,10 @@ from chatbox.chat.gate import Origin
 from chatbox.chat.heard import heard
 from chatbox.chat.names import Claim, Name, Names, parse_name
 from chatbox.chat.orders import Action, Order, heard_order
-from chatbox.chat.outbox import Fanout, Turn
+from chatbox.chat.outbox import Fanout
 from chatbox.chat.people import Person, Place, Seat
 from chatbox.chat.presence import Presences
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import EVERYBODY, format_list
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Attempt, Entry, Kind, MessageLog, Record

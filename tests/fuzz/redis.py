@@ -28,9 +28,9 @@ from twisted.python.failure import Failure
 from chatbox.chat.cluster import SharedNames
 from chatbox.chat.moderation import Moderation
 from chatbox.chat.names import Claim, parse_name
-from chatbox.chat.outbox import Turn
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
+from chatbox.chat.turn import Turn
 from chatbox.chat.wire import Message
 from chatbox.log import Kind
 from chatbox.log.redis import BLOCK_SECONDS, RedisLog
