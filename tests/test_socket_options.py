@@ -40,6 +40,23 @@ def test_no_fragments(family: socket.AddressFamily) -> None:
             assert made.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_PROBE
 
 
+class WithoutOptions(socket.socket):
+    """A socket of a system that has next to nothing to choose."""
+
+    def setsockopt(self, level: int, option: int, *value: int) -> None:  # type: ignore[override]
+        """Let the buffers be chosen."""
+        if option not in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        super().setsockopt(level, option, *value)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_no_options(family: socket.AddressFamily) -> None:
+    """A socket is of use without them."""
+    with WithoutOptions(family, socket.SOCK_DGRAM) as made:
+        assert not set_up(made, gso=True)
+
+
 class WithoutTrains(socket.socket):
     """A socket of a kernel that neither cuts up nor joins anything."""
 

@@ -80,10 +80,13 @@ def set_up(made: socket.socket, *, gso: bool) -> bool:
     if granted < SOCKET_BUFFER:
         _warn_of_buffers(granted)
     if sys.platform == "linux":
-        # One of IPv6 may send over IPv4, too, for which the other option goes.
-        made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+        # One of IPv6 may send over IPv4, too, for which the other option goes. The network of a
+        # sandbox (gVisor) may know neither: better a piece than nothing.
+        with suppress(OSError):
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
         if made.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+            with suppress(OSError):
+                made.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         with suppress(OSError):
             made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     if gso:
