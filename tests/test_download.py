@@ -475,6 +475,9 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(folder.strerror, "That is a folder, not a file name")
         long = self.assertRaises(OSError, PartFile, os.path.join(self.folder, "n" * 250))
         self.assertEqual(long.errno, errno.ENAMETOOLONG)
+        # As with any letter but those of ASCII where the locale is C, and Python goes by it.
+        foreign = self.assertRaises(OSError, PartFile, os.path.join(self.folder, "n\ud800"))
+        self.assertEqual(foreign.strerror, "The locale here has no letters for a file of that name")
 
     def test_devices(self) -> None:
         """What is no file is not replaced by one, whoever asks for it."""

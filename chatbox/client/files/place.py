@@ -46,6 +46,11 @@ class Place:
         self._folder = os.path.dirname(self.path)
         self._opened: os.stat_result | None = None
         """The part, once it is ours."""
+        try:
+            os.fsencode(self.path)
+        except UnicodeEncodeError:
+            what = "The locale here has no letters for a file of that name"
+            raise OSError(errno.EILSEQ, what, self.path) from None
         if not os.path.isdir(self._folder):
             raise FileNotFoundError(errno.ENOENT, "There is no such folder", self._folder)
         if os.path.isdir(self.path):
