@@ -119,9 +119,17 @@ def read_endpoint(description: str) -> str:
         raise usage.UsageError(
             f"--listen {description}: {words}. Or let the server make one: --tls-self-signed."
         ) from error
-    except Exception as error:  # each kind of endpoint has its own parser, with its own errors
+    except OSError as error:  # about a file of a certificate
         raise usage.UsageError(
-            f"--listen {description}: this does not describe where to listen ({error}). "
+            f"--listen {description}: {error.filename}: {error.strerror}. privateKey= and certKey="
+            " name files that can be read. Or let the server make them: --tls-self-signed."
+        ) from error
+    except Exception as error:  # each kind of endpoint has its own parser, with its own errors
+        # What is missing, or no number, Python says in words of the code.
+        in_code = isinstance(error, TypeError) or str(error).startswith("invalid literal")
+        why = "" if in_code else f" ({error})"
+        raise usage.UsageError(
+            f"--listen {description}: this does not describe where to listen{why}. "
             "A TCP port is written like tcp:50000 or tcp:50000:interface=127.0.0.1."
         ) from error
     said = _without_proxy(read_description(description))

@@ -75,6 +75,7 @@ from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.shelf import Shelf
 from chatbox.steady import keep_steady, wall_clock
 from chatbox.stopping import DEFAULT_GRACE, Server
+from chatbox.text import printable
 from chatbox.tls import ListeningService
 from chatbox.units import parse_rate
 
@@ -222,12 +223,12 @@ class Options(usage.Options, AuthOptionMixin):
         self.docs = {name: " ".join((text or "").split()) for name, text in self.docs.items()}
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Remember whether something is wrong."""
+        """Remember whether something is wrong; what was typed is repeated as a terminal may."""
         try:
             super().parseOptions(options)
-        except usage.UsageError:
+        except usage.UsageError as error:
             self._refused = True
-            raise
+            raise usage.UsageError(printable(str(error))) from error
 
     def getUsage(self, width: int | None = None) -> str:
         """The options; if one is wrong, where they are: the words about it come behind this."""

@@ -110,11 +110,19 @@ class OptionsTests(TapTestCase):
             "tcp:fifty",
             "tcp:1:color=red",
             "pigeon:1",
-            "ssl:1:privateKey=/does/not/exist.pem",
             "systemd:domain=INET:name=no-such-socket",
             "tls-self-signed:50001",
         ):
-            self.assertIn(f"--listen {text}: this does not", self.complaint("--listen", text))
+            said = self.complaint("--listen", text)
+            self.assertIn(f"--listen {text}: this does not", said)
+            self.assertNotRegex(said, r"int\(\)|_parse", "words of the code")
+        said = self.complaint("--listen", "ssl:1:privateKey=/does/not/exist.pem")
+        self.assertIn("/does/not/exist.pem: No such file or directory. privateKey=", said)
+
+    def test_nothing_for_a_terminal_to_obey(self) -> None:
+        """What was typed comes back as what can be printed."""
+        for option in ("--listen", "--files", "--keep", "--auth", "--x\x1b[2J"):
+            self.assertNotIn("\x1b", self.complaint(option, "x\x1b[2J"), option)
 
     def test_bare_port_and_high_port_get_advice(self) -> None:
         """The two usual slips have answers of their own."""

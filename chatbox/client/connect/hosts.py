@@ -88,11 +88,11 @@ def endpoint_for(
         endpoint = clientFromString(reactor, text)
         return endpoint, printable(text)
     except (ValueError, TypeError, OSError) as problem:
-        # What is missing, or too much, Python says in words of the code; and what stands before a
-        # colon is, for Twisted, always the type of an endpoint.
+        # What is missing, too much, or no number, Python says in words of the code; and what stands
+        # before a colon is, for Twisted, always the type of an endpoint.
         said = str(problem)
-        unknown = isinstance(problem, TypeError) or said.startswith("Unknown endpoint type")
-        why = "" if unknown else f" ({said})"
+        of_code = said.startswith(("Unknown endpoint type", "invalid literal"))
+        why = "" if of_code or isinstance(problem, TypeError) else f" ({said})"
         raise Stop(
             Exit.USAGE,
             f"{printable(text)} is not a server's address{why}. Give a host, host:port,"
