@@ -9,9 +9,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import MAX_TEXT_BYTES, Message
+from chatbox.client.actions import Steering
 from chatbox.client.chat.events import Joined, Presence
 from chatbox.client.chat.session import MAX_PENDING
-from chatbox.client.commands import Steering
 from chatbox.client.files.transfers import Stage
 from chatbox.client.gui.downloads import MAX_ENDED, Rows
 from chatbox.client.gui.entries import SAME_BREATH_MS, Draft, Entry, Look

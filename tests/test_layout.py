@@ -85,6 +85,7 @@ CLIENT = (
     {"exits", "width"},
     {"streams"},
     {"chat", "config"},
+    {"actions"},
     {"commands", "words"},
     {"connect"},
     {"files"},

@@ -1,7 +1,7 @@
 """What a person types becomes an action, for every client that people type into.
 
-Plain functions over plain values; nothing here sends or prints. The other direction, what happened
-becoming what a person reads, is `chatbox.client.words`.
+Plain functions over plain values (`chatbox.client.actions`); nothing here sends or prints. The
+other direction, what happened becoming what a person reads, is `chatbox.client.words`.
 
 Quoting is forgiving, because this is a chat and not a shell. A word is quoted only if it *begins*
 with a quotation mark and the same mark ends it before a blank or the end of the line; any other
@@ -15,40 +15,33 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
-from chatbox.client.chat.events import EVERYONE, Kind
+from chatbox.client.actions import (
+    DEFAULT_HISTORY,
+    Action,
+    FetchFile,
+    Help,
+    Limit,
+    Moderate,
+    OpenFile,
+    Quit,
+    Reply,
+    Say,
+    ShowBans,
+    ShowDownloads,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+    Steer,
+    Steering,
+)
+from chatbox.client.chat.events import Kind
 from chatbox.errors import ChatboxError
 from chatbox.text import printable
 from chatbox.units import parse_rate
 
-__all__ = [
-    "COMMANDS",
-    "Action",
-    "BadCommand",
-    "Command",
-    "FetchFile",
-    "Help",
-    "Limit",
-    "Moderate",
-    "OpenFile",
-    "Quit",
-    "Reply",
-    "Say",
-    "ShowBans",
-    "ShowDownloads",
-    "ShowFiles",
-    "ShowHistory",
-    "ShowOnline",
-    "Steer",
-    "Steering",
-    "help_lines",
-    "parse",
-]
-
-DEFAULT_HISTORY: Final = 20
-"""Messages that `/history` shows: a screen."""
+__all__ = ["COMMANDS", "MAX_HISTORY", "BadCommand", "Command", "help_lines", "parse"]
 
 MAX_HISTORY: Final = 1000
 """Messages that it shows at most: what a person scrolls through."""
@@ -56,128 +49,6 @@ MAX_HISTORY: Final = 1000
 
 class BadCommand(ChatboxError):
     """What was typed cannot be understood; the argument is the sentence for the person."""
-
-
-class Steering(Enum):
-    """What can be asked of a running download."""
-
-    PROCEED = "proceed"
-    PAUSE = "pause"
-    CANCEL = "cancel"
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Send `text` to `recipient`."""
-
-    text: str
-    recipient: str = EVERYONE
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Send `text` to whoever has last written to us privately."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShowOnline:
-    """List who is here."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowFiles:
-    """List the server's files."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowHistory:
-    """Show the last `count` messages."""
-
-    count: int = DEFAULT_HISTORY
-
-
-@dataclass(frozen=True, slots=True)
-class FetchFile:
-    """Fetch the file `name`, and save it as `save_as` or under its own name here."""
-
-    name: str
-    save_as: str | None = None
-    pause_half_way: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """Let the download of `name`, or each one, take at most `rate` bytes per second; None: all."""
-
-    rate: int | None
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Steer:
-    """Do `steering` to the download of `name`, or to the only one there is."""
-
-    steering: Steering
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShowDownloads:
-    """Say how far the downloads are, and where those are that have ended well."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """Open what was downloaded as `name`, or last, with the desktop's program for it."""
-
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Moderate:
-    """Do to somebody what only operators may do."""
-
-    kind: Kind
-    whom: str
-    seconds: int | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ShowBans:
-    """List who is banned or muted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Help:
-    """Say what can be typed, by everybody or by operators."""
-
-    operators: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Quit:
-    """Leave."""
-
-
-Action = (
-    Say
-    | Reply
-    | ShowOnline
-    | ShowFiles
-    | ShowHistory
-    | FetchFile
-    | Limit
-    | Steer
-    | ShowDownloads
-    | OpenFile
-    | Moderate
-    | ShowBans
-    | Help
-    | Quit
-)
 
 
 @dataclass(frozen=True, slots=True)

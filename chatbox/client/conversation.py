@@ -19,6 +19,23 @@ from dataclasses import replace
 from datetime import tzinfo
 
 from chatbox.client import words
+from chatbox.client.actions import (
+    Action,
+    FetchFile,
+    Help,
+    Limit,
+    Moderate,
+    OpenFile,
+    Quit,
+    Reply,
+    Say,
+    ShowBans,
+    ShowDownloads,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+    Steer,
+)
 from chatbox.client.chat.events import (
     EVERYONE,
     Back,
@@ -35,26 +52,7 @@ from chatbox.client.chat.events import (
 from chatbox.client.chat.pages import LastMessages
 from chatbox.client.chat.session import ClientSession, State
 from chatbox.client.chat.states import AWAY
-from chatbox.client.commands import (
-    Action,
-    BadCommand,
-    FetchFile,
-    Help,
-    Limit,
-    Moderate,
-    OpenFile,
-    Quit,
-    Reply,
-    Say,
-    ShowBans,
-    ShowDownloads,
-    ShowFiles,
-    ShowHistory,
-    ShowOnline,
-    Steer,
-    help_lines,
-    parse,
-)
+from chatbox.client.commands import BadCommand, help_lines, parse
 from chatbox.client.exits import Exit
 from chatbox.client.files.downloads import Downloads
 from chatbox.client.files.transfers import Fetch

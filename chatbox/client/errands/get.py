@@ -20,9 +20,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from chatbox.client import words
+from chatbox.client.actions import Steering
 from chatbox.client.chat.events import Offer
 from chatbox.client.chat.session import ClientSession
-from chatbox.client.commands import Steering
 from chatbox.client.config import SETTLED_HOST, required_host
 from chatbox.client.errands.oneshots import Visit, visit
 from chatbox.client.exits import Exit, Stop, Stopping

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from typing import Final
 
 from chatbox.client import words
+from chatbox.client.actions import FetchFile, Steering
 from chatbox.client.chat.events import Failed, Offer
 from chatbox.client.chat.session import ClientSession, State
 from chatbox.client.chat.states import AWAY
-from chatbox.client.commands import FetchFile, Steering
 from chatbox.client.exits import STOPPING, Exit, exit_for_refusal
 from chatbox.client.files.names import save_path
 from chatbox.client.files.shares import shares

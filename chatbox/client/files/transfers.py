@@ -14,8 +14,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from chatbox.client import words
+from chatbox.client.actions import Steering
 from chatbox.client.chat.events import Offer
-from chatbox.client.commands import Steering
 from chatbox.client.exits import Exit, exit_for_end
 from chatbox.errors import LocalError, NoSocket, RemoteError
 from chatbox.text import printable

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.commands import Steering
+from chatbox.client.actions import Steering
 from chatbox.client.exits import Exit
 from chatbox.client.files.transfers import Download, Stage
 from chatbox.text import printable

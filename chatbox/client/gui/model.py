@@ -16,6 +16,18 @@ from typing import Final
 
 from chatbox.chat.wire import MAX_TEXT_BYTES, check_text
 from chatbox.client import words
+from chatbox.client.actions import (
+    Action,
+    FetchFile,
+    Help,
+    Limit,
+    Quit,
+    Reply,
+    Say,
+    ShowFiles,
+    ShowHistory,
+    ShowOnline,
+)
 from chatbox.client.chat.events import (
     EVERYONE,
     Back,
@@ -36,21 +48,7 @@ from chatbox.client.chat.events import (
     UserList,
 )
 from chatbox.client.chat.session import ClientSession, State
-from chatbox.client.commands import (
-    Action,
-    BadCommand,
-    FetchFile,
-    Help,
-    Limit,
-    Quit,
-    Reply,
-    Say,
-    ShowFiles,
-    ShowHistory,
-    ShowOnline,
-    help_lines,
-    parse,
-)
+from chatbox.client.commands import BadCommand, help_lines, parse
 from chatbox.client.conversation import Conversation
 from chatbox.client.files.names import free_path
 from chatbox.client.files.transfers import Fetch

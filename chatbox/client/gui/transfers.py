@@ -6,7 +6,7 @@ import tkinter as tk
 from collections.abc import Callable
 from tkinter import ttk
 
-from chatbox.client.commands import Steering
+from chatbox.client.actions import Steering
 from chatbox.client.files.transfers import Download
 from chatbox.client.gui.downloads import Row, Rows
 from chatbox.client.gui.theme import Theme
