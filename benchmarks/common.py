@@ -248,8 +248,8 @@ def make_sample(folder: Path, size: int) -> Sample:
 def touch_memory(folder: Path, size: int) -> None:
     """Use ``size`` bytes of the memory behind ``folder`` and give them back.
 
-    A guest's host takes back what is not used, and to give it again takes some 0.8 s a GB, four
-    times as long as to write it down. Whoever is measured next finds it there.
+    A guest's host takes back what has not been used for two seconds, and to give it again takes
+    some 0.8 s a GB, four times as long as to write it down. Whoever begins at once finds it there.
     """
     path = folder / "touched"
     with path.open("wb") as file:

@@ -15,7 +15,7 @@ import shutil
 import time
 from pathlib import Path
 
-from common import GRACE, Process, Sample, Usage, sha256, size_of
+from common import GRACE, Process, Sample, Usage, sha256, size_of, touch_memory
 from contenders import Case, Contender
 from link import Network, Report
 
@@ -83,6 +83,7 @@ class _Transfer:
             waiting.wait_until_at_rest()
         except (OSError, RuntimeError) as error:
             return str(error)
+        touch_memory(self.case.folder, self.case.sample.size)
         self.before[first] = waiting.look()
         self.cpu_before[first] = waiting.cpu
         self.begun = time.monotonic()

@@ -167,7 +167,6 @@ def _together(folder: Path, many: int, people: int, size: int, link: Profile | N
         clients: list[Process] = []
         try:
             server.wait_until_listening(cases[0].port)
-            touch_memory(folder, many * size)
             if people == many:
                 clients = [_held(case, index) for index, case in enumerate(cases)]
                 begun = _let_go(cases, clients)
@@ -230,11 +229,16 @@ def _type_all(cases: list[Case], clients: list[Process]) -> float:
         os.link(case.sample.path, name)
         assert client.typed is not None
         client.typed.write(f"/get {name.name} {case.received}\n".encode())
+    _touch_memory(cases)
     begun = time.monotonic()
     for console in consoles:
         assert console.typed is not None
         console.typed.flush()
     return begun
+
+
+def _touch_memory(cases: list[Case]) -> None:
+    touch_memory(cases[0].folder.parent, sum(case.sample.size for case in cases))
 
 
 def _has_joined(console: Process) -> bool:
@@ -245,6 +249,7 @@ def _let_go(cases: list[Case], clients: list[Process]) -> float:
     for case, client in zip(cases, clients, strict=True):
         client.wait_until("get ready", (case.folder / "stamp").exists, READY_LIMIT)
     time.sleep(1)
+    _touch_memory(cases)
     begun = time.monotonic()
     for client in clients:
         assert client.typed is not None

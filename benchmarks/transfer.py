@@ -25,7 +25,6 @@ from common import (
     number,
     say,
     table,
-    touch_memory,
     workspace,
     write_json,
 )
@@ -101,7 +100,6 @@ def _turn(
 ) -> Run:
     place = folder / f"{condition.name}-{turn}-{contender.name.replace(' ', '-')}"
     place.mkdir()
-    touch_memory(place, sample.size)
     # The same losses for everybody in a round, others in the next.
     with condition.network(place, limit, seed=turn + 1) as network:
         return run_once(contender, network, sample, place, limit)
