@@ -287,7 +287,7 @@ class OperatorsTests(SynchronousTestCase):
         """What is no name is refused with its line, before anything starts."""
         Path(self.path).write_text("alice\nall\n")
         error = self.assertRaises(LocalError, self.operators.load)
-        self.assertIn("line 2", str(error))
+        self.assertEqual(str(error), f"line 2 of {self.path}: The name is reserved")
         folder = self.mktemp()
         os.mkdir(folder)
         for path, said in ((self.path, "line 2"), ("/does/not/exist", "No such file")):

@@ -210,7 +210,7 @@ class CommandTests(SynchronousTestCase):
         for arguments, typed, status, words in (
             (("ann",), "short\n", Exit.USAGE, "at least 8"),
             (("ann",), "", Exit.USAGE, "at least 8"),
-            (("all",), "long enough\n", Exit.USAGE, "nobody's name"),
+            (("all",), "long enough\n", Exit.USAGE, "nobody's name: The name is reserved."),
             (("a+b",), "long enough\n", Exit.USAGE, "no +"),
             ((), "", Exit.USAGE, "--list"),
             (("ann", "--list"), "", Exit.USAGE, "--list"),

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 
 from chatbox.addresses import network_of
 from chatbox.chat.accounts import account_of
-from chatbox.chat.codes import Code
+from chatbox.chat.codes import Code, sentence
 from chatbox.chat.gate import Admission, Gate, Origin, Refusal, Visitor
 from chatbox.chat.names import ADDRESS_OF, Name, parse_name
 from chatbox.chat.orders import MAX_SECONDS, Action, Order, read_order
@@ -103,7 +103,8 @@ class Operators:
                 try:
                     keys.add(account_of(parse_name(name)).key)
                 except RemoteError as error:
-                    raise LocalError(f"line {number} of {self._path}: {error}") from None
+                    why = (error.detail or sentence(error.code)).rstrip(".")
+                    raise LocalError(f"line {number} of {self._path}: {why}") from None
         self._keys, self._stamp = frozenset(keys), seen
 
     def __contains__(self, account: str) -> bool:

@@ -159,7 +159,7 @@ def meet_new_server(meeting: Meeting) -> bool:
     """Ask whether a new server may be trusted; without a terminal, say that it is."""
     lines = meeting.introduce()
     if not interactive():
-        lines.append("It is remembered from now on.")
+        lines.append("Nobody can be asked here, so this one is to be remembered.")
     else:
         columns = shutil.get_terminal_size().columns
         lines = [fitted(line, columns) for line in lines]

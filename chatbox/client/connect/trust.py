@@ -26,6 +26,7 @@ from typing import Final
 
 from chatbox.certificates import parse_fingerprint, show_fingerprint
 from chatbox.client.exits import Exit, Stop
+from chatbox.client.words import os_error_text
 from chatbox.files import write_whole
 from chatbox.text import printable
 
@@ -164,7 +165,7 @@ class Trust:
         except OSError as error:
             raise Stop(
                 Exit.NOT_TRUSTED,
-                f"The server cannot be remembered: {printable(str(error))}. Mend that, or say"
+                f"The server cannot be remembered: {os_error_text(error)} Mend that, or say"
                 f" --fingerprint {meeting.fingerprint}",
             ) from None
         self._met[meeting.place] = meeting.fingerprint
@@ -174,7 +175,7 @@ class Trust:
             return self._known.find(place)
         except OSError as error:
             raise Stop(
-                Exit.NOT_TRUSTED, f"The known servers cannot be read: {printable(str(error))}."
+                Exit.NOT_TRUSTED, f"The known servers cannot be read: {os_error_text(error)}"
             ) from None
 
 

@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from chatbox.chat.codes import sentence
 from chatbox.chat.names import parse_name
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client.connect.access import ask_password
@@ -51,7 +52,8 @@ def _edit(options: Namespace) -> Exit:
     try:
         name = parse_name(options.name)
     except RemoteError as error:
-        raise Stop(Exit.USAGE, f"{printable(options.name)} can be nobody's name: {error}") from None
+        why = error.detail or sentence(error.code)
+        raise Stop(Exit.USAGE, f"{printable(options.name)} can be nobody's name: {why}") from None
     if ACCOUNT_SEPARATOR in name.text:
         raise Stop(
             Exit.USAGE,
