@@ -584,6 +584,29 @@ def test_no_server() -> None:
     assert "there is no such host" in done.stderr
 
 
+def test_nothing_is_said_after_a_signal() -> None:
+    """What comes of it that a command is cancelled is not told as if it had gone wrong."""
+    program = """
+import sys
+from chatbox.client.main import run
+from chatbox.client.exits import Exit, Stop
+from twisted.internet.defer import CancelledError, Deferred
+
+async def wait(reactor, options):
+    print("here", flush=True)
+    try:
+        await Deferred()
+    except CancelledError:
+        raise Stop(Exit.NO_CONNECTION, "there is no such host")
+
+sys.exit(run(wait, None))
+"""
+    with Running([sys.executable, "-c", program]) as waiting:
+        waiting.read_until("here")
+        assert waiting.stop(signal.SIGTERM) == Exit.TERMINATED
+        assert waiting.said == ["here\n"]
+
+
 def test_interrupted_while_joining() -> None:
     """Ctrl-C ends the wait for a server that does not answer, without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -121,14 +121,10 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
             status = await subcommand(reactor, options)
             sys.stdout.flush()
             statuses.append(status)
-        except Stop as stopped:
-            complain(stopped.sentence)
-            statuses.append(stopped.status)
-        except OSError as error:
-            statuses.append(complain_of(error))
-        except Exception:
-            if not statuses:  # else it was cancelled by a signal
-                traceback.print_exc()
+        except Exception as error:
+            # If it was cancelled by a signal nobody wants to hear what has come of that.
+            if not statuses:
+                statuses.append(_status_of(error))
         finally:  # all that is above may fail to say so
             end()
 
@@ -153,6 +149,17 @@ def run(subcommand: Subcommand, options: argparse.Namespace) -> Exit:
     gc.enable()
     reactor.run()
     return statuses[0] if statuses else Exit.FAILED
+
+
+def _status_of(error: Exception) -> Exit:
+    """How a subcommand ends that could not do it, which is told here."""
+    if isinstance(error, Stop):
+        complain(error.sentence)
+        return error.status
+    if isinstance(error, OSError):
+        return complain_of(error)
+    traceback.print_exception(error)
+    return Exit.FAILED
 
 
 def arguments() -> argparse.ArgumentParser:
