@@ -801,7 +801,7 @@ async def test_large_letters(sit: Sit, served: Served, monkeypatch: pytest.Monke
             return rows >= 2 and is_whole(view.state_label) and is_whole(view.logout_button)
 
         await guest.until(has_room, "a larger window")
-        assert served.host in view.who.cget("text")
+        await guest.until(lambda: served.host in view.who.cget("text"), "where she is")
         monkeypatch.setattr(root, "winfo_screenwidth", lambda: 640)
         await guest.keys("ctrl+plus")
         await guest.until(lambda: theme.zoom == 7 and root.minsize()[0] == 640, "a small screen")
@@ -809,7 +809,7 @@ async def test_large_letters(sit: Sit, served: Served, monkeypatch: pytest.Monke
         await guest.until(lambda: root.winfo_width() == 640, "a small window")
         await guest.until(lambda: is_whole(view.state_label), "the state")
         await guest.until(lambda: is_whole(view.logout_button), "the way out")
-        assert view.who.cget("text") == "alice"
+        await guest.until(lambda: view.who.cget("text") == "alice", "less of that")
 
 
 @pytest_twisted.ensureDeferred
