@@ -738,6 +738,20 @@ class ClosingTests(DemuxTestCase):
         client.open()
         self.check_closed(client, End.FILE_UNREADABLE)
 
+    def test_mistake(self) -> None:
+        """What breaks in one transfer by a mistake of ours is told once, and stops no others."""
+        client, other = self.admit("alice"), self.admit("bob")
+
+        def fail(offset: int, buffer: memoryview) -> int:
+            raise ZeroDivisionError
+
+        client.source.read_into = fail  # type: ignore[method-assign]  # a mistake
+        self.assertRaises(ZeroDivisionError, client.open)
+        other.open()
+        self.assertGreater(other.bytes, 0)
+        self.assertEqual(self.ended(), [("alice", End.FILE_UNREADABLE)])
+        self.assertEqual((client.source.closed, other.source.closed), (True, False))
+
     def test_no_digest(self) -> None:
         """The file cannot be hashed."""
         client = self.admit("alice", hashed=False).open()

@@ -240,7 +240,7 @@ class Demux:
         touched, turns = self._touched, self._turns
         while touched:
             transfer = touched[0]
-            yield from transfer.sender.trains_to_send(now, 0)
+            yield from self._trains_of(transfer, now, 0)
             touched.popleft()
             transfer.touched = False
             if transfer.sender.may_send:
@@ -254,7 +254,7 @@ class Demux:
         while turns and self._turn_at(now) <= now:
             self._clock, _, transfer = turns[0]
             most = max(self._pacer.budget(now), 1)
-            sent = next(transfer.sender.trains_to_send(now, most), None)
+            sent = next(self._trains_of(transfer, now, most), None)
             if sent is None:
                 heapq.heappop(turns)
                 self._step_out(transfer)
@@ -267,6 +267,15 @@ class Demux:
             heapq.heapreplace(turns, (transfer.served, next(self._turn_numbers), transfer))
             self._pacer.spend(size, now)
             yield sent
+
+    @staticmethod
+    def _trains_of(transfer: Transfer, now: float, most: int) -> Iterator[tuple[Train, Hashable]]:
+        """What a transfer has to send. If it breaks it ends: others of the port wait behind it."""
+        try:
+            yield from transfer.sender.trains_to_send(now, most)
+        except Exception:
+            transfer.sender.abort(End.FILE_UNREADABLE, now)
+            raise
 
     def _turn_at(self, now: float) -> float:
         """When somebody may send of a file."""
