@@ -256,8 +256,11 @@ class Journal:
         self._next_page = int(second < first)
         holding = [claim for claim in whole if claim.boot in (ANY_BOOT, this_boot())]
         newest = max(holding, key=lambda claim: claim.serial, default=None)
-        about_it = [claim for claim in holding if newest and claim.subject.same(newest.subject)]
-        return max(about_it, key=lambda claim: (claim.total, claim.serial), default=None)
+        if newest is None:
+            return None
+        about_it = [claim for claim in holding if claim.subject.same(newest.subject)]
+        largest = max(about_it, key=lambda claim: (claim.total, claim.serial))
+        return replace(largest, subject=newest.subject)
 
     def erase(self) -> None:
         """Claim nothing, and make room for claims."""
