@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.cred.checkers import (
     ANONYMOUS,
+    FilePasswordDB,
     ICredentialsChecker,
     InMemoryUsernamePasswordDatabaseDontUse,
 )
@@ -19,6 +22,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.plugins.cred_unix import UNIXChecker
 from zope.interface import implementer
 
 from chatbox.chat.accounts import AccountGate
@@ -26,7 +30,7 @@ from chatbox.chat.gate import Gate, OpenGate
 from chatbox.errors import LocalError
 from chatbox.passwords import Accounts
 
-__all__ = ["Argon2Checker", "checking", "gate_for"]
+__all__ = ["Argon2Checker", "checking", "gate_for", "refuse_useless"]
 
 _log = Logger()
 
@@ -52,6 +56,16 @@ class Argon2Checker:
         password = credentials.password.decode()
         checked = deferToThread(self._accounts.check, name.decode(), password)
         return checked.addCallback(verdict)
+
+
+def refuse_useless(checker: Any) -> None:
+    """Raise LocalError, in words, if a checker of Twisted's would let nobody in."""
+    if isinstance(checker, FilePasswordDB) and not os.path.isfile(checker.filename):
+        raise LocalError(
+            f"there is no such file, with lines like alice:password: {checker.filename}"
+        )
+    if isinstance(checker, UNIXChecker) and find_spec("crypt") is None:
+        raise LocalError("Python can check the machine's passwords up to version 3.12 only")
 
 
 def gate_for(

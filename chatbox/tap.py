@@ -39,7 +39,7 @@ from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
 from chatbox.chat.turn import Turn
 from chatbox.chat.wire import TEXT_BYTES_CEILING
-from chatbox.checkers import gate_for
+from chatbox.checkers import gate_for, refuse_useless
 from chatbox.descriptions import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
@@ -47,6 +47,7 @@ from chatbox.descriptions import (
     SELF_SIGNED,
 )
 from chatbox.downloads import ShelfDownloads
+from chatbox.errors import LocalError
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
@@ -253,6 +254,9 @@ class Options(usage.Options, AuthOptionMixin):
         """
         try:
             super().opt_auth(description)
+            refuse_useless(self["credCheckers"][-1])
+        except LocalError as error:
+            raise usage.UsageError(f"--auth {description}: {error}.") from error
         except usage.UsageError as error:
             reason = str(error).removeprefix("Unexpected error: ")
             if reason.startswith("Auth plugin not recognized"):

@@ -597,6 +597,24 @@ class ExportTests(RedisTestCase):
             self.assertIn(words, done.stderr)
         self.assertFalse(os.path.exists(missing))
 
+    def test_nowhere_to_export_to(self) -> None:
+        """A full disk is told in a sentence."""
+        path = os.path.abspath(self.mktemp())
+        writer = Writer(path)
+        writer.open()
+        writer.commit([say("hi")], NOON_MS)
+        writer.close()
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "chatbox.log.export", path],
+                check=False,
+                env=environment(PYTHONUNBUFFERED=""),
+                stdout=full,
+                stderr=subprocess.PIPE,
+            )
+        said = b"the output cannot be written: No space left on device\n"
+        self.assertEqual((done.returncode, done.stderr), (1, said))
+
 
 class PageTests(SynchronousTestCase):
     """What was found in the streams of a Redis."""

@@ -119,6 +119,15 @@ class OptionsTests(TapTestCase):
         said = self.complaint("--listen", "ssl:1:privateKey=/does/not/exist.pem")
         self.assertIn("/does/not/exist.pem: No such file or directory. privateKey=", said)
 
+    def test_useless_checkers(self) -> None:
+        """A checker that would let nobody in is refused at the start."""
+        missing = f"file:{self.folder}/missing"
+        self.assertIn(f"--auth {missing}: there is no such file", self.complaint("--auth", missing))
+        with mock.patch("chatbox.checkers.find_spec", lambda _: None):
+            self.assertIn("up to version 3.12 only.", self.complaint("--auth", "unix"))
+        with mock.patch("chatbox.checkers.find_spec", lambda name: name):
+            self.assertEqual(len(self.options("--auth", "unix")["credCheckers"]), 1)
+
     def test_nothing_for_a_terminal_to_obey(self) -> None:
         """What was typed comes back as what can be printed."""
         for option in ("--listen", "--files", "--keep", "--auth", "--x\x1b[2J"):

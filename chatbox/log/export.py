@@ -77,8 +77,13 @@ def main() -> None:
     try:
         for command in commands(sys.argv[1]):
             sys.stdout.buffer.write(command)
+        sys.stdout.buffer.flush()
     except sqlite3.Error as error:
         sys.exit(f"{sys.argv[1]}: {error}")
+    except OSError as error:
+        # Python must not try again when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"the output cannot be written: {error.strerror}")
 
 
 if __name__ == "__main__":
