@@ -15,8 +15,10 @@ An attempt that breaks off leaves the part and its journal (`chatbox.client.file
 next one has at once what the journal claims, if the server's file is still the same, and its thread
 takes the sha-256 of that while the rest arrives. How much a kill can take: less than `CLAIM_BYTES`
 when the program is killed, about `SYNC_BYTES`, or what came in `SYNC_SECONDS`, when the machine
-stops. What a part is called, and how one is known from somebody else's file, is the business of
-`chatbox.client.files.place`. A disk that fails takes what came since it last kept something.
+stops, and what came since it last kept something when a disk fails. Where a path is so long, fast
+and lossy that more than `MAX_RANGES` stretches are here at once, it takes the smallest of them
+besides, for the next attempt could not name them. What a part is called, and how one is known from
+somebody else's file, is the business of `chatbox.client.files.place`.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
