@@ -86,6 +86,22 @@ class LinkTests(SynchronousTestCase):
         transfer.check()
         self.assertIn(Paused(half_way=True), transfer.events)
 
+    def test_half_way_is_the_end(self) -> None:
+        """Nobody is asked half way if all is here by then but for the digest."""
+        source = MemorySource(DATA, hashed=False)
+        sink = MemorySink(len(DATA), have=((300_000, 600_000),), old=DATA)
+        transfer = Transfer(DATA, down=LINK, source=source, sink=sink, pause_half_way=True)
+
+        def hashed(_: float) -> None:
+            source.hashed = True
+            transfer.demux.digest_ready(transfer.served, transfer.network.now)
+            transfer._serve_server()
+
+        transfer.network.at(transfer.network.now + 60, hashed)
+        transfer.run()
+        transfer.check()
+        self.assertNotIn(Paused(half_way=True), transfer.events)
+
     def test_everything_is_there(self) -> None:
         """A file that was killed just before it got its name needs no byte, only its digest."""
         transfer = resumed((0, len(DATA)))

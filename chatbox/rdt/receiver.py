@@ -450,7 +450,8 @@ class Receiver:
 
     def _follow(self, phase: Phase) -> None:
         """Pause and go on as the server does."""
-        if phase is Phase.PAUSED and self.state is State.RECEIVING:
+        is_all_here = self._file.total == self.size  # so there is nothing to ask a person
+        if phase is Phase.PAUSED and self.state is State.RECEIVING and not is_all_here:
             self._become(State.PAUSED)
             self._words = 0
             self._meter.restart()
