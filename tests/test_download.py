@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import threading
 import time
@@ -369,6 +370,21 @@ class PartFileTests(DownloadTestCase):
             self.assertRaises(Killed, PartFile(self.path).start, 10, self.woken.set)
         self.assertIn("a.bin.part", self.files())
         self.assertIs(self.started().beginning, Beginning.NEW)
+
+    def test_killed_when_it_has_its_name(self) -> None:
+        """What is left of it then goes with the next attempt, but not what is another file."""
+        for leave, left in (
+            (os.link, ["a.bin"]),
+            (shutil.copy, ["a.bin", "a.bin.part", "a.bin.part.journal"]),
+        ):
+            part = self.started()
+            self.fill(part)
+            part.close(End.PEER_SILENT)
+            threads_gone()
+            leave(f"{self.path}.part", self.path)
+            self.assertRaises(FileExistsError, PartFile, self.path)
+            self.assertEqual(self.files(), left)
+            os.unlink(self.path)
 
     def test_name_taken_before_it_begins(self) -> None:
         """What has come between the request and the answer is not downloaded once more."""

@@ -106,7 +106,16 @@ class Place:
             what = "That is a device or the like, not a file"
             raise OSError(errno.EINVAL, what, self.path)
         if os.path.lexists(self.path) and not self.overwrite:
+            self._tidy_up()
             raise FileExistsError(errno.EEXIST, "There is such a file already", self.path)
+
+    def _tidy_up(self) -> None:
+        """Take away what a kill has left that came when the file had just been given its name."""
+        with suppress(OSError):
+            part = os.lstat(self.part_path)
+            is_ours = is_of(self.journal_path, part.st_ino)
+            if is_ours and os.path.samestat(part, os.lstat(self.path)):
+                self._remove(self.part_path, self.journal_path)
 
     def _is_part(self, opened: os.stat_result) -> bool:
         """Whether an open file is the part still. Until we had its lock another could end it, and a
