@@ -49,7 +49,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
@@ -128,11 +128,15 @@ class Certificate:
         encoded = served.public_bytes(Encoding.DER)
         if encoded != self._served:
             self._served = encoded
-            _log.info(
-                "TLS on {place}: the certificate is good until {until}, and its fingerprint is"
+            end = served.not_valid_after_utc
+            ended = end.timestamp() <= self._now()
+            _log.emit(
+                LogLevel.warn if ended else LogLevel.info,
+                "TLS on {place}: the certificate is good {how_long} {end}, and its fingerprint is"
                 " {fingerprint}",
                 place=self._place,
-                until=f"{served.not_valid_after_utc:%Y-%m-%d}",
+                how_long="no longer, since" if ended else "until",
+                end=f"{end:%Y-%m-%d}",
                 fingerprint=show_fingerprint(fingerprint(served)),
             )
 

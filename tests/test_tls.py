@@ -15,7 +15,14 @@ from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.error import VerifyError
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    capturedLogs,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -99,6 +106,19 @@ class RenewalTests(SynchronousTestCase):
         self.authority.issue(self.pem)
         self.clock.advance(RELOAD_SECONDS)
         self.assertEqual(self.served(certificate), self.on_disk())
+
+    def test_out_of_date(self) -> None:
+        """A certificate that has ended is served, with a warning."""
+        for now, level, words in (
+            (0.0, LogLevel.info, "is good until "),
+            (1e10, LogLevel.warn, "is good no longer, since "),
+        ):
+            self.clock.rightNow = now
+            with capturedLogs() as logs:
+                self.certificate(f"ssl:1:privateKey={self.pem}")
+            (told,) = (event for event in logs if event["log_namespace"] == "chatbox.tls")
+            self.assertIs(told["log_level"], level)
+            self.assertIn(words, formatEvent(told))
 
     def test_clock_set_back(self) -> None:
         """A clock that was set back does not keep us from reading."""
