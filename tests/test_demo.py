@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import re
 import subprocess
@@ -20,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client import demo
 from chatbox.client.demo import Actor, BadLink, StoryError
-from chatbox.client.exits import Exit
+from chatbox.client.exits import Exit, Stop
 from tests.helpers.processes import PATIENCE, environment
 
 
@@ -74,6 +75,20 @@ class ActorTests(SynchronousTestCase):
         killed = Actor(self.clock, "bob", aloud=False)
         killed.processEnded(Failure(ProcessTerminated(signal=9)))
         self.assertEqual(killed.status, -9)
+
+
+class ShelfTests(SynchronousTestCase):
+    """The files of the demo."""
+
+    def test_no_room(self) -> None:
+        """Where they cannot be made the person is told where that is, and what to do."""
+        full = OSError(errno.ENOSPC, "No space left on device")
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        with mock.patch.object(Path, "write_bytes", side_effect=full):
+            stop = self.assertRaises(Stop, demo._make_shelf, folder / "shelf", 1)
+        self.assertIn(f"{folder}/shelf: No space left on device. It takes", stop.sentence)
+        self.assertIn("$TMPDIR", stop.sentence)
 
 
 class FakePort:

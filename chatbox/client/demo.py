@@ -28,7 +28,7 @@ from twisted.internet.protocol import DatagramProtocol, ProcessProtocol
 from twisted.python.failure import Failure
 
 import chatbox
-from chatbox.client.exits import Exit
+from chatbox.client.exits import Exit, Stop
 
 __all__ = ["Actor", "BadLink", "demo"]
 
@@ -312,10 +312,17 @@ async def _talk(
 
 
 def _make_shelf(shelf: Path, seed: int) -> str:
-    """Make the files that the server shares; returns the sha-256 of the large one."""
-    shelf.mkdir()
-    (shelf / "read me.txt").write_text("A small file beside a large one.\n")
-    (shelf / FILE).write_bytes(random.Random(seed).randbytes(FILE_BYTES))
+    """Make the files that the server shares; returns the sha-256 of the large one. Raises Stop."""
+    try:
+        shelf.mkdir()
+        (shelf / "read me.txt").write_text("A small file beside a large one.\n")
+        (shelf / FILE).write_bytes(random.Random(seed).randbytes(FILE_BYTES))
+    except OSError as error:
+        raise Stop(
+            Exit.FAILED,
+            f"The demo's files cannot be made in {shelf}: {error.strerror}. It takes 25 MB of room;"
+            " $TMPDIR may name another folder.",
+        ) from None
     return _sha256(shelf / FILE)
 
 
