@@ -10,8 +10,7 @@ All that the receiver has to say is one value, `Control` (see `chatbox.rdt.packe
 packet of its carries all of it. When to send one is decided by three clocks:
 
 - something came that deserves an acknowledgement: at once if it shows a gap, or a STATUS; else
-  after the delay, or the
-  bytes, that the server asked for;
+  after the delay, or the bytes, that the server asked for;
 - our wish changed and the server has not confirmed it (`Status.heard`): again and again, backing
   off;
 - nothing came for a while: a question whether the server is still there, which the server answers.
