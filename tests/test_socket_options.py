@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
@@ -40,14 +41,26 @@ def test_no_fragments(family: socket.AddressFamily) -> None:
             assert made.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) == PMTUDISC_PROBE
 
 
-class WithoutOptions(socket.socket):
+class Refusing(socket.socket):
+    """A socket of a system that refuses some options."""
+
+    def refusal(self, level: int, option: int) -> int:
+        """The number of the error that setting this option brings; 0 for none."""
+        raise NotImplementedError
+
+    def setsockopt(self, level: int, option: int, *value: int) -> None:  # type: ignore[override]  # all of ours are numbers
+        """Set it, or refuse."""
+        if number := self.refusal(level, option):
+            raise OSError(number, os.strerror(number))
+        super().setsockopt(level, option, *value)
+
+
+class WithoutOptions(Refusing):
     """A socket of a system that has next to nothing to choose."""
 
-    def setsockopt(self, level: int, option: int, *value: int) -> None:  # type: ignore[override]
+    def refusal(self, level: int, option: int) -> int:
         """Let the buffers be chosen."""
-        if option not in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-        super().setsockopt(level, option, *value)
+        return 0 if option in (socket.SO_RCVBUF, socket.SO_SNDBUF) else errno.EOPNOTSUPP
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -57,14 +70,13 @@ def test_no_options(family: socket.AddressFamily) -> None:
         assert not set_up(made, gso=True)
 
 
-class WithoutTrains(socket.socket):
+class WithoutTrains(Refusing):
     """A socket of a kernel that neither cuts up nor joins anything."""
 
-    def setsockopt(self, level: int, option: int, *value: int) -> None:  # type: ignore[override]
+    def refusal(self, level: int, option: int) -> int:
         """Refuse what is new."""
-        if level == socket.IPPROTO_UDP and option in (UDP_SEGMENT, UDP_GRO):
-            raise OSError(errno.ENOPROTOOPT, "Protocol not available")
-        super().setsockopt(level, option, *value)
+        is_new = level == socket.IPPROTO_UDP and option in (UDP_SEGMENT, UDP_GRO)
+        return errno.ENOPROTOOPT if is_new else 0
 
 
 def test_no_trains() -> None:

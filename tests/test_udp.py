@@ -27,10 +27,23 @@ from chatbox.rdt.socket_options import (
     UDP_SEGMENT,
     Control,
 )
-from chatbox.rdt.udp import BATCH_FROM, FULL_TURN_BYTES, READ_INTERVAL, TrainPort
+from chatbox.rdt.udp import BATCH_FROM, FULL_TURN_BYTES, READ_INTERVAL, TrainPort, TrainProtocol
 from tests.helpers.processes import PATIENCE
 
 SO_PEEK_OFF = 42  # asm-generic/socket.h
+
+
+def overhear(protocol: TrainProtocol) -> list[tuple[bytes, int, Any, float]]:
+    """What a port hands to `protocol` from now on: bytes, of each datagram, from whom, and late by
+    how many seconds.
+    """
+    heard: list[tuple[bytes, int, Any, float]] = []
+
+    def hear(train: Train, address: Any, waited: float) -> None:
+        heard.append((bytes(train.data), train.segment, address, waited))
+
+    protocol.train_received = hear  # type: ignore[method-assign]  # the test is the engine
+    return heard
 
 
 class StubbornSocket:
@@ -160,12 +173,9 @@ class TrainPortTests(SynchronousTestCase):
 
     def test_joined_by_us(self) -> None:
         """Datagrams of one length from one address are read as one train, others begin another."""
-        heard: list[tuple[bytes, int, object]] = []
         here, there = ("127.0.0.1", 1), ("127.0.0.1", 2)
         port, sock = self.port()
-        port._protocol.train_received = lambda train, address, waited: heard.append(  # type: ignore[method-assign]
-            (bytes(train.data), train.segment, address)
-        )
+        heard = overhear(port._protocol)
         sock.arriving = [
             (b"aaaa", here),
             (b"bbbb", here),
@@ -178,7 +188,7 @@ class TrainPortTests(SynchronousTestCase):
         ]
         port.doRead()
         self.assertEqual(
-            heard,
+            [(data, segment, address) for data, segment, address, _ in heard],
             [
                 (b"aaaabbbbcc", 4, here),
                 (b"dd", 2, here),
@@ -275,13 +285,10 @@ class BatchTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """A port whose last turn ended with a row, and what it hands on."""
-        self.heard: list[tuple[bytes, int, Any, float]] = []
         pump = Pump(Clock(), NullEngine(), lambda: None)
         self.port = TrainPort(0, pump, memoryview(bytearray(RECEIVE_BYTES)), "", Clock(), gso=True)
         self.sockets: list[socket.socket] = []
-        pump.train_received = lambda train, address, waited: self.heard.append(  # type: ignore[method-assign]
-            (bytes(train.data), train.segment, address, waited)
-        )
+        self.heard = overhear(pump)
         self.port.stopReading = lambda: None  # type: ignore[method-assign]
 
     def tearDown(self) -> None:
