@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -751,6 +752,27 @@ class ClosingTests(DemuxTestCase):
         self.assertGreater(other.bytes, 0)
         self.assertEqual(self.ended(), [("alice", End.FILE_UNREADABLE)])
         self.assertEqual((client.source.closed, other.source.closed), (True, False))
+
+    def test_mistake_in_what_comes(self) -> None:
+        """So does what breaks while something is taken in, at a deadline, or with a digest."""
+        for verb in ("receive", "on_timer", "digest_ready"):
+            client, other = self.admit("alice").open(), self.admit("bob").open()
+            transfer = self.demux._transfers[client.ticket.connection_id]
+            with patch.object(transfer.sender, verb, side_effect=ZeroDivisionError) as broken:
+                if verb == "receive":
+                    self.assertRaises(ZeroDivisionError, client.say)
+                elif verb == "on_timer":
+                    self.assertRaises(ZeroDivisionError, self.wait, SILENCE_TIMEOUT)
+                else:
+                    digest_ready = self.demux.digest_ready
+                    self.assertRaises(ZeroDivisionError, digest_ready, transfer, self.now)
+                self.serve()
+                self.assertEqual(broken.call_count, 1)
+            self.assertEqual(self.ended(), [("alice", End.FILE_UNREADABLE)], verb)
+            self.assertEqual(client.ends[-1], End.FILE_UNREADABLE)
+            self.assertEqual((client.source.closed, other.source.closed), (True, False))
+            self.happened.clear()
+            self.demux = self.make_demux()
 
     def test_no_digest(self) -> None:
         """The file cannot be hashed."""

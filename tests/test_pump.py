@@ -137,6 +137,16 @@ class PumpTests(SynchronousTestCase):
         self.assertRaises(TypeError, self.pump.pump)
         self.assertEqual(self.timers(), [1001.0])
 
+    def test_mistake_at_a_deadline(self) -> None:
+        """Whatever breaks when its time has come, the pump turns, and others have theirs."""
+        self.engine.deadline = 1001.0
+        self.pump.pump()
+        with patch.object(self.engine, "on_timer", side_effect=ZeroDivisionError):
+            self.engine.trains = [train()]
+            self.assertRaises(ZeroDivisionError, self.clock.advance, 1.0)
+        self.assertEqual(len(self.port.sent), 1)
+        self.assertEqual(self.timers(), [1001.0])
+
     def test_full_kernel(self) -> None:
         """The engine is asked for no more until there is room, and no timer spins meanwhile."""
         self.port.room = 2

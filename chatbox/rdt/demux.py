@@ -21,6 +21,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -161,15 +162,15 @@ class Demux:
             if transfer is None:
                 self.dropped += 1
                 continue
-            transfer.sender.receive(Train(datagram, len(datagram)), address, now, waited)
+            came = Train(datagram, len(datagram))
+            receive = partial(transfer.sender.receive, came, address, waited=waited)
+            self._tell(transfer, receive, now)
             # At once: where the rate of all is limited it may have things to send for long.
             self._collect_events(transfer)
-            self._touch(transfer)
 
     def digest_ready(self, transfer: Transfer, now: float) -> None:
         """The file of `transfer` knows its digest, or that it never will."""
-        transfer.sender.digest_ready(now)
-        self._touch(transfer)
+        self._tell(transfer, transfer.sender.digest_ready, now)
 
     def abort(
         self, end: End, now: float, is_meant: Callable[[Taker], bool] = lambda _: True
@@ -214,8 +215,7 @@ class Demux:
         for connection_id, deadline in list(self._deadlines.items()):
             if deadline <= now:
                 transfer = self._transfers[connection_id]
-                transfer.sender.on_timer(now)
-                self._touch(transfer)
+                self._tell(transfer, transfer.sender.on_timer, now)
 
     def next_timer(self) -> float | None:
         """The earliest deadline; the past while somebody has not had its turn yet."""
@@ -267,6 +267,15 @@ class Demux:
             heapq.heapreplace(turns, (transfer.served, next(self._turn_numbers), transfer))
             self._pacer.spend(size, now)
             yield sent
+
+    def _tell(self, transfer: Transfer, happened: Callable[[float], None], now: float) -> None:
+        """Tell a transfer what has happened. If it breaks it ends, and no other does."""
+        self._touch(transfer)
+        try:
+            happened(now)
+        except Exception:
+            transfer.sender.abort(End.FILE_UNREADABLE, now)
+            raise
 
     @staticmethod
     def _trains_of(transfer: Transfer, now: float, most: int) -> Iterator[tuple[Train, Hashable]]:

@@ -162,5 +162,7 @@ class Pump(TrainProtocol):
         self._timer = None
         # A timer may fire a hair before its time; the engine is to see its deadline come.
         self._latest = max(self.now(), self._timer_at)
-        self._engine.on_timer(self._latest)
-        self.pump()
+        try:
+            self._engine.on_timer(self._latest)
+        finally:
+            self.pump()
