@@ -25,6 +25,7 @@ __all__ = [
     "TLS_FROM",
     "Description",
     "read_description",
+    "self_signed",
 ]
 
 DEFAULT_PORT: Final = 50000
@@ -110,6 +111,16 @@ def read_description(text: str) -> Description:
     pairs = [pair.groups() for pair in map(_match_option, words) if pair]
     options = {_unescaped(key): _unescaped(value) for key, value in pairs}
     return Description(front, folder, inner, kind, values, options)
+
+
+def self_signed(interface: str = "") -> str:
+    """Describe the usual port for TLS, with a certificate of our own making; "" is any address."""
+    place = f"{SELF_SIGNED}tcp:{DEFAULT_TLS_PORT}"
+    return f"{place}:interface={_escaped(interface)}" if interface else place
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\:])", r"\\\1", text)
 
 
 def _unescaped(text: str) -> str:

@@ -24,7 +24,6 @@ from platformdirs import user_state_dir
 from twisted.application.service import Service
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
-from twisted.internet.endpoints import quoteStringArgument
 from twisted.python import usage
 
 from chatbox import __version__
@@ -44,7 +43,7 @@ from chatbox.descriptions import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
     DEFAULT_UDP_PORTS,
-    SELF_SIGNED,
+    self_signed,
 )
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
@@ -282,9 +281,7 @@ class Options(usage.Options, AuthOptionMixin):
         ]
         if self["tls-self-signed"]:
             # Where nobody listens for the chat, nobody expects its twin to listen.
-            interface = quoteStringArgument(common_interface(self["listen"]))
-            twin = f"{SELF_SIGNED}tcp:{DEFAULT_TLS_PORT}"
-            self["listen"].append(f"{twin}:interface={interface}" if interface else twin)
+            self["listen"].append(self_signed(common_interface(self["listen"])))
         if self["operators"] is not None:
             self["operators"] = read_operators(self["operators"])
         self["udp-ports"] = read_ports(self["udp-ports"])

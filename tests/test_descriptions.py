@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet import endpoints
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.descriptions import read_description
+from chatbox.descriptions import read_description, self_signed
 from chatbox.inherited import which
 from tests.helpers.processes import PATIENCE, environment
 
@@ -34,6 +34,13 @@ class DescriptionTests(SynchronousTestCase):
             self.assertEqual(said.options, {"interface": "::1", "a": "b=c"})
             self.assertEqual(said.interface, "::1")
             self.assertIs(said.has_tls, front != "")
+
+    def test_self_signed(self) -> None:
+        """An address of IPv6 has colons, which are no more than colons in a description either."""
+        for interface in ("", "192.0.2.1", "::1"):
+            said = read_description(self_signed(interface))
+            self.assertEqual((said.front, said.port), ("tls-self-signed:", "50001"))
+            self.assertEqual(said.interface, interface)
 
     def test_tls(self) -> None:
         """Two of Twisted's kinds speak it by themselves."""
