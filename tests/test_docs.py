@@ -34,13 +34,13 @@ from chatbox.chat.turn import Turn
 from chatbox.client.exits import Exit
 from chatbox.errors import RemoteError
 from chatbox.log import open_log
+from chatbox.options import Options
 from chatbox.rdt import packet, pmtu, receiver, sender_states
 from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.congestion.cubic import Cubic
 from chatbox.rdt.demux import Demux
 from chatbox.rdt.ends import End
 from chatbox.rdt.packet import Kind, Phase, Train, Wish
-from chatbox.tap import Options
 from tests.helpers import permissions, vectors
 from tests.helpers.chat import NOON, FakeShelf, File, Turns, Wire, tokens
 from tests.helpers.processes import ROOT

@@ -54,7 +54,7 @@ from chatbox.client.exits import Exit
 from chatbox.errors import LocalError, RemoteError
 from chatbox.log import Entry, Record
 from chatbox.log import Kind as RecordKind
-from chatbox.tap import Options
+from chatbox.options import Options
 from tests import test_session
 from tests.helpers.chat import NOON, DelayedLog, FakeShelf, File, Turns, tokens
 from tests.helpers.client import Server

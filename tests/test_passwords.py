@@ -25,6 +25,7 @@ from chatbox.checkers import checking
 from chatbox.client.errands import passwd as passwd_module
 from chatbox.client.exits import Exit, Stop
 from chatbox.errors import LocalError
+from chatbox.options import Options
 from chatbox.passwords import (
     MAX_FILE_BYTES,
     Accounts,
@@ -34,7 +35,6 @@ from chatbox.passwords import (
     parse_accounts,
     verify,
 )
-from chatbox.tap import Options
 from tests.helpers.processes import PATIENCE, environment
 
 GOOD = "$argon2id$v=19$m=16,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$"

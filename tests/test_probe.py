@@ -20,7 +20,8 @@ from chatbox.shelf import Shelf
 from chatbox.sparing import SPAN_SECONDS
 from tests.helpers.processes import PATIENCE
 from tests.helpers.threads import no_threads
-from tests.test_tap import HOST, Reactor, TapTestCase
+from tests.test_shelf_downloads import HOST, FolderTestCase
+from tests.test_tap import Reactor
 
 
 class ProbeFileTests(SynchronousTestCase):
@@ -56,7 +57,7 @@ class ProbeFileTests(SynchronousTestCase):
             self.assertRaises(OSError, ProbeFile(1).start_hashing, lambda: None)
 
 
-class OfferTests(TapTestCase):
+class OfferTests(FolderTestCase):
     """The server's side, up to the ticket."""
 
     def test_ports(self) -> None:
