@@ -14,7 +14,6 @@ Nothing here looks at the command line, and only `load` reads a file.
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import math
 import os
@@ -236,7 +235,9 @@ def _value(key: str, value: object, where: str) -> Any:
     """The value of one key of a file."""
     setting = SETTINGS.get(key)
     if setting is None:
-        near = difflib.get_close_matches(key, SETTINGS, n=1)
+        from difflib import get_close_matches  # for mistakes only, which are rare
+
+        near = get_close_matches(key, SETTINGS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(SETTINGS)}."
         _refuse(where, f"there is no setting {key!r}. {hint}")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
