@@ -12,6 +12,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.client.arguments import apply_settings, arguments
 from chatbox.client.config import (
     SETTINGS,
     Colours,
@@ -24,7 +25,6 @@ from chatbox.client.config import (
     required_host,
 )
 from chatbox.client.exits import Exit, Stop
-from chatbox.client.main import apply_settings, arguments
 from tests.helpers.processes import PATIENCE, environment
 
 WHOLE = """

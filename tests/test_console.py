@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line
+from chatbox.client.arguments import apply_settings, arguments
 from chatbox.client.chat.session import MAX_PENDING
 from chatbox.client.config import Settings
 from chatbox.client.connect.connection import LEAVE_TIMEOUT
@@ -27,7 +28,6 @@ from chatbox.client.console import join as join_module
 from chatbox.client.console.console import FLUSH_TIMEOUT, MAX_TYPED_BYTES, Console
 from chatbox.client.exits import Exit
 from chatbox.client.files.progress_line import REDRAW_EVERY, STANDS_AFTER
-from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeFetch, FakeTransfer, Server

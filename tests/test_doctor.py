@@ -16,11 +16,11 @@ from unittest import mock
 import pytest
 import pytest_twisted
 
+from chatbox.client.arguments import apply_settings, arguments
 from chatbox.client.config import Settings
 from chatbox.client.demo import BadLink
 from chatbox.client.doctor import examination as doctor_module
 from chatbox.client.exits import Exit
-from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt import fetch as fetch_module
 from tests.helpers.processes import PATIENCE, Running, environment, script
 from tests.helpers.server import free_port

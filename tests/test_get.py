@@ -23,13 +23,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message, format_line, parse_line
+from chatbox.client.arguments import apply_settings, arguments
 from chatbox.client.config import Settings
 from chatbox.client.connect.connection import LEAVE_TIMEOUT
 from chatbox.client.errands import get as get_module
 from chatbox.client.errands.get import RETURN_DELAY, RETURN_PATIENCE, _Errand, get
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.files import fetcher as fetcher_module
-from chatbox.client.main import apply_settings, arguments
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused
 from tests.helpers.client import FakeFetch, FakeTransfer

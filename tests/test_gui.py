@@ -26,12 +26,12 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 
 from chatbox.certificates import show_fingerprint
+from chatbox.client.arguments import arguments
 from chatbox.client.chat.events import Headcount, Kind, Presence, Request, UserList
 from chatbox.client.connect.access import PLAIN, Access
 from chatbox.client.files.transfers import Stage
 from chatbox.client.gui.entries import Entry, Look
 from chatbox.client.gui.settings import Settings
-from chatbox.client.main import arguments
 from chatbox.lan import Server
 from tests.helpers.crash import Server as RealServer
 from tests.helpers.processes import ROOT, Running, environment, script

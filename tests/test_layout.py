@@ -91,7 +91,7 @@ CLIENT = (
     {"files"},
     {"conversation", "terminal"},
     {"console", "errands", "gui"},
-    {"demo", "doctor"},
+    {"arguments", "demo", "doctor"},
     {"main"},
 )
 """The client's rooms and what is beside them, from the bottom up. None knows what is in its own row

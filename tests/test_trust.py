@@ -19,11 +19,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatbox.client.arguments import arguments
 from chatbox.client.connect import access, secure
 from chatbox.client.connect.secure import SecureEndpoint
 from chatbox.client.connect.trust import KnownServers, Meeting, Trust, Verdict, place_of
 from chatbox.client.exits import SIGNALS, Exit, Stop
-from chatbox.client.main import arguments
 from tests.helpers.processes import PATIENCE
 from tests.test_transport import with_tls
 

@@ -14,5 +14,6 @@ without those after it (`tests/test_layout.py` has the order):
 Beside them is what several of them share: how a command ends (`exits`), what it is handed to read
 and write (`streams`), what is settled (`config`), what a person can have done (`actions`), types
 (`commands`) and reads (`words`), how wide that is (`width`), and the `conversation` that the
-console and the window both have. The programs are `main` and `demo`.
+console and the window both have. The programs are `main`, whose command line is in `arguments`, and
+`demo`.
 """
