@@ -858,6 +858,29 @@ class ResumeTests(DownloadTestCase):
         self.assertEqual(self.files(), ["a.bin.part"])
         self.assertEqual(self.contents("a.bin.part"), b"precious")
 
+    def test_a_journal_that_cannot_be_read_now(self) -> None:
+        """Whatever is to be replaced, what is here is kept, and the reason is told."""
+        self.leave((0, 1000))
+        threads_gone()
+        path, real = self.path + ".part.journal", os.open
+
+        def fail(name: str, flags: int, *rest: int) -> int:
+            if name == path and not flags & os.O_CREAT:
+                raise OSError(errno.EMFILE, "Too many open files", name)
+            return real(name, flags, *rest)
+
+        with mock.patch("os.open", fail):
+            self.assertRaises(OSError, PartFile, self.path)
+            part = PartFile(self.path, overwrite=True)
+            part.expect(MTIME_MS, None)
+            error = self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
+        self.assertEqual(error.errno, errno.EMFILE)
+        with mock.patch("os.pread", side_effect=OSError(errno.EIO, "Input/output error")):
+            self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
+        part = self.started(overwrite=True)
+        self.assertEqual(list(part.have), [(0, 1000)])
+        self.complete(part)
+
     def test_anothers_part_is_to_be_replaced(self) -> None:
         """Whoever wants files replaced wants that of this one, which is no attempt of ours."""
         with open(self.path + ".part", "wb") as file:

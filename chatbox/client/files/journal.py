@@ -32,11 +32,14 @@ for the disk, or a fast network is far ahead of what is claimed).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import heapq
 import os
+import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
@@ -82,6 +85,10 @@ _CLAIM = struct.Struct(">QQQQ16sB32sH")
 _RANGE = struct.Struct(">QQ")
 
 _READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_NO_JOURNAL: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
+"""What the system says where there is nothing, a link, a socket, or what we may not read. Whatever
+else it says may not be so at the next attempt, and tells nothing about what is there."""
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
@@ -180,38 +187,48 @@ def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 def is_of(path: str, inode: int) -> bool:
-    """Whether there is a journal of the part with this inode, though all it claims may be void."""
-    try:
-        fd = os.open(path, _READING)
-    except OSError:
-        return False
-    try:
-        claims = _read_pages(fd)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
+    """
+    Whether there is a journal of the part with this inode, though all it claims may be void.
+
+    :raises OSError: if that cannot be seen now.
+    """
+    with _open_to_read(path) as fd:
+        claims = [] if fd is None else _read_pages(fd)
     return any(claim is not None and claim.subject.inode == inode for claim in claims)
 
 
 def is_anothers(path: str) -> bool:
-    """Whether something is there that is no journal, not even one that claims nothing yet."""
-    try:
-        fd = os.open(path, _READING)
-    except FileNotFoundError:
+    """
+    Whether something is there that is no journal, not even one that claims nothing yet.
+
+    :raises OSError: if that cannot be seen now.
+    """
+    if not os.path.lexists(path):
         return False
-    except OSError:
-        return True
-    try:
+    with _open_to_read(path) as fd:
+        if fd is None:
+            return True
         data = os.pread(fd, _PAGES * PAGE_BYTES + 1, 0)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
     pages = (data[at : at + PAGE_BYTES] for at in range(0, len(data), PAGE_BYTES))
     return len(data) > _PAGES * PAGE_BYTES or any(
         page.strip(b"\0") and not page.startswith(_MAGIC) for page in pages
     )
+
+
+@contextmanager
+def _open_to_read(path: str) -> Iterator[int | None]:
+    """Lend a descriptor of a file; None if there is none that could be a journal of ours."""
+    try:
+        fd = os.open(path, _READING)
+    except OSError as error:
+        if error.errno not in _NO_JOURNAL:
+            raise
+        yield None
+        return
+    try:
+        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 def _read_pages(fd: int) -> list[Claim | None]:

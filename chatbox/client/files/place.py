@@ -126,11 +126,16 @@ class Place:
             return False
 
     def refuse_anothers(self, found: os.stat_result) -> None:
-        """Raise FileExistsError if what is there is not known to be a part of ours."""
+        """
+        Raise FileExistsError if what is there is not known to be a part of ours, and not to be
+        replaced; OSError if that cannot be seen now.
+        """
+        if self.overwrite:
+            return
         is_ours = is_of(self.journal_path, found.st_ino)
         # Of nothing there may be no claim yet.
         is_ours |= not found.st_size and os.path.lexists(self.journal_path)
-        if not is_ours and not self.overwrite:
+        if not is_ours:
             raise FileExistsError(
                 errno.EEXIST,
                 "There is such a file already, not known to be an unfinished download;"
