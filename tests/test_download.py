@@ -119,6 +119,44 @@ class PartFileTests(DownloadTestCase):
         self.assertEqual(verdict and verdict.end, End.HASH_MISMATCH)
         self.assertEqual(self.files(), [])
 
+    def test_hashed_as_it_comes(self) -> None:
+        """What comes in order is not read back; what comes before its turn is, and what comes in
+        order after that is not.
+        """
+        view, piece = memoryview(DATA), len(DATA) // 9
+        read: list[tuple[int, int]] = []
+        real = os.preadv
+
+        def reading(fd: int, buffers: list[memoryview], offset: int) -> int:
+            read.append((offset, len(buffers[0])))
+            return real(fd, buffers, offset)
+
+        self.patch(download, "READ_BYTES", piece * 3 // 2)
+        self.patch(download, "SYNC_SECONDS", PATIENCE)
+        part = self.started()
+        with mock.patch("os.preadv", reading):
+            for index, reached in ((0, 1), (1, 2), (3, 2), (2, 4), (4, 5), (5, 6), (6, 7)):
+                start = index * piece
+                part.write(start, view[start : start + piece])
+                part.reached(reached * piece)
+                if reached == 5:
+                    self.wait_for(lambda: part._hashed == 5 * piece)
+            part.write(7 * piece, view[7 * piece :])
+            part.reached(len(DATA))
+            self.assertEqual(self.finished(part), Verdict(End.DONE, "", self.path, DIGEST))
+        half = piece // 2
+        self.assertEqual(read, [(3 * piece, piece + half), (4 * piece + half, half)])
+
+    def test_shortened(self) -> None:
+        """A part that somebody shortened is no file, though all that came was right."""
+        part = self.started()
+        part.write(0, memoryview(DATA))
+        part.reached(len(DATA))
+        os.truncate(self.path + ".part", len(DATA) - 1)
+        verdict = self.finished(part)
+        self.assertEqual(verdict and verdict.end, End.DISK_ERROR)
+        self.assertNotIn("a.bin", self.files())
+
     def test_what_is_there_stays(self) -> None:
         """Bytes that come once more, of another file even, do not take the place of the first.
 

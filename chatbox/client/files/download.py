@@ -5,9 +5,12 @@ in between.
 The bytes are written where they belong as they come, in any order. The part grows with them, some
 way ahead, since to write into room that is reserved is quicker. Whether there is room for all of it
 is only looked up before: to reserve that would let a server fill the disk with the mere size that
-it tells, and takes minutes where a file system writes zeros for it. A thread of its own follows the
-part that is there without a gap and takes its sha-256, so that the digest is known moments after
-the last byte, and does whatever waits for the disk. At the end that is: compare the digest, bring
+it tells, and takes minutes where a file system writes zeros for it.
+
+The sha-256 follows the part that is there without a gap, so that the digest is known moments after
+the last byte. What comes right behind that part is hashed as it comes, while the core still has it
+in its cache. What was there before, or came before its turn, is read back and hashed by a thread of
+its own, which also does whatever waits for the disk. At the end that is: compare the digest, bring
 the file to the disk (fsync), give it its name, and bring the name to the disk (fsync of the
 folder). A program that shows `NAME` to somebody can rely on it.
 
@@ -22,12 +25,13 @@ somebody else's file, is the business of `chatbox.client.files.place`.
 
 The two threads share little. The reactor's writes, counts and claims; the other one reads, brings
 to the disk, and claims that. What both touch, they touch with `_changed` held, and never wait for
-the disk while they hold it. A file may be given up just when it is given its name: then the one who
-came first has won. The thread says that it is `_naming` only if there is no end yet, and `close`
-waits for a moment until that is done, so that nobody is told of a file that lies there that it did
-not arrive; but not until the name is on the disk. The second thread outlives `close` by a moment,
-to bring to the disk what came last; the lock on the part lasts as long, and a new attempt in this
-process waits for it.
+the disk while they hold it. The hash needs no lock: as long as less is hashed than reached it is
+the thread's, else the reactor's, which alone can reach further. A file may be given up just when it
+is given its name: then the one who came first has won. The thread says that it is `_naming` only if
+there is no end yet, and `close` waits for a moment until that is done, so that nobody is told of a
+file that lies there that it did not arrive; but not until the name is on the disk. The second
+thread outlives `close` by a moment, to bring to the disk what came last; the lock on the part lasts
+as long, and a new attempt in this process waits for it.
 """
 
 from __future__ import annotations
@@ -74,6 +78,8 @@ _NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
 _WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})
 """Ends after which nothing that has come is of use for another attempt."""
 
+_SHORTENED: Final = Verdict(End.DISK_ERROR, "The file was shortened while it was being written")
+
 _leaving: Final[dict[str, threading.Thread]] = {}
 """Threads that are about to let go of a part, by its path."""
 
@@ -112,6 +118,8 @@ class PartFile:
         self._uncertain = False
         """And nothing is known to have been brought to the disk before."""
         self._reached = 0
+        self._sha256 = hashlib.sha256()
+        self._hashed = 0
         self._wanted: bytes | None = None
         self._naming = False
         self._end: End | None = None
@@ -190,8 +198,10 @@ class PartFile:
                 if error.errno not in _NO_ROOM_AHEAD:
                     raise
             self._room = room
+        there = self._written.within(offset, stop)
+        is_next = offset == self._hashed == self._reached and not there
         start = offset
-        for held, held_stop in (*self._written.within(offset, stop), (stop, stop)):
+        for held, held_stop in (*there, (stop, stop)):
             missing = data[start - offset : held - offset]
             while missing:
                 start += os.pwrite(self._fd, missing, start)
@@ -202,6 +212,9 @@ class PartFile:
             if not self._unsynced:
                 self._changed.notify()
             self._unsynced += size
+        if is_next:
+            self._sha256.update(data)
+            self._hashed = stop
         self._unclaimed += size
         if self._unclaimed >= CLAIM_BYTES:
             self._claim()
@@ -209,7 +222,7 @@ class PartFile:
     def reached(self, prefix: int) -> None:
         """All before `prefix` is written."""
         self._reached = prefix
-        if prefix - self._told >= READ_BYTES:
+        if prefix - max(self._hashed, self._told) >= READ_BYTES:
             self._told = prefix
             with self._changed:
                 self._changed.notify()
@@ -381,32 +394,35 @@ class PartFile:
 
     def _judge(self) -> Verdict | None:
         """Follow what comes, to the verdict; None if it was closed before."""
-        sha256 = hashlib.sha256()
-        block = memoryview(bytearray(READ_BYTES))
-        done = 0
+        block = memoryview(b"")
+        is_behind = False
         while True:
             with self._changed:
                 idle = False
-                while not idle and not self._busy(done):
+                while not (idle or is_behind or self._busy()):
                     idle = not self._changed.wait(SYNC_SECONDS if self._unsynced else None)
                 if self._end is not None:
                     return None
-                reached, wanted = self._reached, self._wanted
+                wanted = self._wanted
             if self._unsynced >= SYNC_BYTES or (idle and self._unsynced):
                 self._sync()
-            if done < reached:
-                got = os.preadv(self._fd, [block[: reached - done]], done)
+            missing = self._reached - self._hashed
+            if missing > 0:
+                block = block or memoryview(bytearray(READ_BYTES))
+                got = os.preadv(self._fd, [block[:missing]], self._hashed)
                 if not got:
-                    return Verdict(
-                        End.DISK_ERROR, "The file was shortened while it was being written"
-                    )
-                sha256.update(block[:got])
-                done += got
+                    return _SHORTENED
+                self._sha256.update(block[:got])
+                self._hashed += got
             elif wanted is not None:
                 break
-        digest = sha256.digest()
+            # Once behind, it goes on until it is not: only then what comes is hashed as it comes.
+            is_behind = self._hashed < self._reached
+        digest = self._sha256.digest()
         if digest != wanted:
             return Verdict(End.HASH_MISMATCH)
+        if os.fstat(self._fd).st_size != self._size:
+            return _SHORTENED
         self._folder_synced = True  # it will be when the file has its name
         self._to_disk()
         with self._changed:
@@ -424,11 +440,11 @@ class PartFile:
             self._place.sync_folder()
         return verdict
 
-    def _busy(self, done: int) -> bool:
+    def _busy(self) -> bool:
         """Whether there is something to be done at once."""
         return (
             self._end is not None
             or self._wanted is not None
-            or self._reached - done >= READ_BYTES
+            or self._reached - self._hashed >= READ_BYTES
             or self._unsynced >= SYNC_BYTES
         )
