@@ -15,6 +15,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from chatbox.log import Attempt, Kind, redis
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
+from chatbox.steady import keep_steady
 from tests.helpers.faults import Proxy
 from tests.helpers.log import Heard, say, texts
 from tests.helpers.processes import PATIENCE
@@ -194,6 +195,8 @@ class LeaseTests(ProxyTestCase):
 
     def test_the_clock_is_set(self) -> None:
         """The clock of the machine jumps by an hour: nobody loses a name, a message or a lease."""
+        self.reactor.seconds = lambda: time.time() + self.jumped
+        keep_steady(self.reactor)  # as the server does
         log, heard = self.behind()
         log.on_lost = lambda: self.fail("the lease is lost")
         for jump in (3600.0, -3600.0, -7200.0, 0.0):

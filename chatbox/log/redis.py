@@ -23,8 +23,7 @@ themselves, with a delay that grows to `MAX_RETRY_SECONDS`.
 - *History* is read beside all this: see `chatbox.log.lookup`.
 
 Places are those of Redis, milliseconds and a number, as one integer. Our own times are of a clock
-that nobody sets. Timers of Twisted stand still while the system's clock is set back; so what must
-not wait is also looked at whenever Redis answers, which it does every few seconds by its own clock.
+that nobody sets.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ __all__ = ["RedisLog"]
 PREFIX: Final = "chatbox:"
 
 BLOCK_SECONDS: Final = 4.0
-"""How long Redis keeps a reader waiting for news before it says that there is none: less than a
-third of a lease, which is looked at then."""
+"""How long Redis keeps a reader waiting for news before it says that there is none, which shows
+that the connection is alive."""
 
 APPEND_SECONDS: Final = 10.0
 """How long an entry may wait: long enough for a Redis that starts again or fails over."""
@@ -396,7 +395,6 @@ class RedisLog(OneSubscriber):
             self._settle_repeats()
         if self._stopped:
             return
-        self._look()
         if reply or self._read_to == id_of(self._position):
             self._read(connection)
         else:  # What comes would have no place either, or comes before it.
@@ -433,11 +431,8 @@ class RedisLog(OneSubscriber):
             self._reactor.callLater(seconds, call)
 
     def _tick(self) -> None:
-        self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)
-        self._look()
-
-    def _look(self) -> None:
         """See what is due."""
+        self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)
         late = self._pending.late(self._now())
         if late and self._commands is None:
             self._complain("it cannot be reached")
