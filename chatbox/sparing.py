@@ -13,8 +13,9 @@ SPAN_SECONDS: Final = 10.0
 class SparingLog:
     """Writes so many lines in `SPAN_SECONDS`, and counts what it keeps to itself.
 
-    `write` is a method of a logger, such as ``_log.warn``, and `now` a clock in seconds. `more` is
-    the line that tells, by its field ``count``, how many were left out of the span before.
+    `write` is a method of a logger, such as ``_log.warn``, and `now` a clock in seconds that
+    nobody sets. `more` is the line that tells, by its field ``count``, how many were left out of
+    the span before.
     """
 
     def __init__(
@@ -30,8 +31,7 @@ class SparingLog:
     def __call__(self, form: str, **fields: Any) -> None:
         """Write a line, or only count it."""
         now = self._now()
-        # A clock that was set back begins a new span too.
-        if not 0 <= now - self._since < SPAN_SECONDS:
+        if now - self._since >= SPAN_SECONDS:
             if self._noted > self._most:
                 self._write(self._more, count=self._noted - self._most)
             self._since, self._noted = now, 0

@@ -52,13 +52,6 @@ class BucketTests(SynchronousTestCase):
         self.assertEqual(bucket.take(100.25), 0.25)
         self.assertEqual([bucket.take(200.0) for _ in range(3)], [0, 0, 0.25])
 
-    def test_a_clock_that_is_set_back(self) -> None:
-        """It neither fills the bucket nor makes anybody wait longer."""
-        bucket = Bucket(rate=1, burst=1, now=100.0)
-        self.assertEqual(bucket.take(100.0), 1.0)
-        self.assertEqual(bucket.wait(50.0), 1.0)
-        self.assertEqual(bucket.wait(101.0), 0.0)
-
     def test_several_at_once(self) -> None:
         """What costs more is waited for, but for no longer than an empty bucket needs to fill."""
         bucket = Bucket(10, 5, 0.0)

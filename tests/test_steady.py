@@ -11,7 +11,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox import steady
+from chatbox.chat.limits import Bucket
+from chatbox.chat.sharing import RecentFiles
+from chatbox.sparing import SPAN_SECONDS, SparingLog
 from chatbox.steady import keep_steady, wall_clock
+from tests.helpers.chat import FakeShelf, File
 from tests.helpers.processes import PATIENCE, environment
 
 
@@ -55,6 +59,32 @@ class SteadyTests(SynchronousTestCase):
             self.wait(0.5)
             self.assertEqual(called, [True])
             self.assertEqual(wall_clock(self.reactor)(), self.wall)
+
+    def test_what_goes_by_the_second(self) -> None:
+        """Whoever measures by the reactor waits no longer than without a jump, and no shorter."""
+        for jump in (-3600.0, 3600.0):
+            self.measure(jump)
+
+    def measure(self, jump: float) -> None:
+        """See what happens by the second around a jump."""
+        now = self.reactor.seconds
+        bucket = Bucket(rate=1, burst=1, now=now())
+        self.assertEqual(bucket.take(now()), 1.0)
+        shelf = FakeShelf()
+        files = RecentFiles(shelf, now)
+        self.assertEqual(list(files.list()), [])
+        shelf.files = (File("a.txt", 5),)
+        written: list[str] = []
+        log = SparingLog(lambda form, **_: written.append(form), now, 1, "more")
+        log("first")
+        self.wall += jump
+        self.assertEqual(list(files.list()), [])
+        log("left out")
+        self.wait(SPAN_SECONDS)
+        self.assertEqual(bucket.take(now()), 1.0)
+        self.assertEqual(list(files.list()), [*shelf.files])
+        log("second")
+        self.assertEqual(written, ["first", "more", "second"])
 
     def test_twice(self) -> None:
         """The clock on the wall is not forgotten when somebody asks again."""

@@ -141,7 +141,7 @@ class ConnectionCount:
 
 
 class Bucket:
-    """A token bucket: holds up to `burst`, and fills by `rate` a second."""
+    """A token bucket: holds up to `burst`, and fills by `rate` a second of a clock nobody sets."""
 
     __slots__ = ("_at", "_burst", "_most", "_rate", "_tokens")
 
@@ -157,8 +157,7 @@ class Bucket:
 
         Answers the seconds until the next one may be taken; 0 if that is now.
         """
-        # A clock that was set back fills nothing.
-        self._tokens = min(self._tokens + max(now - self._at, 0.0) * self._rate, self._burst)
+        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
         self._at = now
         self._tokens -= min(tokens, self._most)
         return self.wait(now)
@@ -168,4 +167,4 @@ class Bucket:
         missing = 1 - self._tokens
         if missing <= 0:
             return 0.0
-        return max(missing / self._rate - max(now - self._at, 0.0), 0.0)
+        return max(missing / self._rate - (now - self._at), 0.0)

@@ -32,7 +32,7 @@ class Files(Protocol):
 
 
 class RecentFiles:
-    """`Files` that are looked at once in `LIST_SECONDS`; `now` is a clock in seconds."""
+    """`Files` that are looked at once in `LIST_SECONDS`; `now` is a clock that nobody sets."""
 
     def __init__(self, files: Files, now: Callable[[], float]) -> None:
         self._files = files
@@ -43,8 +43,7 @@ class RecentFiles:
     def list(self) -> Sequence[Listed]:
         """Return what could be downloaded a moment ago. Raises RemoteError or OSError."""
         now = self._now()
-        # A clock that was set back must not keep us from looking.
-        if self._found_at is None or not 0 <= now - self._found_at < LIST_SECONDS:
+        if self._found_at is None or now - self._found_at >= LIST_SECONDS:
             self._found_at = None
             self._found = self._files.list()
             self._found_at = now

@@ -234,7 +234,7 @@ class TrainPort(udp.Port):
         """Let some packets gather before the next turn, as network cards do with interrupts."""
         now = self._clock.seconds()
         since, self._read_at = now - self._read_at, now
-        if read < FULL_TURN_BYTES and 0 <= since < READ_INTERVAL:
+        if read < FULL_TURN_BYTES and since < READ_INTERVAL:
             self.stopReading()
             self._clock.callLater(READ_INTERVAL, self._resume_reading)
 

@@ -211,7 +211,7 @@ class _Examination:
             asked_at = self._reactor.seconds()
             await patient.ask(Succeeded, patient.session.ping())
             round_trips.append(self._reactor.seconds() - asked_at)
-        patient.round_trip = max(min(round_trips), 0.0)
+        patient.round_trip = min(round_trips)
         self.tell(judge_chat(patient.peer, patient.round_trip))
         self.tell(judge_clock(patient.clock_ahead, patient.round_trip))
 

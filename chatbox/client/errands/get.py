@@ -207,7 +207,7 @@ class _Errand:
         if self._away_since is None:
             self._tell(f"{problem.sentence} Trying again for {RETURN_PATIENCE:.0f} s.")
             self._away_since = now
-        if not 0 <= now - self._away_since < RETURN_PATIENCE:
+        if now - self._away_since >= RETURN_PATIENCE:
             return False
         await deferLater(self._reactor, RETURN_DELAY, lambda: None)
         return True
