@@ -48,7 +48,6 @@ class BucketTests(SynchronousTestCase):
         """So many at once, then one whenever there is one."""
         bucket = Bucket(rate=4, burst=3, now=100.0)
         self.assertEqual([bucket.take(100.0) for _ in range(3)], [0, 0, 0.25])
-        self.assertEqual(bucket.wait(100.125), 0.125)
         self.assertEqual(bucket.take(100.25), 0.25)
         self.assertEqual([bucket.take(200.0) for _ in range(3)], [0, 0, 0.25])
 

@@ -160,11 +160,4 @@ class Bucket:
         self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
         self._at = now
         self._tokens -= min(tokens, self._most)
-        return self.wait(now)
-
-    def wait(self, now: float) -> float:
-        """Seconds from `now` until one may be taken."""
-        missing = 1 - self._tokens
-        if missing <= 0:
-            return 0.0
-        return max(missing / self._rate - (now - self._at), 0.0)
+        return max(1 - self._tokens, 0.0) / self._rate
