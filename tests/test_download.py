@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.client.files import download
 from chatbox.client.files.download import CLAIM_BYTES, READ_BYTES, SYNC_BYTES, PartFile
-from chatbox.client.files.journal import Beginning, Journal
+from chatbox.client.files.journal import Beginning, Journal, Sample, Subject
 from chatbox.client.files.place import RESERVE_BYTES
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
@@ -813,8 +813,10 @@ class ResumeTests(DownloadTestCase):
         """A part is known as ours from the first bytes on, also if the server tells late."""
         part = self.started(mtime_ms=None)
         part.recognise(MTIME_MS * 1_000_000)
-        part.write(0, memoryview(DATA)[:1000])
+        part.write(0, memoryview(bytes(1000)))  # which could be in any file
         self.assertEqual(self.claimed(), ())
+        part.write(2000, memoryview(DATA)[2000:3000])
+        self.assertEqual(self.claimed(), ((0, 1000), (2000, 3000)))
 
     def test_ends_that_leave_nothing_of_use(self) -> None:
         """What cannot be resumed takes no room on the disk."""
@@ -861,6 +863,75 @@ class ResumeTests(DownloadTestCase):
             file.write(bytes(len(DATA)))
         os.replace(self.path + ".other", self.path + ".part")
         self.refused()
+
+    def copy_part(self) -> None:
+        """Give the part an inode that it never had, as a file system may that makes them up."""
+        kept = self.mktemp()
+        os.rename(self.path + ".part", kept)
+        shutil.copy(kept, self.path + ".part")
+
+    def test_another_inode(self) -> None:
+        """A part is known by what is in it, as often as it comes to have another number."""
+        for stop in (1000, 2000):
+            self.leave((0, stop))
+            threads_gone()
+            self.copy_part()
+        part = self.started()
+        self.assertEqual(tuple(part.have), ((0, 2000),))
+        part.close(End.INTERRUPTED)
+        threads_gone()
+        self.copy_part()
+        with mock.patch("chatbox.client.files.journal.this_boot", lambda: b"x" * 16):
+            self.complete(self.started())
+
+    def test_another_inode_of_what_says_nothing(self) -> None:
+        """What could be in any file is no sign that a part is ours."""
+        part = self.started()
+        part.write(0, memoryview(bytes(5000)))
+        part.close(End.PEER_SILENT)
+        threads_gone()
+        part = self.started()
+        self.assertIs(part.beginning, Beginning.RESUMED)
+        part.close(End.PEER_SILENT)
+        threads_gone()
+        self.copy_part()
+        self.refused()
+
+    def test_anothers_part_with_the_number_of_ours(self) -> None:
+        """It is given to the next file when it has become free."""
+        self.leave((0, 1000))
+        threads_gone()
+        with open(self.path + ".part", "r+b") as file:
+            file.write(b"precious")
+        self.refused()
+
+    def test_sample_that_is_not_on_the_disk(self) -> None:
+        """What has come since the disk was asked for the rest is no sign of what is on it."""
+        claimed: list[Sample | None] = []
+        syncing, written = threading.Event(), threading.Event()
+        claim, sync = Journal.claim_on_disk, os.fdatasync
+
+        def claiming(journal: Journal, subject: Subject, ranges: Any) -> None:
+            claimed.append(subject.sample)
+            claim(journal, subject, ranges)
+
+        def slow(fd: int) -> None:
+            syncing.set()
+            written.wait(PATIENCE)
+            sync(fd)
+
+        part = self.started()
+        on_disk = mock.patch.object(Journal, "claim_on_disk", claiming)
+        with on_disk, mock.patch("os.fdatasync", slow):
+            with mock.patch.object(download, "SYNC_SECONDS", 0.01):
+                part.write(0, memoryview(bytes(1000)))
+                self.assertTrue(syncing.wait(PATIENCE))
+            part.write(2000, memoryview(DATA)[2000:3000])
+            written.set()
+            part.close(End.PEER_SILENT)
+            threads_gone()
+        sample = Sample.of(2000, memoryview(DATA)[2000:3000])
+        self.assertEqual((claimed[0], claimed[-1]), (None, sample))
 
     def test_anothers_journal(self) -> None:
         """What another program calls like a journal of ours, or a link, is left alone, too."""
@@ -929,9 +1000,9 @@ class ResumeTests(DownloadTestCase):
 
     def test_a_part_that_was_cut(self) -> None:
         """What is claimed of a part that has become shorter is not believed."""
-        self.leave((0, 1000))
+        self.leave((0, 2000))
         threads_gone()
-        os.truncate(self.path + ".part", 500)
+        os.truncate(self.path + ".part", 1500)
         self.assertIs(self.started().beginning, Beginning.UNUSABLE)
 
     def test_another_boot(self) -> None:

@@ -15,8 +15,10 @@ from chatbox.client.files.journal import (
     ANY_BOOT,
     MAX_RANGES,
     PAGE_BYTES,
+    SAMPLE_BYTES,
     Claim,
     Journal,
+    Sample,
     Subject,
     most_of,
     pack,
@@ -28,6 +30,14 @@ BOOT, OTHER_BOOT = b"a" * 16, b"b" * 16
 SUBJECT = Subject(inode=12, size=10_000, mtime_ms=1_700_000_000_000, digest=b"d" * 32)
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
+
+
+@st.composite
+def samples(draw: st.DrawFn, size: int) -> Sample | None:
+    """Any sample of a part of so many bytes."""
+    start = draw(st.integers(0, size))
+    taken = min(size - start, draw(st.integers(0, SAMPLE_BYTES)))
+    return Sample(start, taken, draw(st.binary(min_size=16, max_size=16))) if taken else None
 
 
 @st.composite
@@ -43,6 +53,7 @@ def claims(draw: st.DrawFn) -> Claim:
             size,
             draw(NUMBERS),
             draw(st.none() | st.binary(min_size=32, max_size=32)),
+            draw(samples(size)),
         ),
         tuple(zip(edges[::2], edges[1::2], strict=True)),
         draw(st.binary(min_size=16, max_size=16)),
@@ -68,14 +79,14 @@ class PageTests(SynchronousTestCase):
     def test_any_bytes(self, noise: bytes, magic: bool) -> None:
         """Bytes that nobody sealed are no claim, whatever their length."""
         self.assertIsNone(unpack(noise))
-        start = b"chatbox\x01" if magic else b""
+        start = b"chatbox\x02" if magic else b""
         self.assertIsNone(unpack((start + noise).ljust(PAGE_BYTES, b"\0")[:PAGE_BYTES]))
 
     @given(st.binary(max_size=PAGE_BYTES - 24))
     def test_any_bytes_well_sealed(self, noise: bytes) -> None:
         """Nonsense under a right checksum is refused too, or is a claim that makes sense."""
         rest = noise.ljust(PAGE_BYTES - 24, b"\0")
-        claim = unpack(b"chatbox\x01" + journal._checksum(rest) + rest)
+        claim = unpack(b"chatbox\x02" + journal._checksum(rest) + rest)
         if claim is not None:
             self.assertEqual(unpack(pack(claim)), claim)
             for start, stop in claim.ranges:
@@ -115,6 +126,26 @@ class PageTests(SynchronousTestCase):
     def test_sizes_that_are_none(self) -> None:
         """A file larger than any is refused."""
         self.assertIsNone(sealed(Claim(1, replace(SUBJECT, size=MAX_SIZE + 1), ())))
+
+    def test_samples_that_are_none(self) -> None:
+        """One that is too long, or leaves the file, is refused."""
+        for start, size, good in ((9000, 1000, True), (9001, 1000, False), (0, 1025, False)):
+            subject = replace(SUBJECT, sample=Sample(start, size, b"s" * 16))
+            self.assertEqual(sealed(Claim(1, subject, ())) is not None, good)
+
+    def test_what_is_a_sample(self) -> None:
+        """Bytes that could be in many a file are none: a few, or mostly zeros."""
+        text = bytes(range(256)) * 8
+        for data, size in (
+            (text, SAMPLE_BYTES),
+            (text[:256], 256),
+            (text[:255], 0),
+            (b"ab" + bytes(1022) + text, 0),
+            (b"a\0" * 200, 400),
+            (b"a\0\0" * 200, 0),
+        ):
+            sample = Sample.of(5, memoryview(data))
+            self.assertEqual(sample.size if sample else 0, size)
 
     def test_most_of(self) -> None:
         """Of too many ranges the largest are kept, in their order."""

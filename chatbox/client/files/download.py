@@ -44,7 +44,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from chatbox.client.files.journal import Beginning, Claim, Journal, Subject, is_of
+from chatbox.client.files.journal import Beginning, Claim, Journal, Sample, Subject, is_of
 from chatbox.client.files.place import Place
 from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
@@ -112,6 +112,7 @@ class PartFile:
         # Shared with the thread.
         self._changed = threading.Condition()
         self._written = RangeSet()
+        self._sample: Sample | None = None
         self._unsynced = 0
         self._forgotten = False
         """The system has forgotten some of what it was given."""
@@ -160,7 +161,7 @@ class PartFile:
             if found.st_size:
                 self._place.refuse_anothers(found)
             self._size, self._inode = size, found.st_ino
-            is_ours = is_of(self._place.journal_path, self._inode)
+            is_ours = is_of(self._place.journal_path, self._place.part_path, self._inode)
             self._journal = Journal(self._place.journal_path)
             claim = self._journal.read()
             self.beginning = self._compare(claim, found.st_size) if is_ours else Beginning.NEW
@@ -201,14 +202,17 @@ class PartFile:
         there = self._written.within(offset, stop)
         is_next = offset == self._hashed == self._reached and not there
         start = offset
+        sample = known = self._sample
         for held, held_stop in (*there, (stop, stop)):
             missing = data[start - offset : held - offset]
+            sample = sample or Sample.of(start, missing)
             while missing:
                 start += os.pwrite(self._fd, missing, start)
                 missing = data[start - offset : held - offset]
             start = held_stop
         with self._changed:
             self._written.add(offset, stop)
+            self._sample = sample
             if not self._unsynced:
                 self._changed.notify()
             self._unsynced += size
@@ -216,7 +220,7 @@ class PartFile:
             self._sha256.update(data)
             self._hashed = stop
         self._unclaimed += size
-        if self._unclaimed >= CLAIM_BYTES:
+        if self._unclaimed >= CLAIM_BYTES or sample is not known:
             self._claim()
 
     def reached(self, prefix: int) -> None:
@@ -277,7 +281,7 @@ class PartFile:
         if claim is None:
             return Beginning.UNUSABLE
         subject = claim.subject
-        if subject.inode != self._inode or found > subject.size:
+        if found > subject.size:
             return Beginning.UNUSABLE
         if not claim.ranges:
             return Beginning.NEW
@@ -294,6 +298,7 @@ class PartFile:
         """Go on where the last attempt ended."""
         self._mtime_ms = claim.subject.mtime_ms
         self._digest = self._digest or claim.subject.digest
+        self._sample = claim.subject.sample
         self._have = claim.ranges
         self._room = os.fstat(self._fd).st_size
         self._written = RangeSet(claim.ranges)
@@ -312,7 +317,7 @@ class PartFile:
         """What claims are about; None as long as the server has not told when its file changed."""
         if self._mtime_ms is None:
             return None
-        return Subject(self._inode, self._size, self._mtime_ms, self._digest)
+        return Subject(self._inode, self._size, self._mtime_ms, self._digest, self._sample)
 
     def _claim(self) -> None:
         """Note in the journal what the system was given."""
@@ -326,10 +331,9 @@ class PartFile:
     def _sync(self) -> None:
         """Bring to the disk what is there, then note that it is."""
         with self._changed:
-            ranges = list(self._written)
+            ranges, subject = list(self._written), self._subject()
             self._unsynced = 0
         self._to_disk()
-        subject = self._subject()
         if self._journal is not None and subject is not None:
             with self._changed:
                 self._journal.claim_on_disk(subject, ranges)

@@ -18,16 +18,26 @@ it does not grow, and a reader needs to look at nothing else.
   for the disk and may be written often, by the reactor's thread. It names the boot of the machine
   in which it holds, and after another boot it counts for nothing.
 
-A claim also names the part by its inode, so that a journal beside somebody else's part claims
-nothing, and the file on the server by size, time of change and, where it was known, digest. Which
-file the part is of, the newest claim says (the highest serial number) of those that are whole and
-hold. Of the claims about that file the largest counts: what is there stays there, and what has just
-been brought to the disk was written before what has been handed over meanwhile.
+A claim also names the part, so that a journal beside somebody else's part claims nothing, and the
+file on the server by size, time of change and, where it was known, digest. Which file the part is
+of, the newest claim says (the highest serial number) of those that are whole and hold. Of the
+claims about that file the largest counts: what is there stays there, and what has just been brought
+to the disk was written before what has been handed over meanwhile.
+
+What the part is known by is a *sample* of it: a few bytes, and where they stand. Its inode will not
+do, for a number that has become free goes to the next file that is made, and where a file system
+has none of its own (FAT, FUSE) it makes up others when it is mounted again. Bytes that are mostly
+zeros are no sample, since every file begins with them for which room was made ahead. Until there is
+a better one, and when the machine stopped before any of it was brought to the disk, the inode must
+do. A file that has the sample and is another's after all has the same bytes of the same file in it,
+so it is of as much use, or comes to the wrong digest.
 
 Ways not taken: a log of records, appended (it grows, and has to be read and repaired as a whole);
 a tail on the part itself (it cannot be removed in the same instant in which the file gets its name,
-so a kill in between would take everything); an fdatasync for each claim (either the reactor waits
-for the disk, or a fast network is far ahead of what is claimed).
+so a kill in between would take everything); to know the part by its size and times (a kill leaves
+others than were claimed last, and not all file systems keep them), or by an extended attribute
+(those that have no inodes have none of these); an fdatasync for each claim (either the reactor
+waits for the disk, or a fast network is far ahead of what is claimed).
 """
 
 from __future__ import annotations
@@ -53,6 +63,7 @@ __all__ = [
     "Beginning",
     "Claim",
     "Journal",
+    "Sample",
     "Subject",
     "is_anothers",
     "is_of",
@@ -64,6 +75,13 @@ __all__ = [
 PAGE_BYTES: Final = 4096
 """One claim: no less than the page of a memory and the sector of a disk, which are written whole.
 """
+
+SAMPLE_BYTES: Final = 1024
+"""Read once for each attempt: less than the first packet brings, more than two files have in common
+that only begin alike."""
+
+MIN_SAMPLE: Final = 256
+"""Fewer are no sample; a file that has no more is here in one packet."""
 
 MAX_RANGES: Final = MAX_HAVE_RANGES
 """Stretches in one claim: as many as an OPEN can name."""
@@ -79,14 +97,14 @@ _PAGES: Final = 3
 _SEAL = struct.Struct(">8s16s")
 """Magic and version; checksum of all that follows in the page."""
 
-_MAGIC: Final = b"chatbox\x01"
+_MAGIC: Final = b"chatbox\x02"
 
-_CLAIM = struct.Struct(">QQQQ16sB32sH")
+_CLAIM = struct.Struct(">QQQQ16sB32sQH16sH")
 _RANGE = struct.Struct(">QQ")
 
 _READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_NO_JOURNAL: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
+_NOT_OURS: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES})
 """What the system says where there is nothing, a link, a socket, or what we may not read. Whatever
 else it says may not be so at the next attempt, and tells nothing about what is there."""
 
@@ -94,21 +112,47 @@ _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Some bytes of a part."""
+
+    start: int
+    """Where they begin."""
+    size: int
+    """How many they are, at most `SAMPLE_BYTES`."""
+    digest: bytes
+    """What they come to (16 bytes)."""
+
+    @classmethod
+    def of(cls, start: int, data: memoryview) -> Sample | None:
+        """The first of what stands at `start`; None if it could be in many a file."""
+        taken = bytes(data[:SAMPLE_BYTES])
+        if len(taken) < MIN_SAMPLE or 2 * taken.count(0) > len(taken):
+            return None
+        return cls(start, len(taken), _checksum(taken))
+
+    def is_in(self, part: int) -> bool:
+        """Whether they are in an open file. Raises OSError."""
+        return _checksum(os.pread(part, self.size, self.start)) == self.digest
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What a claim is about: which part, and which file on the server."""
 
     inode: int
-    """Of the part."""
+    """Of the part, when it was made."""
     size: int
     """Bytes in the file."""
     mtime_ms: int
     """When the server's file was last changed, milliseconds since the epoch."""
     digest: bytes | None = None
     """The sha-256 of the whole file, if the server knew it at the beginning."""
+    sample: Sample | None = None
+    """Of the part, if there is any yet."""
 
     def same(self, other: Subject) -> bool:
-        """Whether it is the same file, though its digest may not have been known yet."""
-        return replace(self, digest=None) == replace(other, digest=None)
+        """Whether it is the same file. It has one part, whatever was known of that by then."""
+        return (self.size, self.mtime_ms) == (other.size, other.mtime_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +185,7 @@ class Beginning(Enum):
 def pack(claim: Claim) -> bytes:
     """A claim as a page."""
     subject = claim.subject
+    sample = subject.sample or Sample(0, 0, bytes(16))
     parts = [
         _CLAIM.pack(
             claim.serial,
@@ -150,6 +195,9 @@ def pack(claim: Claim) -> bytes:
             claim.boot,
             subject.digest is not None,
             subject.digest or bytes(32),
+            sample.start,
+            sample.size,
+            sample.digest,
             len(claim.ranges),
         )
     ]
@@ -165,8 +213,13 @@ def unpack(page: bytes) -> Claim | None:
     magic, checksum = _SEAL.unpack_from(page)
     if magic != _MAGIC or checksum != _checksum(page[_SEAL.size :]):
         return None
-    serial, inode, size, mtime_ms, boot, known, digest, count = _CLAIM.unpack_from(page, _SEAL.size)
+    serial, inode, size, mtime_ms, boot, known, digest, *sampled, count = _CLAIM.unpack_from(
+        page, _SEAL.size
+    )
+    sample = Sample(*sampled) if sampled[1] else None
     if count > MAX_RANGES or known > 1 or size > MAX_SIZE:
+        return None
+    if sample and not (sample.size <= SAMPLE_BYTES and sample.start + sample.size <= size):
         return None
     first = _SEAL.size + _CLAIM.size
     ranges = tuple(_RANGE.iter_unpack(page[first : first + count * _RANGE.size]))
@@ -175,7 +228,8 @@ def unpack(page: bytes) -> Claim | None:
         if not last < start < stop <= size:
             return None
         last = stop
-    return Claim(serial, Subject(inode, size, mtime_ms, digest if known else None), ranges, boot)
+    subject = Subject(inode, size, mtime_ms, digest if known else None, sample)
+    return Claim(serial, subject, ranges, boot)
 
 
 def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -186,15 +240,21 @@ def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(heapq.nlargest(MAX_RANGES, all_of_them, key=lambda one: one[1] - one[0])))
 
 
-def is_of(path: str, inode: int) -> bool:
+def is_of(path: str, part: str, inode: int) -> bool:
     """
-    Whether there is a journal of the part with this inode, though all it claims may be void.
+    Whether there is a journal of what is at `part` and has this inode, though all it claims may be
+    void.
 
     :raises OSError: if that cannot be seen now.
     """
     with _open_to_read(path) as fd:
-        claims = [] if fd is None else _read_pages(fd)
-    return any(claim is not None and claim.subject.inode == inode for claim in claims)
+        whole = [] if fd is None else [claim for claim in _read_pages(fd) if claim is not None]
+    newest = _newest(_holding(whole))
+    sample = newest.subject.sample if newest is not None else None
+    if sample is None:
+        return any(claim.subject.inode == inode for claim in whole)
+    with _open_to_read(part) as fd:
+        return fd is not None and sample.is_in(fd)
 
 
 def is_anothers(path: str) -> bool:
@@ -217,11 +277,11 @@ def is_anothers(path: str) -> bool:
 
 @contextmanager
 def _open_to_read(path: str) -> Iterator[int | None]:
-    """Lend a descriptor of a file; None if there is none that could be a journal of ours."""
+    """Lend a descriptor of a file; None if there is none that could be ours."""
     try:
         fd = os.open(path, _READING)
     except OSError as error:
-        if error.errno not in _NO_JOURNAL:
+        if error.errno not in _NOT_OURS:
             raise
         yield None
         return
@@ -233,6 +293,14 @@ def _open_to_read(path: str) -> Iterator[int | None]:
 
 def _read_pages(fd: int) -> list[Claim | None]:
     return [unpack(os.pread(fd, PAGE_BYTES, at * PAGE_BYTES)) for at in range(_PAGES)]
+
+
+def _holding(claims: Iterable[Claim]) -> list[Claim]:
+    return [claim for claim in claims if claim.boot in (ANY_BOOT, this_boot())]
+
+
+def _newest(claims: Iterable[Claim]) -> Claim | None:
+    return max(claims, key=lambda claim: claim.serial, default=None)
 
 
 def _checksum(data: bytes) -> bytes:
@@ -271,8 +339,8 @@ class Journal:
         # The older of the two pages for what is on the disk is the one to be written next.
         first, second = (claim.serial if claim else -1 for claim in claims[:_HANDED_OVER])
         self._next_page = int(second < first)
-        holding = [claim for claim in whole if claim.boot in (ANY_BOOT, this_boot())]
-        newest = max(holding, key=lambda claim: claim.serial, default=None)
+        holding = _holding(whole)
+        newest = _newest(holding)
         if newest is None:
             return None
         about_it = [claim for claim in holding if claim.subject.same(newest.subject)]

@@ -113,7 +113,7 @@ class Place:
         """Take away what a kill has left that came when the file had just been given its name."""
         with suppress(OSError):
             part = os.lstat(self.part_path)
-            is_ours = is_of(self.journal_path, part.st_ino)
+            is_ours = is_of(self.journal_path, self.part_path, part.st_ino)
             if is_ours and os.path.samestat(part, os.lstat(self.path)):
                 self._remove(self.part_path, self.journal_path)
 
@@ -132,7 +132,7 @@ class Place:
         """
         if self.overwrite:
             return
-        is_ours = is_of(self.journal_path, found.st_ino)
+        is_ours = is_of(self.journal_path, self.part_path, found.st_ino)
         # Of nothing there may be no claim yet.
         is_ours |= not found.st_size and os.path.lexists(self.journal_path)
         if not is_ours:
