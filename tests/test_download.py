@@ -40,6 +40,7 @@ class DownloadTestCase(SynchronousTestCase):
         os.mkdir(self.folder)
         self.path = os.path.abspath(os.path.join(self.folder, "a.bin"))
         self.woken = threading.Event()
+        self.patch(download, "LEAVE_SECONDS", PATIENCE)
 
     def started(
         self,
@@ -1099,6 +1100,24 @@ class ResumeTests(DownloadTestCase):
             part = self.started()
         self.assertEqual(tuple(part.have), ((0, 1000),))
         part.close(End.CANCELLED)
+
+    def test_a_disk_that_takes_too_long(self) -> None:
+        """Nobody waits for it for ever; what it was about to take is there when it has."""
+        gate, real = threading.Event(), os.fdatasync
+
+        def slow(fd: int) -> None:
+            gate.wait(PATIENCE)
+            real(fd)
+
+        with mock.patch("os.fdatasync", slow):
+            self.leave((0, 1000))
+            with mock.patch.object(download, "LEAVE_SECONDS", 0.01):
+                error = self.assertRaises(BlockingIOError, self.started)
+            self.assertIn("try again later", error.strerror)
+            gate.set()
+            part = self.started()
+        self.assertEqual(tuple(part.have), ((0, 1000),))
+        self.complete(part)
 
     def test_a_full_disk(self) -> None:
         """What can be resumed waits for room; a start over that finds none leaves nothing."""

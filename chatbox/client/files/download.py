@@ -72,6 +72,10 @@ ROOM_BYTES: Final = 4 << 20
 """What is reserved ahead of what comes: so little that nobody waits for it, for a file system in
 memory fills it with zeros first, and one that cannot reserve writes into each of its blocks."""
 
+LEAVE_SECONDS: Final = 10.0
+"""For which a new attempt waits until the disk has taken what the one before it left. Nothing else
+goes on meanwhile, in this process."""
+
 _NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system that reserves nothing says, where the C library does not make up for that."""
 
@@ -150,11 +154,15 @@ class PartFile:
         `wake` is called from a thread when there is a verdict.
 
         :raises FileExistsError: as when this was made.
+        :raises BlockingIOError: if the disk still has not taken what the attempt before this left.
         :raises OSError: if the disk has not enough room, or the file cannot be made, or no thread.
         """
         leaving = _leaving.get(self._place.part_path)
         if leaving is not None:
-            leaving.join()
+            leaving.join(LEAVE_SECONDS)
+            if leaving.is_alive():
+                what = "The disk has yet to take what came of this file before; try again later"
+                raise BlockingIOError(errno.EAGAIN, what, self._place.part_path)
         self._fd = self._place.open_part()
         try:
             found = os.fstat(self._fd)
