@@ -133,7 +133,7 @@ class PartFileTests(DownloadTestCase):
             return real(fd, buffers, offset)
 
         self.patch(download, "READ_BYTES", piece * 3 // 2)
-        self.patch(download, "SYNC_SECONDS", PATIENCE)
+        self.patch(download, "SYNC_SECONDS", 10 * PATIENCE)
         part = self.started()
         with mock.patch("os.preadv", reading):
             for index, reached in ((0, 1), (1, 2), (3, 2), (2, 4), (4, 5), (5, 6), (6, 7)):
