@@ -165,7 +165,7 @@ async def test_silent_ones_make_room(tmp_path: Path, shelf: Shelf) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_many_at_once(tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty downloads over three ports at once, all of them right."""
+    """Twenty downloads over three ports at once, in one memory, all of them right."""
     # On a slow machine the first ticket is old by then, and would make room for one more.
     monkeypatch.setattr(demux, "UNUSED_TIMEOUT", PATIENCE)
     service = started(3, admissions=Admissions(most=20, most_per_user=20))
@@ -173,6 +173,7 @@ async def test_many_at_once(tmp_path: Path, shelf: Shelf, monkeypatch: pytest.Mo
     with pytest.raises(RemoteError, match="too-many-downloads"):
         service.offer(Taker("alice"), shelf.open("a.bin"))
     assert len({download.port for download in downloads}) == 3
+    assert len({id(download.fetch._receiver.buffer.obj) for download in downloads}) == 1
     for ended in await gatherResults([download.ended for download in downloads]):
         assert ended.end is End.DONE
     assert all((tmp_path / str(index)).read_bytes() == DATA for index in range(20))

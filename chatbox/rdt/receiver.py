@@ -62,7 +62,15 @@ from chatbox.rdt.packet import (
 )
 from chatbox.rdt.progress import Meter, Progress
 from chatbox.rdt.ranges import RangeSet
-from chatbox.rdt.seal import Packet, Run, TrainOpener, client_keys, seal_packet, server_keys
+from chatbox.rdt.seal import (
+    Packet,
+    Places,
+    Run,
+    TrainOpener,
+    client_keys,
+    seal_packet,
+    server_keys,
+)
 from chatbox.rdt.ticket import Ticket
 
 WINDOW_BYTES = 64 << 20
@@ -209,12 +217,14 @@ class Receiver:
         rtt: float = 0.0,
         rate_limit: int = NO_LIMIT,
         max_datagram: int = MAX_DATAGRAM,
+        places: Places | None = None,
     ) -> None:
+        """`places` is memory to open trains in, if it is shared (see `TrainOpener`)."""
         self.connection_id = ticket.connection_id
         self.state = State.OPENING
         self.size = size
         self._sink = sink
-        self._opener = TrainOpener(server_keys(ticket.secret), ticket.connection_id)
+        self._opener = TrainOpener(server_keys(ticket.secret), ticket.connection_id, places)
         self._keys = client_keys(ticket.secret)
         self._max_datagram = max_datagram
         self._rtt = rtt

@@ -170,7 +170,7 @@ def _may_be_row(count: int, segment: int) -> bool:
     return count > 1 and segment >= BASE_DATAGRAM
 
 
-class _Places:
+class Places:
     """
     Two blocks of memory, for trains and for what is in them, and for each packet size that is in
     use its places in both.
@@ -216,7 +216,7 @@ class TrainSealer:
     """
 
     def __init__(self) -> None:
-        self._places = _Places(TRAIN_SENDS * MAX_DATAGRAM, sealing=True)
+        self._places = Places(TRAIN_SENDS * MAX_DATAGRAM, sealing=True)
 
     @staticmethod
     def most_packets(datagram: int) -> int:
@@ -283,18 +283,24 @@ class Packet(NamedTuple):
     body: bytes
 
 
+def places_to_open() -> Places:
+    """The memory of one `TrainOpener`, or of those that take turns."""
+    return Places(RECEIVE_BYTES, sealing=False)
+
+
 class TrainOpener:
     """
     Opens what arrives for one connection.
 
-    It owns the memory that trains are received into (`buffer`, from its beginning) and opened into:
-    what a `Run` shows is there only until the next train is opened.
+    Trains are received into memory (`buffer`, from its beginning) and opened into memory: what a
+    `Run` shows is there only until the next train is opened.
     """
 
-    def __init__(self, keys: Keys, connection_id: int) -> None:
+    def __init__(self, keys: Keys, connection_id: int, places: Places | None = None) -> None:
+        """That memory may be given, `places_to_open`: all openers of one thread can share it."""
         self._keys = keys
         self._connection_id = connection_id
-        self._places = _Places(RECEIVE_BYTES, sealing=False)
+        self._places = places_to_open() if places is None else places
         self.dropped = 0
         """Datagrams that were not ours, or not as they were made."""
 
