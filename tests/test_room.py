@@ -258,6 +258,28 @@ class RoomTests(RoomTestCase):
         self.assertEqual(bob.heard(), ["alice joined", "bob hi"])
         self.assertEqual(sorted(self.room.names()), ["alice", "bob"])
 
+    def test_departure_and_return_that_both_failed(self) -> None:
+        """Who could not come back has left all the same, and is heard to before they come."""
+        for batches in (1, 2):
+            with self.subTest(batches=batches):
+                alice, bob = self.guest("alice"), self.guest("bob")
+                bob.heard()
+                alice.leave()
+                if batches == 2:
+                    self.turns.end()
+                again = self.guest()
+                again.join("alice")
+                self.turns.end()
+                for _ in range(batches):
+                    self.log.fail()
+                self.assertEqual(again.outcomes, [Code.LOG_UNAVAILABLE])
+                again.join("alice")
+                self.settle()
+                self.assertEqual(bob.heard(), ["alice left", "alice joined"])
+                again.leave()
+                bob.leave()
+                self.settle()
+
     def test_leaving_at_once(self) -> None:
         """Who leaves on being told that they are here hears nothing more."""
         bob = self.guest("bob")

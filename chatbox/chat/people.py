@@ -19,6 +19,7 @@ from chatbox.chat.gate import NOWHERE, Origin
 from chatbox.chat.names import Claim, Name
 from chatbox.chat.outbox import Outbox
 from chatbox.errors import LocalError
+from chatbox.log import Entry
 
 __all__ = ["PLACES", "Person", "Place", "Seat"]
 
@@ -95,6 +96,8 @@ class Person:
         self.seat = seat
         self.asked = asked
         self.place = Place.COMING
+        self.former_left: Entry | None = None
+        """That who had the name before has left, if the log did not take it."""
 
     @property
     def name(self) -> Name:

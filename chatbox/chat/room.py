@@ -317,12 +317,22 @@ class Room:
                     origin.asked.unused()
                 if origin.place is Place.COMING:
                     self._forget(origin)
+                    if origin.former_left is not None:
+                        self._unheard.append(origin.former_left)
                 if origin.seat is not None:
                     seat, origin.seat = origin.seat, None
                     seat.person = None
                     self._refuse(seat, Code.LOG_UNAVAILABLE)
-            elif isinstance(origin, Person) and origin.name.key not in self._people:
-                self._unheard.append(entry)
+            elif isinstance(origin, Person):
+                self._left_unheard(origin, entry)
+
+    def _left_unheard(self, person: Person, entry: Entry) -> None:
+        """Nobody has heard that a person left. It must not be told of who has the name now."""
+        successor = self._people.get(person.name.key)
+        if successor is None:
+            self._unheard.append(entry)
+        elif successor.place is Place.COMING:
+            successor.former_left = entry
 
     def _note_elsewhere(self, record: Record) -> None:
         """Another server has told who comes and goes there."""
