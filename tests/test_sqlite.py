@@ -685,6 +685,68 @@ class SqliteLogTests(SqliteTestCase):
         self.assertEqual(len(heard.records), 51)
         self.assertEqual(len(self.kept() or ()), 11)
 
+    def test_it_forgets_while_nobody_speaks(self) -> None:
+        """Who only comes and goes does not put it off, and nothing of that fails with it."""
+        log, calls, heard = self.start(Keep(count=10))
+        log.append([say(str(number)) for number in range(50)])
+        calls.run_until(lambda: not log.busy)
+        broken = self.patch(store, "_run", full)
+        log._writer.forgetting = True  # as if the second were over
+        log.append([presence("joined")])
+        calls.run_until(lambda: not log.busy)
+        log.append([presence("left")])  # it is taken when that is done
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual((len(heard.records), len(self.kept() or ())), (51, 50))
+        broken.restore()
+        log._writer.forgetting = True
+        for what in ("joined", "left"):
+            log.append([presence(what)])
+            calls.run_until(lambda: not log.busy)
+        self.assertEqual((len(heard.records), len(self.kept() or ())), (53, 10))
+
+    def test_what_the_operator_is_told(self) -> None:
+        """Once that nothing can be written, and why; that it works again once something was."""
+        log, calls, heard = self.start()
+        real = store._run
+
+        def full_for_messages(db: sqlite3.Connection, statements: Sequence[Any]) -> None:
+            if any("INSERT" in statement[0] for statement in statements):
+                raise sqlite3.OperationalError("disk I/O error")
+            real(db, statements)
+
+        room = shutil.disk_usage(self.folder)._replace(free=4096)
+        self.patch(shutil, "disk_usage", lambda folder: room)
+        broken = self.patch(store, "_run", full_for_messages)
+        with capturedLogs() as events:
+            for entry in [say("a"), presence("joined"), say("b"), presence("left")]:
+                log.append([entry])
+                calls.run_until(lambda: not log.busy)
+            [told] = map(formatEvent, events)
+            broken.restore()
+            for entry in [presence("joined"), say("c")]:
+                log.append([entry])
+                calls.run_until(lambda: not log.busy)
+        self.assertIn("refused: the disk is full (disk I/O error)", str(told))
+        self.assertIn("works again", str(formatEvent(events[-1])))
+        self.assertEqual(len(events), 2)
+        self.assertEqual([entry.text for entry in heard.failed], ["a", "b"])
+        self.assertEqual(texts(heard.records), ["joined", "left", "joined", "c"])
+
+    def test_history_that_cannot_be_read(self) -> None:
+        """Each who asks is told, and the operator once until it can be again."""
+        log, calls, _ = self.start()
+        real = Reader.history
+        answers: list[Sequence[Record] | None] = []
+        with capturedLogs() as events:
+            for history in (full, full, real, full):
+                self.patch(Reader, "history", history)
+                log.history(0, 9, "", answers.append)
+                calls.run_until(lambda: not log.busy)
+        self.assertEqual(answers, [None, None, [], None])
+        told = [str(formatEvent(event)) for event in events]
+        self.assertEqual(len(told), 2)
+        self.assertIn("history cannot be read: database or disk is full", told[0])
+
     def test_the_writer_finishes_a_checkpoint(self) -> None:
         """What is written while one is at work the writer copies itself, without being asked to."""
         log, calls, _ = self.start()

@@ -25,6 +25,7 @@ commit).
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -37,7 +38,7 @@ from urllib.parse import parse_qsl
 from twisted.logger import Logger
 
 from chatbox.errors import LocalError
-from chatbox.log import Entry, Record
+from chatbox.log import Entry, Kind, Record
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.store import Reader, Writer, checkpoint
 from chatbox.log.subscriber import OneSubscriber
@@ -63,6 +64,9 @@ CHECKPOINT_BYTES: Final = 8 << 20
 WAL_BYTES: Final = CHECKPOINT_BYTES * 3
 """How long the WAL is from the start: what comes while a checkpoint is at work has room too, on a
 machine that has other work as well."""
+
+FULL_BYTES: Final = 64 << 10
+"""A disk with less room than this is full: the companions of a file grow in such steps."""
 
 _log = Logger()
 
@@ -174,7 +178,8 @@ class SqliteLog(OneSubscriber):
 
     def _committed(self, records: Sequence[Record]) -> None:
         self._owed -= len(records)
-        if self._failing:
+        # Who comes and goes is committed without a disk, too.
+        if self._failing and any(r.kind is Kind.MESSAGE and not r.repeated for r in records):
             self._failing = False
             _log.info("the message log {path} works again", path=self.path)
         self._reported = max(self._reported, *(record.id for record in records))
@@ -188,10 +193,17 @@ class SqliteLog(OneSubscriber):
             _log.error(
                 "the message log {path} cannot be written, and messages are refused: {error}",
                 path=self.path,
-                error=printable(str(error)),
+                error=self._reason(error),
             )
         assert self._on_failure is not None
         self._on_failure(entries)
+
+    def _reason(self, error: Exception) -> str:
+        """Say what is wrong. Of a full disk SQLite says "disk I/O error" as well."""
+        with suppress(OSError):
+            if shutil.disk_usage(os.path.dirname(self.path)).free < FULL_BYTES:
+                return f"the disk is full ({printable(str(error))})"
+        return printable(str(error))
 
     def _found(
         self, records: Sequence[Record] | None, answer: Callable[[Sequence[Record] | None], None]
@@ -215,11 +227,14 @@ class SqliteLog(OneSubscriber):
             if forget:
                 forget_at = now + FORGET_SECONDS
             at = int(self._now() * 1000)
+            # Who comes and goes costs no commit that could forget in passing, nor is it to fail.
+            in_passing = any(entry.kind is Kind.MESSAGE for entry in batch)
             try:
                 if batch:
-                    records = self._writer.commit(batch, at, forget=forget)
+                    records = self._writer.commit(batch, at, forget=forget and in_passing)
                     self._call(self._committed, records)
-                elif forget:
+                    batch = []
+                if forget and not in_passing:
                     self._writer.forget(at)
             except Exception as error:
                 # Whatever it is, the thread must go on and the senders must hear.
@@ -246,14 +261,16 @@ class SqliteLog(OneSubscriber):
             return batch, copied
 
     def _read(self) -> None:
-        reader = Reader(self.path)
+        reader, unreadable = Reader(self.path), False
         while (question := self._questions.get()) is not None:
             after, count, who, answer, before = question
             try:
                 found: Sequence[Record] | None = reader.history(after, count, who, before)
+                unreadable = False
             except Exception as error:
-                _log.error("history cannot be read: {error}", error=printable(str(error)))
-                found = None
+                if not unreadable:  # each who comes in asks
+                    _log.error("history cannot be read: {error}", error=self._reason(error))
+                found, unreadable = None, True
             self._call(self._found, found, answer)
         reader.close()
 
