@@ -159,10 +159,11 @@ class Server(MultiService):
                     signal.signal(number, partial(self._signalled, handler))
                     self._handlers[number] = handler
 
-    def _signalled(self, handler: Callable[..., object], number: int, frame: Any) -> None:
+    def _signalled(self, handler: Callable[..., object], number: int, _: Any) -> None:
         if self._signal is None and self.running:
             self._signal = number
-            handler(number, frame)
+            # Not here: it writes to the log, whose lock may just be about to be ours.
+            self._reactor.callFromThread(handler, number, None)
             return
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)

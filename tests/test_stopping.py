@@ -122,15 +122,23 @@ class StoppingTests(SynchronousTestCase):
         try:
             server = self.make()
             calls: list[Any] = []
-            self.reactor.callFromThread = calls.append  # type: ignore[attr-defined]
+
+            def call_from_thread(*call: Any) -> None:
+                calls.append(call)
+
+            self.reactor.callFromThread = call_from_thread  # type: ignore[attr-defined]
             for call, arguments, keywords in self.reactor.whenRunningHooks:
                 call(*arguments, **keywords)
             signal.raise_signal(signal.SIGTERM)
+            # Whatever the signal has interrupted goes on first.
+            self.assertEqual(heard, [])
+            call, *arguments = calls.pop()
+            call(*arguments)
             self.assertEqual(heard, [signal.SIGTERM])
             stopped = server.stopService()
             self.assertIn("stop chat: restarting", self.notes)
             signal.raise_signal(signal.SIGINT)
-            self.assertEqual((heard, calls), ([signal.SIGTERM], [server.hurry]))
+            self.assertEqual((heard, calls), ([signal.SIGTERM], [(server.hurry,)]))
             self.assertIs(signal.getsignal(signal.SIGTERM), signal.SIG_DFL)
             server.hurry()
             self.successResultOf(stopped)
