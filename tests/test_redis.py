@@ -23,7 +23,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from chatbox.log import Attempt, Kind, MessageLog, Record, connect, redis
+from chatbox.log import Attempt, Kind, MessageLog, Record, bus, connect, redis
 from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.place import Place, parse_place
@@ -115,7 +115,7 @@ class RedisTestCase(SynchronousTestCase):
         """Keep a log from its Redis."""
         for service in log._services:
             service.stopService()
-        self.run_until(lambda: log._commands is None and not log._epoch)
+        self.run_until(lambda: log._commands is None and not log._bus.epoch)
 
     def let_go(self, log: RedisLog) -> None:
         """Let it connect again."""
@@ -336,7 +336,7 @@ class StrangerTests(RedisTestCase):
 
     def test_comes_beyond_all_places(self) -> None:
         """Servers that run, and have read what nothing can follow, go on as well."""
-        self.patch(redis, "BLOCK_SECONDS", 0.1)
+        self.patch(bus, "BLOCK_SECONDS", 0.1)
         end = b"%d-0" % END_OF_TIME
         nodes = [self.node() for _ in range(2)]
         nodes[0][0].append([say("1")])

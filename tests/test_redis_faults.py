@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.logger import LogEvent, globalLogPublisher
 
-from chatbox.log import Attempt, Kind, redis
+from chatbox.log import Attempt, Kind, bus, redis
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
 from chatbox.steady import keep_steady
@@ -31,7 +31,7 @@ class ProxyTestCase(RedisTestCase):
     def setUp(self) -> None:
         """Make a way that can fail, and have Redis answer soon that there is no news."""
         super().setUp()
-        self.patch(redis, "BLOCK_SECONDS", 0.05)
+        self.patch(bus, "BLOCK_SECONDS", 0.05)
         self.patch(redis, "MAX_RETRY_SECONDS", 0.1)
         self.proxy = Proxy(self.reactor, self.server.port)
         self.addCleanup(self.proxy.close)
@@ -72,7 +72,7 @@ class ProxyTests(ProxyTestCase):
         for turn in range(3):
             self.proxy.stalled = True
             log.append([say(str(turn))])
-            self.run_out_until(lambda: log._commands is None and not log._epoch)
+            self.run_out_until(lambda: log._commands is None and not log._bus.epoch)
             self.proxy.go_on()
             self.run_until(lambda: log.connected and not log.busy)
         self.assertEqual((texts(heard.records), heard.failed), (["0", "1", "2"], []))
@@ -107,7 +107,7 @@ class ProxyTests(ProxyTestCase):
         self.server.signal(signal.SIGSTOP)
         log.append([say("a")])
         try:
-            self.run_out_until(lambda: log._commands is None and not log._epoch)
+            self.run_out_until(lambda: log._commands is None and not log._bus.epoch)
             turns = iter(range(20))  # nor does it answer who comes back meanwhile
             self.run_out_until(lambda: next(turns, None) is None)
         finally:

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from chatbox.log import Kind, Record
-from chatbox.log.redis import PREFIX
 from chatbox.log.store import Reader
-from chatbox.log.streams import words_of
+from chatbox.log.streams import PREFIX, words_of
 
 __all__ = ["commands", "main"]
 

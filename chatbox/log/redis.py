@@ -5,19 +5,18 @@ has read back, its own messages too. So all nodes deliver everything in one orde
 
     append -> pending -> [commands: APPEND] -> Redis -> [bus: XREAD BLOCK] -> subscriber
 
-Two connections, since a connection that waits in XREAD cannot do anything else. Both come back by
-themselves, with a delay that grows to `MAX_RETRY_SECONDS`.
+Here are the commands; the reader of the bus is in `chatbox.log.bus`. Each has a connection, which
+comes back by itself, with a delay that grows to `MAX_RETRY_SECONDS`.
 
 - *Nothing twice.* An append whose answer got lost may have happened. So everything that is pending
   is numbered, and is appended again under its numbers when the connection is back (see
   `chatbox.log.pending`); the script knows the last number of each node. A message that is not read
   back within `APPEND_SECONDS` has failed. It may still turn up later, as somebody else's message
   would: Redis may have had it all the time.
-- *Nothing lost in a cut.* The bus is read on from the last place read. If Redis has forgotten what
-  follows it, or does not have the place itself any more, a GAP is reported, and people see it.
-  Nothing is appended before that is known, so nobody's message lands in a gap.
-- *Everything has a limit.* A command that is not answered in `COMMAND_SECONDS`, or a read that does
-  not come back in time, means that the connection is dead, whatever TCP thinks.
+- *Nothing lost in a cut.* The bus is read on from the last place read, and people see it if
+  something is missing. Nothing is appended before that is known.
+- *Everything has a limit.* A command that is not answered in `COMMAND_SECONDS` means that the
+  connection is dead, whatever TCP thinks.
 - *A lease* says that this node is alive: see `chatbox.log.lease`. Who comes and goes is told as
   long as it lasts. When it is lost, that is not told by us but by whoever finds the lease ended.
 - *History* is read beside all this: see `chatbox.log.lookup`.
@@ -37,28 +36,22 @@ from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.logger import Logger, LogPublisher
 
 from chatbox.errors import LocalError
-from chatbox.log import Entry, Kind, Record, gap
+from chatbox.log import Entry, Record
 from chatbox.log.attempts import ATTEMPT_SECONDS, MAX_ATTEMPTS_EACH
-from chatbox.log.connect import COMMAND_SECONDS, Complaint, Connections, endpoint_for
+from chatbox.log.bus import Bus
+from chatbox.log.connect import Complaint, Connections, endpoint_for
 from chatbox.log.fitness import warnings
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.lease import Lease
 from chatbox.log.lookup import Lookup
 from chatbox.log.pending import Pending
 from chatbox.log.place import parse_place
-from chatbox.log.scripts import APPEND, FORGET, HASHES, SYNC
-from chatbox.log.streams import entry_of, holder_of, id_of, place_of, record_of, words_of
+from chatbox.log.scripts import APPEND, FORGET, HASHES
+from chatbox.log.streams import PREFIX, place_of, words_of
 from chatbox.log.subscriber import OneSubscriber
 from chatbox.steady import steady_seconds
-from chatbox.text import printable
 
 __all__ = ["RedisLog"]
-
-PREFIX: Final = "chatbox:"
-
-BLOCK_SECONDS: Final = 4.0
-"""How long Redis keeps a reader waiting for news before it says that there is none, which shows
-that the connection is alive."""
 
 APPEND_SECONDS: Final = 10.0
 """How long an entry may wait: long enough for a Redis that starts again or fails over."""
@@ -68,9 +61,6 @@ MAX_RETRY_SECONDS: Final = 2.0
 
 TICK_SECONDS: Final = 0.5
 """How often to look at deadlines and at the lease."""
-
-MAX_READ: Final = 1000
-"""Records read from the bus at once."""
 
 BUS_LENGTH: Final = 100_000
 """Records on the bus: what a node may miss and still catch up. A few minutes of a busy cluster."""
@@ -108,15 +98,9 @@ class RedisLog(OneSubscriber):
         """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
         """What the numbers of our entries belong to. It stays when a lease is lost."""
-        self._epoch = b""
-        """Which log this is, as long as the bus is read."""
-        self._known_epoch = b""
-        self._position = 0
-        """The newest place that was read from the bus."""
-        self._read_to = ""
-        """The id of what was read last, which may be one for which there is no place."""
         self._pending = Pending()
-        self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._position, self._later)
+        self._bus = Bus(self._run, self._pending, self.lease, self._report, self._send_all)
+        self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._bus.position, self._later)
         self._commands: Any = None
         """The connection for commands, while there is one."""
         self._services: list[ClientService] = []
@@ -135,7 +119,7 @@ class RedisLog(OneSubscriber):
     @property
     def connected(self) -> bool:
         """Whether both connections stand and the lease is ours."""
-        return self._commands is not None and self.lease.held and bool(self._epoch)
+        return self._commands is not None and self.lease.held and bool(self._bus.epoch)
 
     def start(self) -> None:
         """Connect, and go on trying. Raises LocalError if the extra ``redis`` is not installed."""
@@ -145,7 +129,7 @@ class RedisLog(OneSubscriber):
             self._reactor = reactor
         # One for both, so that they complain once.
         endpoint, complaint = endpoint_for(self._place, self._reactor), Complaint()
-        for use in (self._use_for_commands, self._use_for_bus):
+        for use in (self._use_for_commands, self._bus.use):
             service = _Reconnecting(
                 endpoint,
                 Connections(self._place, self._reactor, complaint, use),
@@ -170,7 +154,7 @@ class RedisLog(OneSubscriber):
             self._on_failure(entries)
             return
         first = self._pending.add(entries, self._now() + APPEND_SECONDS)
-        if entries and self._commands is not None and self._epoch:
+        if entries and self._commands is not None and self._bus.epoch:
             self._send(first)
 
     def history(
@@ -186,7 +170,7 @@ class RedisLog(OneSubscriber):
 
     def _may_ask(self) -> Any:
         """The connection for questions, while what it says can be relied on."""
-        return self._commands if self._epoch and self._stopping is None else None
+        return self._commands if self._bus.epoch and self._stopping is None else None
 
     # The connection for commands.
 
@@ -220,7 +204,7 @@ class RedisLog(OneSubscriber):
             connection.execute_command("SCRIPT", "LOAD", script).addErrback(self._not_asked)
         connection.execute_command("INFO").addCallbacks(self._check_redis, lambda _: None)
         self.lease.renew()
-        if self._epoch:
+        if self._bus.epoch:
             self._send(0)
 
     def _lost_commands(self, connection: Any) -> None:
@@ -233,11 +217,16 @@ class RedisLog(OneSubscriber):
             _log.warn("{sentence}", sentence=sentence)
         self._warned = True
 
+    def _send_all(self) -> None:
+        """Append what is pending, if anything can be."""
+        if self._commands is not None:
+            self._send(0)
+
     def _send(self, first: int) -> None:
         """Append what is pending, from a number on, in calls of a bounded size."""
         for run in self._pending.runs(first):
             node = self.lease.node
-            values: list[object] = [self._run, run[0], self._epoch, node]
+            values: list[object] = [self._run, run[0], self._bus.epoch, node]
             values += [BUS_LENGTH, self._keep.count or 0, MAIL_LENGTH]
             values += [MAX_ATTEMPTS_EACH, ATTEMPT_SECONDS, self._keep.age or 0]
             for n in run:
@@ -256,7 +245,7 @@ class RedisLog(OneSubscriber):
             except ValueError:
                 _log.error("the log has a place that makes no sense: {said}", said=repr(said))
                 senseless.append(n)
-        self._settle_repeats()
+        self._bus.report_repeats()
         self._fail(senseless)
 
     def _refused(self, failure: Any, run: list[int], node: str) -> None:
@@ -281,6 +270,12 @@ class RedisLog(OneSubscriber):
     def _complain(self, text: str) -> None:
         self._refusals.about("Redis refuses messages", text)
 
+    def _drop_connections(self) -> None:
+        for service in self._services:
+            service.whenConnected(failAfterFailures=1).addCallbacks(
+                lambda connection: connection.transport.abortConnection(), lambda _: None
+            )
+
     def _lost_lease(self) -> None:
         self.on_lost()
         # Nobody waits for these any more. Whoever finds the lease ended tells who has gone.
@@ -291,9 +286,6 @@ class RedisLog(OneSubscriber):
         if self._keep.age or self._keep.size:
             limits: list[object] = [self._keep.age or 0, self._keep.size or 0]
             self._ask(FORGET, limits, lambda _: None)
-
-    def _settle_repeats(self) -> None:
-        self._report(self._pending.take_repeats(self._position))
 
     def _fail(self, numbers: Sequence[int]) -> None:
         entries = self._pending.take_all(numbers)
@@ -307,122 +299,6 @@ class RedisLog(OneSubscriber):
         if records:
             self._on_commit(records)
         self._check_stopped()
-
-    # The connection for the bus.
-
-    def _use_for_bus(self, connection: Any) -> None:
-        connection.whenDisconnected().addCallback(self._lost_bus)
-        values = [secrets.token_hex(8), self._known_epoch, id_of(self._position)]
-        d = connection.execute_command("EVAL", SYNC, 1, PREFIX, *values)
-        d.addCallback(self._synchronise, connection)
-        d.addErrback(self._bus_failed, connection)
-
-    def _lost_bus(self, _: Any) -> None:
-        self._epoch = b""
-
-    def _synchronise(self, reply: list[Any], connection: Any) -> None:
-        epoch, state, first, last, people, removed = reply
-        records = []
-        if removed:
-            _log.error(
-                "what had ids that are beyond all places was removed from the log ({count}), as"
-                " nothing that is said could have come after it",
-                count=removed,
-            )
-        if state == b"trimmed":
-            records.append(gap(place_of(first) - 1))
-            _log.error("some messages were missed: Redis was away for too long")
-        if self._known_epoch:
-            # Who is where is known as of now, and what will be read next may repeat some of it.
-            records.append(Record(self._position, 0, Kind.ROLL, "", "", ""))
-        else:
-            self._position = place_of(last)
-        for text in people:
-            try:
-                name, identity, node = holder_of(text)
-            except ValueError:
-                _log.error("the log has a person that makes no sense: {text}", text=repr(text))
-                continue
-            if node != self.lease.node:
-                records.append(
-                    Record(self._position, 0, Kind.HERE, name, "all", "", identity=identity)
-                )
-        self._known_epoch = epoch
-        self._report(records)
-        if state == b"lost":
-            # There is a mark ahead, which people will see. Who holds which name is lost as well.
-            _log.error("Redis has lost messages that had been delivered")
-            self.lease.lose()
-        self._read_to = id_of(self._position)
-        self._epoch = epoch  # What is appended from now on is sent behind all that waits.
-        if self._commands is not None:
-            self._send(0)
-        self._read(connection)
-
-    def _read(self, connection: Any) -> None:
-        watch = self._reactor.callLater(
-            BLOCK_SECONDS + COMMAND_SECONDS, connection.transport.abortConnection
-        )
-        d = connection.execute_command(
-            *("XREAD", "COUNT", MAX_READ, "BLOCK", int(BLOCK_SECONDS * 1000)),
-            *("STREAMS", PREFIX + "log", self._read_to),
-            apply_timeout=False,
-        )
-
-        def unwatch(outcome: object) -> object:
-            if watch.active():
-                watch.cancel()
-            return outcome
-
-        d.addBoth(unwatch)
-        d.addCallback(self._heard, connection)
-        d.addErrback(self._bus_failed, connection)
-
-    def _heard(self, reply: Any, connection: Any) -> None:
-        for _, rows in reply or ():
-            records = []
-            for id, fields in rows:
-                self._read_to = id.decode()
-                try:
-                    self._position = place_of(id)
-                    record = self._read_back(self._position, fields)
-                except (KeyError, ValueError):  # of another version of ours, perhaps
-                    _log.error("the log has a record that makes no sense: {id}", id=id.decode())
-                    continue
-                if record.kind is not Kind.MOVED or record.text != self.lease.node:
-                    records.append(record)
-            self._report(records)
-            self._settle_repeats()
-        if self._stopped:
-            return
-        if reply or self._read_to == id_of(self._position):
-            self._read(connection)
-        else:  # What comes would have no place either, or comes before it.
-            connection.transport.abortConnection()
-
-    def _read_back(self, place: int, fields: list[bytes]) -> Record:
-        facts = dict(zip(fields[::2], fields[1::2], strict=True))
-        kind = Kind(facts[b"k"].decode())
-        if kind is Kind.GAP:
-            return gap(place)
-        entry = None
-        if facts[b"n"] == self._run.encode():
-            entry = self._pending.take(int(facts[b"s"]))
-        return record_of(place, entry or entry_of(kind, facts[b"d"]))
-
-    def _bus_failed(self, failure: Any, connection: Any) -> None:
-        import txredisapi
-
-        if not failure.check(txredisapi.ConnectionError) and not self._stopped:
-            _log.error("the bus cannot be read: {error}", error=printable(str(failure.value)))
-        if connection.transport is not None:
-            connection.transport.abortConnection()
-
-    def _drop_connections(self) -> None:
-        for service in self._services:
-            service.whenConnected(failAfterFailures=1).addCallbacks(
-                lambda connection: connection.transport.abortConnection(), lambda _: None
-            )
 
     # Time.
 
@@ -444,6 +320,7 @@ class RedisLog(OneSubscriber):
         if self._stopping is None or self._stopped or self._pending:
             return
         self._stopped = True
+        self._bus.stop()
         if self._ticking is not None:
             self._ticking.cancel()
         self.lease.leave(self._disconnect)

@@ -11,6 +11,7 @@ from chatbox.log import Entry, Kind, Record, gap
 
 __all__ = [
     "END_OF_TIME",
+    "PREFIX",
     "SEQUENCE_BITS",
     "entry_of",
     "holder_of",
@@ -20,6 +21,9 @@ __all__ = [
     "record_of",
     "words_of",
 ]
+
+PREFIX: Final = "chatbox:"
+"""What the names of all keys begin with."""
 
 SEQUENCE_BITS: Final = 20
 """A million places each millisecond, until the year 2248."""

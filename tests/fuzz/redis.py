@@ -33,7 +33,8 @@ from chatbox.chat.server import ChatFactory
 from chatbox.chat.turn import Turn
 from chatbox.chat.wire import Message
 from chatbox.log import Kind
-from chatbox.log.redis import BLOCK_SECONDS, RedisLog
+from chatbox.log.bus import BLOCK_SECONDS
+from chatbox.log.redis import RedisLog
 from chatbox.log.scripts import APPEND, CLAIM, HASHES
 from tests.fuzz.target import Check, Target, memory_folder
 from tests.helpers.chat import NOON, FakeShelf, tokens

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from chatbox.log import Record, connect, lease, open_log, redis
+from chatbox.log import Record, bus, connect, lease, open_log, redis
 from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.redis import RedisLog
 from tests.helpers.processes import PATIENCE
@@ -104,7 +104,7 @@ class RedisServer:
 
 def be_patient(patch: Callable[[Any, str, object], object]) -> None:
     """Have `patch` see to it that logs give nothing up, however slow the machine is."""
-    for module in (connect, redis):
+    for module in (bus, connect):
         patch(module, "COMMAND_SECONDS", PATIENCE)
     patch(redis, "APPEND_SECONDS", PATIENCE)
     patch(redis, "STOP_SECONDS", PATIENCE)
