@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,23 +13,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.error import ConnectError, ConnectionDone
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import MemoryReactor, MemoryReactorClock, StringTransport
+from twisted.internet.error import ConnectionDone
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from chatbox.log import Attempt, Kind, MessageLog, Record, bus, connect, redis
-from chatbox.log.fitness import warnings
+from chatbox.log import Attempt, Kind, MessageLog, Record, bus, redis
 from chatbox.log.keep import EVERYTHING, Keep
-from chatbox.log.place import Place, parse_place
 from chatbox.log.redis import RedisLog
-from chatbox.log.store import Writer
-from chatbox.log.streams import END_OF_TIME, id_of, page_of, place_of
-from tests.helpers.chat import NOON
+from chatbox.log.streams import END_OF_TIME, id_of, place_of
 from tests.helpers.log import Heard, presence, say, texts
-from tests.helpers.processes import PATIENCE, environment
+from tests.helpers.processes import PATIENCE
 from tests.helpers.redis import (
     MISSING,
     RedisServer,
@@ -43,7 +34,6 @@ from tests.helpers.redis import (
 )
 from tests.test_log import FailingLogConformance
 
-NOON_MS = int(NOON * 1000)
 LAST_PART = (1 << 64) - 1
 """The largest number in an id of Redis."""
 NO_PROOF = b"{'name':'x','identity':'x','node':'y'}"
@@ -547,274 +537,3 @@ class FaultTests(RedisTestCase):
         self.assertEqual(gap.kind, Kind.GAP)
         c, d = heard_one.records[2:]
         self.assertTrue(c.id <= gap.id < d.id)
-
-
-class ExportTests(RedisTestCase):
-    """A log in SQLite moves to Redis."""
-
-    def test_export(self) -> None:
-        """Everything is there afterwards, in its order, and letters for their readers only."""
-        path = os.path.abspath(self.mktemp())
-        writer = Writer(path)
-        writer.open()
-        entries = [
-            say(f"{n}\r\n\N{GRINNING FACE}", *(["ann", "bob"] if n % 3 else [])) for n in range(9)
-        ]
-        for at in (NOON_MS, NOON_MS, NOON_MS - 5000, NOON_MS + 1):
-            writer.commit(entries, at)
-        writer.close()
-        command = [sys.executable, "-m", "chatbox.log.export", path]
-        exported = subprocess.run(command, check=True, env=environment(), capture_output=True)
-        subprocess.run(
-            ["redis-cli", "-p", str(self.server.port), "--pipe"],
-            input=exported.stdout,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=PATIENCE,
-        )
-        log, heard = self.node()
-        log.append([say("new")])
-        self.run_until(lambda: heard.records)
-        for reader in ("", "ann", "bob"):
-            answers: list[Any] = []
-            log.history(0, 100, reader, answers.append)
-            self.run_until(lambda found=answers: found)
-            expected = [e.text for e in entries * 4 if not e.readers or reader in e.readers]
-            self.assertEqual(texts(answers[0]), [*expected, "new"])
-
-    def test_nothing_to_export(self) -> None:
-        """What is no log of ours is named."""
-        missing, other = self.mktemp(), self.mktemp()
-        Path(other).write_bytes(b"")
-        for path, words in (
-            (missing, b"there is no such file"),
-            (other, b"no such table"),
-            ("--help", b"usage: "),
-        ):
-            command = [sys.executable, "-m", "chatbox.log.export", path]
-            done = subprocess.run(command, check=False, env=environment(), capture_output=True)
-            self.assertEqual((done.returncode, done.stdout), (1, b""))
-            self.assertIn(words, done.stderr)
-        self.assertFalse(os.path.exists(missing))
-
-    def test_nowhere_to_export_to(self) -> None:
-        """A full disk is told in a sentence."""
-        path = os.path.abspath(self.mktemp())
-        writer = Writer(path)
-        writer.open()
-        writer.commit([say("hi")], NOON_MS)
-        writer.close()
-        with open("/dev/full", "wb") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "chatbox.log.export", path],
-                check=False,
-                env=environment(PYTHONUNBUFFERED=""),
-                stdout=full,
-                stderr=subprocess.PIPE,
-            )
-        said = b"the output cannot be written: No space left on device\n"
-        self.assertEqual((done.returncode, done.stderr), (1, said))
-
-
-class PageTests(SynchronousTestCase):
-    """What was found in the streams of a Redis."""
-
-    def test_never_fewer(self) -> None:
-        """Of as many rows as were asked for none goes without a trace, or nobody asks for more."""
-        said = [b"d", b'["ann","all","hi",[],""]']
-        rows = [
-            [b"5-%d" % number, fields]
-            for number, fields in enumerate((said, [b"d", b"odd"], [b"g", b""], [b"g", b""], said))
-        ]
-        kinds = [Kind.MESSAGE, *[Kind.GAP] * 3, Kind.MESSAGE]
-        ends = [0, [None, None]]
-        for after in (None, place_of(b"2-0")):
-            page = page_of([rows, None, *ends, None], after, 5)
-            self.assertEqual([one.kind for one in page], kinds)
-            self.assertEqual([id_of(one.id) for one in page], [f"5-{n}" for n in range(5)])
-        page = page_of([rows[1:], None, 0, [None, b"3-0"], b"4-0"], place_of(b"2-0"), 5)
-        self.assertEqual([one.kind for one in page], kinds[1:], "of marks beside it one is enough")
-
-
-class PlaceTests(SynchronousTestCase):
-    """Where a Redis is."""
-
-    def test_places(self) -> None:
-        """Host, port, database, user and password."""
-        place = parse_place("redis://example.org")
-        self.assertEqual(place, Place((("example.org", 6379),)))
-        place = parse_place("rediss://ann:p%40ss@[::1]:7/3")
-        self.assertEqual((place.hosts, place.database, place.tls), ((("::1", 7),), 3, True))
-        self.assertEqual((place.username, place.password), ("ann", "p@ss"))
-        self.assertEqual(parse_place("redis://:x@h").username, None)
-        self.assertEqual(parse_place("redis://nopass@h").password, "")
-        place = parse_place("redis+sentinel://:x@a,[::1]:7/my%20master/2")
-        self.assertEqual(place.hosts, (("a", 26379), ("::1", 7)))
-        self.assertEqual((place.service, place.database, place.tls), ("my master", 2, False))
-        self.assertEqual((place.sentinel_username, place.sentinel_password), (None, None))
-        place = parse_place(f"rediss+sentinel://a/m?ca={__file__}&sentinel-password=p%40%26")
-        self.assertEqual((place.tls, place.ca, place.cert), (True, __file__, None))
-        self.assertEqual((place.sentinel_username, place.sentinel_password), (None, "p@&"))
-        place = parse_place("redis+sentinel://a/m?sentinel-user=ann&sentinel-password=x")
-        self.assertEqual((place.sentinel_username, place.sentinel_password), ("ann", "x"))
-
-    def test_nonsense(self) -> None:
-        """What is no place is refused with an example."""
-        for url in ("redis:", "redis://", "redis://h:x", "redis://h/a", "redis://h:0", "http://h"):
-            self.assertIn("redis://HOST", str(self.assertRaises(ValueError, parse_place, url)), url)
-        for url, why in {
-            "redis+sentinel://h": "SERVICE",
-            "redis://h?ca=x": "means nothing",
-            "rediss://h?x=y": "means nothing",
-            "rediss://h?ca": "means nothing",
-            "redis+sentinel://h/m?ca=x": "means nothing",
-            "rediss://h?sentinel-password=x": "means nothing",
-            "redis+sentinel://h/m?sentinel-user=x": "needs a sentinel-password",
-            f"rediss://h?cert={__file__}": "together",
-            "rediss://h?ca=/nowhere/at/all": "cannot be read",
-        }.items():
-            self.assertIn(why, str(self.assertRaises(ValueError, parse_place, url)), url)
-
-    def test_numbers(self) -> None:
-        """A stream's id is one number that grows as it does."""
-        ids = [
-            b"0-1",
-            b"5-0",
-            b"5-1",
-            b"1700000000000-0",
-            b"1700000000000-1048575",
-            b"1700000000001-0",
-        ]
-        places = [place_of(id) for id in ids]
-        self.assertEqual(places, sorted(set(places)))
-        self.assertLess(places[-1], 1 << 63)
-
-
-class WayTests(SynchronousTestCase):
-    """The way to a Redis."""
-
-    def fail_at(self, endpoint: Any, reactor: Any) -> None:
-        """Try to connect, in vain."""
-        d = endpoint.connect(Factory.forProtocol(Protocol))
-        reactor.tcpClients[-1][2].clientConnectionFailed(None, Failure(ConnectError()))
-        self.failureResultOf(d, ConnectError)
-
-    def succeed_at(self, endpoint: Any, reactor: Any) -> None:
-        """Connect."""
-        d = endpoint.connect(Factory.forProtocol(Protocol))
-        reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(StringTransport())
-        self.successResultOf(d)
-
-    def test_why_it_cannot_be_reached(self) -> None:
-        """It is told once for all that try, and that it is over; and not that we ended a try."""
-        reactor: Any = MemoryReactor()
-        endpoint = connect.endpoint_for(parse_place("redis://192.0.2.1/0"), reactor)
-        with capturedLogs() as logs:
-            for _ in range(2):
-                self.fail_at(endpoint, reactor)
-            d = endpoint.connect(Factory.forProtocol(Protocol))
-            d.cancel()
-            self.failureResultOf(d)
-            for _ in range(2):
-                self.succeed_at(endpoint, reactor)
-        said = [formatEvent(event) for event in logs]
-        where = "Redis at 192.0.2.1:6379"
-        wrong = f"{where} cannot be reached: An error occurred while connecting."
-        self.assertEqual(said, [wrong, f"{where} is reached again"])
-        self.assertEqual(repr(endpoint), where)
-
-    def test_no_line_for_each_attempt(self) -> None:
-        """However long it cannot be reached, and by both connections, the log has one line."""
-        reactor: Any = MemoryReactorClock()
-        log = RedisLog("redis://192.0.2.1/0", reactor=reactor)
-        log._now = reactor.seconds
-        Heard(log)
-        with capturedLogs() as logs:
-            log.start()
-            for _ in range(5):
-                for client in reactor.tcpClients:
-                    client[2].clientConnectionFailed(None, Failure(ConnectError()))
-                reactor.tcpClients.clear()
-                reactor.advance(2 * redis.MAX_RETRY_SECONDS)
-            self.assertEqual(len(reactor.tcpClients), 2)
-        [said] = [formatEvent(event) for event in logs]
-        self.assertIn("Redis at 192.0.2.1:6379 cannot be reached", said)
-
-    def test_why_a_master_cannot_be_reached(self) -> None:
-        """It is told as well where the sentinels know who it is; and who stops asks no further."""
-        reactor: Any = MemoryReactorClock()
-        place = parse_place("redis+sentinel://192.0.2.2,192.0.2.3/room")
-        endpoint: Any = connect.endpoint_for(place, reactor)
-
-        async def ask(host: str, port: int) -> tuple[str, int]:
-            return "192.0.2.1", 6379
-
-        with capturedLogs() as logs:
-            d = endpoint.connect(Factory.forProtocol(Protocol))
-            d.cancel()
-            self.failureResultOf(d)
-            self.assertEqual(len(reactor.tcpClients), 1)
-            endpoint._ask = ask
-            for _ in range(2):
-                self.fail_at(endpoint, reactor)
-            self.succeed_at(endpoint, reactor)
-        said = [formatEvent(event) for event in logs]
-        where = "Redis at 192.0.2.1:6379"
-        wrong = f"{where} cannot be reached: An error occurred while connecting."
-        self.assertEqual(said, [wrong, f"{where} is reached again"])
-
-    def test_reasons_that_take_turns(self) -> None:
-        """Each is told once until it is over, and no more than so many of them."""
-        complaint = connect.Complaint()
-        with capturedLogs() as logs:
-            for _ in range(2):
-                for _ in range(3):
-                    complaint.about("no sentinel says where Redis is", "a")
-                    complaint.about("Redis cannot be reached", "a")
-                    complaint.about("Redis cannot be reached", "b")
-                complaint.over("it is")
-                complaint.over("it is")
-            for number in range(2 * connect.MAX_REASONS):
-                complaint.about("Redis cannot be reached", number)
-        said = [formatEvent(event) for event in logs]
-        once = [
-            *("no sentinel says where Redis is: a", "Redis cannot be reached: a"),
-            *("Redis cannot be reached: b", "it is"),
-        ]
-        self.assertEqual(said[:8], once * 2)
-        self.assertEqual(len(said), 8 + connect.MAX_REASONS)
-
-    def test_why_it_lets_nobody_in(self) -> None:
-        """It is told once for both connections, and again when it had let us in."""
-        place, complaint = parse_place("redis://192.0.2.1/0"), connect.Complaint()
-        with capturedLogs() as logs:
-            for _ in range(2):
-                for _ in range(2):
-                    way = connect.Connections(place, None, complaint, lambda connection: None)
-                    way.connectionError("no")
-                way._let_in(None)
-        said = [formatEvent(event) for event in logs]
-        self.assertEqual(said, ["Redis does not let us in: no"] * 2)
-
-
-class FitnessTests(SynchronousTestCase):
-    """A Redis that does not keep what it is given is named."""
-
-    def test_warnings(self) -> None:
-        """An old one, one without a file of its own, and one that may forget."""
-        fit = {"redis_version": "7.0.15", "aof_enabled": "1", "maxmemory": "0"}
-        for facts, words in (
-            ({}, []),
-            ({"maxmemory": "9", "maxmemory_policy": "noeviction"}, []),
-            ({"maxmemory_policy": "allkeys-lru"}, []),
-            ({"redis_version": "6.0.16"}, ["6.2 or newer"]),
-            ({"redis_version": "255.255.255"}, []),
-            ({"aof_enabled": "0"}, ["appendonly is off"]),
-            ({"maxmemory": "9", "maxmemory_policy": "allkeys-lru"}, ["set noeviction"]),
-        ):
-            info = "# Server\r\n" + "".join(f"{k}:{v}\r\n" for k, v in {**fit, **facts}.items())
-            found = list(warnings(info.encode()))
-            self.assertEqual(len(found), len(words), facts)
-            for sentence, word in zip(found, words, strict=True):
-                self.assertIn(word, sentence)
-        self.assertEqual(list(warnings(b"")), [])
