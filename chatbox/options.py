@@ -34,6 +34,7 @@ from chatbox.descriptions import (
 from chatbox.errors import LocalError
 from chatbox.log import KINDS, open_log
 from chatbox.log.keep import parse_keep
+from chatbox.log.place import without_passwords
 from chatbox.option_values import (
     DEFAULT_FOLDER,
     common_interface,
@@ -279,7 +280,7 @@ class Options(usage.Options, AuthOptionMixin):
             # It does nothing before it is started.
             open_log(self["log"], state_dir=self["state-dir"])
         except ValueError as error:
-            raise usage.UsageError(f"--log {self['log']}: {error}") from error
+            raise usage.UsageError(without_passwords(f"--log {self['log']}: {error}")) from error
         # The last one, since it may make a folder.
         self["files"] = read_folder(self["files"])
 

@@ -227,6 +227,19 @@ class OptionsTests(OptionsTestCase):
             url = f"{scheme}://host/0"
             self.assertEqual(self.options("--log", url)["log"], url)
 
+    def test_passwords_are_not_shown(self) -> None:
+        """What is said about a wrong place ends in a log, so its passwords are left out."""
+        for text, shown in {
+            "redis://ann:s3cret@host:0/0": "redis://ann:...@host:0/0:",
+            "redis://:s3:c/r@et@host/0?ca=x": "redis://:...@host/0?ca=x:",
+            "papyrus://ann:s3cret@host/0": "papyrus://ann:...@host/0:",
+            "redis+sentinel://host/x?sentinel-password=s3cret&a=b": "sentinel-password=...&a=b",
+        }.items():
+            said = self.complaint("--log", text)
+            self.assertIn(shown, said)
+            for secret in ("s3", "c/r", "et@"):
+                self.assertNotIn(secret, said)
+
     def test_arguments_are_refused(self) -> None:
         """What is not an option is named."""
         self.assertIn("'50000'", self.complaint("50000"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-__all__ = ["SCHEMES", "Place", "parse_place"]
+__all__ = ["SCHEMES", "Place", "parse_place", "without_passwords"]
 
 SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 """What the URL of a Redis may begin with: straight or by its sentinels, without TLS or with it."""
@@ -88,6 +88,12 @@ def parse_place(url: str) -> Place:
         cert=options.get("cert"),
         key=options.get("key"),
     )
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the passwords of a URL in it: what is shown to people ends in logs."""
+    text = re.sub(r"(://[^:/@\s]*:)\S*@", r"\1...@", text)
+    return re.sub(r"(sentinel-password=)[^&\s]*", r"\1...", text)
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
