@@ -131,6 +131,27 @@ class WayTests(SynchronousTestCase):
         wrong = f"{where} cannot be reached: An error occurred while connecting."
         self.assertEqual(said, [wrong, f"{where} is reached again"])
 
+    def test_no_line_for_each_question(self) -> None:
+        """Sentinels are asked as often as Redis is tried; the log has nothing of that."""
+        reactor: Any = MemoryReactorClock()
+        endpoint = connect.endpoint_for(parse_place("redis+sentinel://192.0.2.2/room"), reactor)
+        d = endpoint.connect(Factory.forProtocol(Protocol))
+        with capturedLogs() as logs:
+            factory = reactor.tcpClients[-1][2]
+            factory.doStart()
+            factory.doStop()
+        self.assertEqual(logs, [])
+        d.cancel()
+        self.failureResultOf(d)
+
+    def test_where_it_was_in_a_script(self) -> None:
+        """That is left out of the reason: nobody can do anything with it."""
+        where = f" script: {40 * 'a'}, on @user_script:27."
+        with capturedLogs() as logs:
+            connect.Complaint().about("Redis refuses messages", "NOREPLICAS Not enough." + where)
+        said = [formatEvent(event) for event in logs]
+        self.assertEqual(said, ["Redis refuses messages: NOREPLICAS Not enough."])
+
     def test_reasons_that_take_turns(self) -> None:
         """Each is told once until it is over, and no more than so many of them."""
         complaint = connect.Complaint()
@@ -162,7 +183,7 @@ class WayTests(SynchronousTestCase):
                     way.connectionError("no")
                 way._let_in(None)
         said = [formatEvent(event) for event in logs]
-        self.assertEqual(said, ["Redis does not let us in: no"] * 2)
+        self.assertEqual(said, ["Redis does not let us in: no", "Redis lets us in again"] * 2)
 
 
 class FitnessTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, capturedLogs, formatEvent, globalLogPublisher
 
 from chatbox.log import Attempt, Kind, bus, redis
 from chatbox.log.keep import EVERYTHING, Keep
@@ -114,6 +114,31 @@ class ProxyTests(ProxyTestCase):
             self.server.signal(signal.SIGCONT)
         self.run_until(lambda: log.connected and not log.busy)
         self.assertEqual((texts(heard.records), heard.failed), (["a"], []))
+
+
+class RefusalTests(ProxyTestCase):
+    """Redis is there, and takes nothing."""
+
+    def test_a_master_without_replicas(self) -> None:
+        """What is said waits, the operator is told, and it is tried by new connections: another
+        Redis may be the master by now."""
+        log, heard = self.node()
+        first = log._commands
+        self.addCleanup(self.server.ask, b"CONFIG SET min-replicas-to-write 0\r\n")
+        self.server.ask(b"CONFIG SET min-replicas-to-write 1\r\n")
+        with capturedLogs() as logs:
+            log.append([say("a")])
+            self.run_until(lambda: log._commands not in (None, first))
+            second = log._commands
+            self.run_until(lambda: log._commands not in (None, second))
+            self.server.ask(b"CONFIG SET min-replicas-to-write 0\r\n")
+            self.run_until(lambda: log.connected and not log.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["a"], []))
+        told = [str(formatEvent(event)) for event in logs if "what" in event]
+        refused, again = told[0], told[-1]
+        self.assertIn("Redis refuses messages: NOREPLICAS", refused)
+        self.assertEqual(again, "Redis takes messages again")
+        self.assertEqual(len(told), len(set(told)))
 
 
 HOLDER = {"name": "bob", "identity": "b", "proof": "p"}

@@ -150,12 +150,29 @@ async def test_a_wrong_password(place: str, told: list[str]) -> None:
 
 
 @ensureDeferred
-async def test_an_unknown_authority(place: str) -> None:
-    """Who does not believe the certificate does not connect."""
-    async with started(f"rediss://chat:secret@{place.partition('?')[0]}") as (log, _):
-        d: Any = log._services[0].whenConnected()
-        d.addCallback(lambda connection: connection.whenDisconnected())
-        ended: list[object] = []
-        d.addCallback(ended.append)
-        await until(lambda: ended)
+async def test_who_cannot_shake_hands(place: str, told: list[str]) -> None:
+    """Nobody connects without believing the certificate, or without TLS; why is told, once."""
+    bare = place.partition("?")[0]
+    for scheme, why in {
+        "rediss": "TLS: certificate verify failed",
+        "redis": "the connection is closed at once; is it one for TLS (rediss:)?",
+    }.items():
+        told.clear()
+        async with started(f"{scheme}://chat:secret@{bare}") as (log, _):
+            ends: list[object] = []
+            for service in log._services:
+                d: Any = service.whenConnected()
+                d.addCallback(lambda connection: connection.whenDisconnected())
+                d.addCallback(ends.append)
+            await until(lambda ends=ends: len(ends) == 2)
+            assert not log.connected
+        assert told == [why]
+
+
+@ensureDeferred
+async def test_a_sentinel_that_is_not_believed(sentinel: str, told: list[str]) -> None:
+    """It is told why nobody can be asked."""
+    async with started(f"rediss+sentinel://chat:secret@{sentinel.partition('?')[0]}") as (log, _):
+        await until(lambda: told)
         assert not log.connected
+    assert set(told) == {"TLS: certificate verify failed"}

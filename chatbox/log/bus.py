@@ -23,12 +23,11 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from chatbox.log import Kind, Record, gap
-from chatbox.log.connect import COMMAND_SECONDS
+from chatbox.log.connect import COMMAND_SECONDS, Complaint
 from chatbox.log.lease import Lease
 from chatbox.log.pending import Pending
 from chatbox.log.scripts import SYNC
 from chatbox.log.streams import PREFIX, entry_of, holder_of, id_of, place_of, record_of
-from chatbox.text import printable
 
 __all__ = ["BLOCK_SECONDS", "Bus"]
 
@@ -46,7 +45,8 @@ class Bus:
     """Reads the bus for the node that has this `lease`, and gives all of it to `report`, in order.
 
     `pending` has what this node has appended under the numbers of its `run`. `on_ready` is called
-    whenever it is known what was missed, just before it is read on.
+    whenever it is known what was missed, just before it is read on; `refusals` hears why Redis does
+    not let it be read.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class Bus:
         lease: Lease,
         report: Callable[[Sequence[Record]], None],
         on_ready: Callable[[], None],
+        refusals: Complaint,
     ) -> None:
         self._run = run
         self._pending = pending
         self._lease = lease
         self._report = report
         self._on_ready = on_ready
+        self._refusals = refusals
         self.epoch = b""
         """Which log this is, as long as it is read."""
         self._known_epoch = b""
@@ -183,6 +185,6 @@ class Bus:
         import txredisapi
 
         if not failure.check(txredisapi.ConnectionError) and not self._stopped:
-            _log.error("the bus cannot be read: {error}", error=printable(str(failure.value)))
+            self._refusals.about("the bus cannot be read", failure.value)
         if connection.transport is not None:
             connection.transport.abortConnection()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from OpenSSL import SSL
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    connectProtocol,
-    wrapClientTLS,
-)
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError, ConnectionAborted, ConnectionClosed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import (
@@ -23,6 +20,7 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatbox.errors import LocalError
@@ -86,6 +84,10 @@ MAX_REASONS: Final = 50
 """How many are told of before it is over: a reason may have a number in it that is always new."""
 
 
+_SCRIPT: Final = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
+"""Where in our script it was, which Redis adds to its reason from version 7 on."""
+
+
 class Complaint:
     """What is wrong with Redis or the way to it: each told once until it is over, however often it
     is tried and in whatever order they come."""
@@ -95,7 +97,7 @@ class Complaint:
 
     def about(self, what: str, why: object) -> None:
         """Something is in the way."""
-        complaint = what, printable(str(why))
+        complaint = what, printable(_SCRIPT.sub("", str(why)))
         if complaint not in self._told and len(self._told) < MAX_REASONS:
             self._told.add(complaint)
             _log.error("{what}: {why}", what=what, why=complaint[1])
@@ -183,21 +185,53 @@ class _Sentinels:
     async def _ask(self, host: str, port: int) -> tuple[str, int]:
         import txredisapi
 
-        asking = txredisapi.RedisProtocol(charset=None, replyTimeout=COMMAND_SECONDS)
-        asking.convertNumbers = False
-        asking.callLater = self._reactor.callLater
+        asking = _protocol(self._reactor, self._place)
+        factory = Factory.forProtocol(lambda: asking)
+        factory.noisy = False  # it is asked again and again while Redis is away
         endpoint = _endpoint(self._reactor, host, port, self._tls)
-        sentinel = await connectProtocol(endpoint, asking)
+        sentinel: Any = await endpoint.connect(factory)
         try:
             if self._place.sentinel_password is not None:
                 await sentinel.auth(self._place.sentinel_password, self._place.sentinel_username)
             words = ("SENTINEL", "get-master-addr-by-name", self._place.service)
             found = await sentinel.execute_command(*words)
+        except txredisapi.ConnectionError as error:
+            raise LookupError(asking.ended or str(error)) from error
         finally:
             sentinel.transport.abortConnection()
         if not found:
             raise LookupError(f"the sentinel at {host}:{port} knows no {self._place.service}")
         return found[0].decode(), int(found[1])
+
+
+def _protocol(reactor: Any, place: Place, **login: object) -> Any:
+    """Make one end of a connection to Redis, or to a sentinel; `ended` says why it has ended."""
+    import txredisapi  # it imports the reactor
+
+    protocol = txredisapi.RedisProtocol(
+        charset=None, replyTimeout=COMMAND_SECONDS, convertNumbers=False, **login
+    )
+    protocol.callLater = reactor.callLater
+    protocol.ended = ""
+    lost = protocol.connectionLost
+
+    def connection_lost(why: Failure) -> None:
+        protocol.ended = _reason(why, place)
+        lost(why)
+
+    protocol.connectionLost = connection_lost
+    return protocol
+
+
+def _reason(why: Failure, place: Place) -> str:
+    """Say in words why a connection has ended."""
+    if isinstance(why.value, SSL.Error) and why.value.args:
+        return "TLS: " + "; ".join(str(reason) for _, _, reason in why.value.args[0])
+    if isinstance(why.value, ConnectionAborted):  # by us
+        return "there is no answer"
+    if isinstance(why.value, ConnectionClosed) and not place.tls:
+        return "the connection is closed at once; is it one for TLS (rediss:)?"
+    return why.getErrorMessage()
 
 
 class Connections(Factory):
@@ -213,26 +247,24 @@ class Connections(Factory):
         self._reactor = reactor
         self._complaint = complaint
         self._use = use
+        self._latest: Any = None
 
     def buildProtocol(self, addr: object) -> Any:
         """Make one."""
-        import txredisapi  # it imports the reactor
-
-        connection = txredisapi.RedisProtocol(
-            charset=None,
-            replyTimeout=COMMAND_SECONDS,
-            password=self._place.password,
-            dbid=self._place.database,
-            convertNumbers=False,
-            username=self._place.username,
+        place = self._place
+        connection = self._latest = _protocol(
+            self._reactor,
+            place,
+            password=place.password,
+            username=place.username,
+            dbid=place.database,
         )
         connection.factory = self
-        connection.callLater = self._reactor.callLater
         connection.whenConnected().addCallback(self._let_in)
         return connection
 
     def _let_in(self, connection: Any) -> None:
-        self._complaint.over()
+        self._complaint.over("Redis lets us in again")
         self._use(connection)
 
     def stopTrying(self) -> None:
@@ -240,4 +272,5 @@ class Connections(Factory):
 
     def connectionError(self, why: object) -> None:
         """txredisapi calls this to say why; once is enough to be told of it."""
-        self._complaint.about("Redis does not let us in", why)
+        ended = self._latest and self._latest.ended  # txredisapi says "Lost connection" then
+        self._complaint.about("Redis does not let us in", ended or why)

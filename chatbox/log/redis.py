@@ -71,9 +71,9 @@ MAIL_LENGTH: Final = 10_000
 STOP_SECONDS: Final = 5.0
 """How long an end may wait for what is pending."""
 
-_PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOSCRIPT")
+_PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY ", "NOSCRIPT")
 """What Redis says if another Redis, or another moment, would do: it is tried by a new connection.
-"""
+A master that is being replaced has lost its replicas before it knows that it is none any more."""
 
 _log = Logger()
 
@@ -99,7 +99,12 @@ class RedisLog(OneSubscriber):
         self._run = secrets.token_hex(8)
         """What the numbers of our entries belong to. It stays when a lease is lost."""
         self._pending = Pending()
-        self._bus = Bus(self._run, self._pending, self.lease, self._report, self._send_all)
+        self._refusals = Complaint()
+        """Why messages are refused, if they are."""
+        self._bus = Bus(
+            *(self._run, self._pending, self.lease),
+            *(self._report, self._send_all, self._refusals),
+        )
         self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._bus.position, self._later)
         self._commands: Any = None
         """The connection for commands, while there is one."""
@@ -108,8 +113,6 @@ class RedisLog(OneSubscriber):
         self._stopped = False
         self._ticking: Any = None
         self._warned = False
-        self._refusals = Complaint()
-        """Why messages are refused, if they are."""
 
     @property
     def busy(self) -> bool:
@@ -191,11 +194,12 @@ class RedisLog(OneSubscriber):
         """A script has not been run."""
         import txredisapi
 
+        if failure.check(txredisapi.ConnectionError):
+            return
         text = failure.getErrorMessage()
+        self._complain(text)
         if any(word in text for word in _PASSING):
             self._drop_connections()
-        elif not failure.check(txredisapi.ConnectionError):
-            self._complain(text)
 
     def _use_for_commands(self, connection: Any) -> None:
         self._commands = connection
@@ -257,7 +261,10 @@ class RedisLog(OneSubscriber):
         if "PLACES" in text:
             self._complain(f"{text}; does Redis have the right time?")
             self._drop_connections()
-        elif "EPOCH" in text or any(word in text for word in _PASSING):
+        elif any(word in text for word in _PASSING):
+            self._complain(text)
+            self._drop_connections()
+        elif "EPOCH" in text:
             # The reader must find out first what is missing, so that nobody reads a gap as silence.
             self._drop_connections()
         elif "FENCED" in text:
