@@ -159,12 +159,10 @@ async def test_who_cannot_shake_hands(place: str, told: list[str]) -> None:
     }.items():
         told.clear()
         async with started(f"{scheme}://chat:secret@{bare}") as (log, _):
-            ends: list[object] = []
             for service in log._services:
                 d: Any = service.whenConnected()
-                d.addCallback(lambda connection: connection.whenDisconnected())
-                d.addCallback(ends.append)
-            await until(lambda ends=ends: len(ends) == 2)
+                connection = await d
+                await connection.whenDisconnected()
             assert not log.connected
         assert told == [why]
 
