@@ -27,6 +27,7 @@ from chatbox.chat.register import Register
 from chatbox.chat.room import Room
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
+from chatbox.chat.sharing import RecentFiles
 from chatbox.chat.turn import Turn
 from chatbox.checkers import gate_for
 from chatbox.downloads import ShelfDownloads
@@ -84,7 +85,8 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     )
     limits = _make_limits(options)
     gate = ModeratedGate(moderation, gate)
-    factory = ChatFactory(room, shelf, downloads, reactor, gate, moderation, limits=limits)
+    files = RecentFiles(shelf, reactor.seconds, reactor.callInThread, reactor.callFromThread)
+    factory = ChatFactory(room, files, downloads, reactor, gate, moderation, limits=limits)
     register = None
     if isinstance(log, SqliteLog):
         # Only who comes back to the same log can have missed nothing.

@@ -65,7 +65,7 @@ from chatbox.chat.limits import ANSWER_BYTES, MAX_TURNED_AWAY, Limits
 from chatbox.chat.names import LocalNames
 from chatbox.chat.room import Room
 from chatbox.chat.server import LINGER_SECONDS, MAX_SKIPPED_BYTES, MAX_VISITS, ChatFactory
-from chatbox.chat.sharing import Downloads, Files
+from chatbox.chat.sharing import Downloads, Files, RecentFiles
 from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_REQUEST_BYTES, Message, format_line
 from chatbox.client import words
@@ -727,8 +727,13 @@ class PathAttacks(AttackTestCase):
                 return 55000, vectors.TICKET_TEXT
 
         shelf = Shelf(folder)
+
+        def at_once(work: Callable[[], None]) -> None:
+            work()
+
+        files = RecentFiles(shelf, self.clock.seconds, at_once, at_once)
         transfers: TransferService = Transfers()  # type: ignore[assignment]  # what is needed of it
-        return shelf, ShelfDownloads(shelf, transfers)
+        return files, ShelfDownloads(shelf, transfers)
 
     def test_tricks(self) -> None:
         """A hundred names, and not one gets anything but a refusal that tells nothing."""

@@ -42,7 +42,6 @@ from chatbox.chat.server import (
     ChatProtocol,
 )
 from chatbox.chat.service import ChatService
-from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
 from chatbox.chat.turn import Turn
 from chatbox.chat.wire import MAX_REQUEST_BYTES, TEXT_BYTES_CEILING, Message, parse_line
 from chatbox.errors import CannotStart, LocalError
@@ -136,27 +135,6 @@ class ServerTests(SynchronousTestCase):
             connection = Connection(self.factory, host)
             connection.send("<t:ping>")
             self.assertEqual(self.answer(connection).sender, f"server:{host}")
-
-    def test_list_of_files(self) -> None:
-        """The shelf is looked at once a second at most, and always when that went wrong."""
-        now = [5.0]
-        shelf = FakeShelf(File("a.txt", 5))
-        files = RecentFiles(shelf, lambda: now[0])
-
-        def names() -> list[str]:
-            return [file.name for file in files.list()]
-
-        self.assertEqual(names(), ["a.txt"])
-        shelf.files = (File("b.txt", 5),)
-        now[0] += LIST_SECONDS - 0.1
-        self.assertEqual(names(), ["a.txt"])
-        now[0] += 0.1
-        self.assertEqual(names(), ["b.txt"])
-        shelf.error = OSError()
-        now[0] += LIST_SECONDS
-        self.assertRaises(OSError, names)
-        shelf.error, shelf.files = None, (File("c.txt", 5),)
-        self.assertEqual(names(), ["c.txt"])
 
     def test_fault_in_sending(self) -> None:
         """Whoever a bug keeps from being sent to is cut off, and not left without some lines."""

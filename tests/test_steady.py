@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.base import ReactorBase
 from twisted.internet.task import Clock
@@ -15,8 +16,8 @@ from chatbox.chat.limits import Bucket
 from chatbox.chat.sharing import RecentFiles
 from chatbox.sparing import SPAN_SECONDS, SparingLog
 from chatbox.steady import keep_steady, wall_clock
-from tests.helpers.chat import FakeShelf, File
 from tests.helpers.processes import PATIENCE, environment
+from tests.test_sharing import FakeFolder, at_once
 
 
 class SteadyTests(SynchronousTestCase):
@@ -70,19 +71,20 @@ class SteadyTests(SynchronousTestCase):
         now = self.reactor.seconds
         bucket = Bucket(rate=1, burst=1, now=now())
         self.assertEqual(bucket.take(now()), 1.0)
-        shelf = FakeShelf()
-        files = RecentFiles(shelf, now)
-        self.assertEqual(list(files.list()), [])
-        shelf.files = (File("a.txt", 5),)
+        folder, told = FakeFolder("a.txt"), list[Any]()
+        files = RecentFiles(folder, now, at_once, at_once)
+        files.list(told.append)
         written: list[str] = []
         log = SparingLog(lambda form, **_: written.append(form), now, 1, "more")
         log("first")
         self.wall += jump
-        self.assertEqual(list(files.list()), [])
+        files.list(told.append)
+        self.assertEqual((len(told), folder.looks), (2, 1))
         log("left out")
         self.wait(SPAN_SECONDS)
         self.assertEqual(bucket.take(now()), 1.0)
-        self.assertEqual(list(files.list()), [*shelf.files])
+        files.list(told.append)
+        self.assertEqual(folder.looks, 2)
         log("second")
         self.assertEqual(written, ["first", "more", "second"])
 

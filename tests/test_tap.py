@@ -27,7 +27,11 @@ from tests.test_options import OptionsTestCase
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor in memory that other threads could call."""
+    """A reactor in memory that has other threads, which could call it."""
+
+    def callInThread(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call it some time."""
+        self.callLater(0, call, *arguments)
 
     def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
         """Call it some time."""

@@ -48,7 +48,7 @@ from chatbox.chat.moderation import Moderation
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Session
-from chatbox.chat.sharing import Downloads, Files, RecentFiles
+from chatbox.chat.sharing import Downloads, Files
 from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
 from chatbox.chat.turnstile import Turnstile
 from chatbox.errors import RemoteError
@@ -97,7 +97,7 @@ class ChatFactory(Factory):
         limits: Limits = NO_LIMITS,
     ) -> None:
         self.room = room
-        self.files = RecentFiles(files, clock.seconds)
+        self.files = files
         self.downloads = downloads
         self.clock = clock
         self.gate = gate or OpenGate()

@@ -33,7 +33,7 @@ from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import Person, Seat
 from chatbox.chat.pipeline import Job, Pipeline
 from chatbox.chat.room import Room
-from chatbox.chat.sharing import Downloads, Files
+from chatbox.chat.sharing import Downloads, Files, Found
 from chatbox.chat.states import TRANSITIONS, State
 from chatbox.chat.wire import Message, check_text, format_fields, format_list, parse_request
 from chatbox.errors import LocalError, RemoteError
@@ -263,12 +263,16 @@ class Session:
 
     def list_files(self, asked: Asked) -> None:
         """Tell what can be downloaded, and how large it is."""
-        try:
-            files = self._files.list()
-        except OSError as error:
-            raise self._unavailable(error) from error
-        names = format_list(file.name for file in files)
-        self._answer(asked, text=names, size=tuple(file.size for file in files))
+        self._files.list(partial(self._listed, asked))
+
+    def _listed(self, asked: Asked, found: Found) -> None:
+        if isinstance(found, OSError):
+            found = self._unavailable(found)
+        if isinstance(found, RemoteError):
+            self._refuse(asked, found)
+        else:
+            names = format_list(file.name for file in found)
+            self._answer(asked, text=names, size=tuple(file.size for file in found))
 
     def say(self, asked: Asked) -> None:
         """Say something to everybody, or to somebody."""

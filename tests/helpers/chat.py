@@ -9,7 +9,7 @@ from itertools import count
 
 from chatbox.chat.codes import Code
 from chatbox.chat.names import Claim, LocalNames, Name
-from chatbox.chat.sharing import Offer, Probe
+from chatbox.chat.sharing import Found, Offer, Probe
 from chatbox.chat.wire import Message, format_line, parse_line
 from chatbox.errors import RemoteError
 from chatbox.log import Entry, Record
@@ -197,11 +197,13 @@ class FakeShelf:
         self.error: Exception | None = None
         self.offered: list[tuple[str, str]] = []
 
-    def list(self) -> Sequence[File]:
-        """Return the files."""
-        if self.error is not None:
-            raise self.error
-        return self.files
+    def list(self, answer: Callable[[Found], None]) -> None:
+        """Tell the files."""
+        if self.error is None:
+            answer(self.files)
+        else:
+            assert isinstance(self.error, RemoteError | OSError)
+            answer(self.error)
 
     def offer(self, name: str, host: str, file_name: str) -> Offer:
         """Offer a file that is there."""
