@@ -52,7 +52,7 @@ OPERATIONS = (ROOT / "docs" / "operations.rst").read_text(encoding="utf-8")
 
 CHAT_MODULES = [
     *("wire", "names", "history", "pipeline", "turn", "outbox", "presence", "register", "server"),
-    *("closing", "transport", "turnstile"),
+    *("closing", "tcp", "transport", "turnstile"),
 ]
 RDT_MODULES = [
     *("ticket", "seal", "packet", "acks", "receiver", "asking", "sender", "admissions", "demux"),

@@ -25,12 +25,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat import transport as transport_module
 from chatbox.chat.outbox import MAX_QUEUED_BYTES, Fanout, Outbox
+from chatbox.chat.tcp import socket_below
 from chatbox.chat.transport import (
     DirectFactory,
     DirectTransport,
     DirectWriter,
     TransportWriter,
-    socket_below,
     writer,
 )
 from chatbox.chat.turn import Turn

@@ -49,7 +49,8 @@ from chatbox.chat.outbox import Outbox
 from chatbox.chat.room import Room
 from chatbox.chat.session import Session
 from chatbox.chat.sharing import Downloads, Files
-from chatbox.chat.transport import address_of, find_dead_peers, host_of, writer
+from chatbox.chat.tcp import SERVER_TIMEOUT_MS, tune
+from chatbox.chat.transport import address_of, host_of, writer
 from chatbox.chat.turnstile import Turnstile
 from chatbox.errors import RemoteError
 from chatbox.sparing import SparingLog
@@ -200,7 +201,7 @@ class ChatProtocol(Protocol):
     def connectionMade(self) -> None:
         """Begin the conversation."""
         transport: Any = self.transport
-        find_dead_peers(transport)
+        tune(transport, SERVER_TIMEOUT_MS)
         self._audible = not ISSLTransport.providedBy(transport)
         """Whether the client can read what we say: with TLS only after the handshake."""
         self._peer = address_of(transport.getPeer())

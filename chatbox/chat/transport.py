@@ -1,4 +1,4 @@
-"""A client's transport: how bytes leave it, and what the kernel is told about it.
+"""A client's transport: how bytes leave it.
 
 Twisted's transports write in the next turn: they keep what they are given, have the reactor watch
 the socket, send when it says that there is room, and have it watched no more. That is three system
@@ -17,9 +17,8 @@ message on its way that halves what TLS costs.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocolFactory, IPullProducer, IPushProducer
 from twisted.internet.tcp import Server
@@ -27,28 +26,15 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 __all__ = [
-    "KEEP_ALIVE_IDLE_SECONDS",
-    "KEEP_ALIVE_INTERVAL_SECONDS",
-    "KEEP_ALIVE_PROBES",
-    "USER_TIMEOUT_MS",
     "DirectFactory",
     "DirectTransport",
     "DirectWriter",
     "Limited",
     "TransportWriter",
     "address_of",
-    "find_dead_peers",
     "host_of",
     "writer",
 ]
-
-KEEP_ALIVE_IDLE_SECONDS: Final = 60
-KEEP_ALIVE_INTERVAL_SECONDS: Final = 15
-KEEP_ALIVE_PROBES: Final = 4
-"""A peer that vanished silently is found 60 + 4 x 15 = 120 seconds after it was last heard."""
-
-USER_TIMEOUT_MS: Final = 120_000
-"""The same limit for data that is never acknowledged (RFC 5482)."""
 
 
 class Limited(Protocol):
@@ -244,35 +230,6 @@ class DirectFactory(WrappingFactory[DirectTransport]):
     def logPrefix(self) -> str:
         """What Twisted calls us when it says that a port starts: what it called the factory."""
         return str(self._factory.logPrefix())
-
-
-def find_dead_peers(transport: Any) -> None:
-    """Have the kernel find out when the peer is gone, if there is a TCP socket below."""
-    connection = socket_below(transport)
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # We write once a turn, so there are no small writes that are worth holding back.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEP_ALIVE_IDLE_SECONDS),
-        ("TCP_KEEPINTVL", KEEP_ALIVE_INTERVAL_SECONDS),
-        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
-        ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
-    ):
-        option = getattr(socket, name, None)  # Not every platform has all of them.
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def socket_below(transport: Any) -> socket.socket | None:
-    """Return the socket that a transport writes to, through wrappers such as TLS."""
-    while transport is not None:
-        handle = getattr(transport, "getHandle", lambda: None)()
-        if isinstance(handle, socket.socket):
-            return handle
-        transport = getattr(transport, "transport", None)
-    return None
 
 
 def host_of(address: Any) -> str:

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from chatbox.chat.codes import Code
+from chatbox.chat.tcp import CLIENT_TIMEOUT_MS, tune
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
 from chatbox.client.chat.events import Event, Joined, JoinRefused, Lost
@@ -38,10 +39,6 @@ MAX_PASSWORDS_TYPED: Final = 3
 """How often a person may mistype a password before the command ends."""
 LEAVE_TIMEOUT: Final = 2.0
 """Seconds that a goodbye may take: nobody wants to wait for it."""
-
-# A silent connection is asked after a minute, and given up after another one without an answer.
-_KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-_USER_TIMEOUT_MS: Final = 60_000
 
 
 class ChatConnection(Protocol):
@@ -116,15 +113,8 @@ class ChatConnection(Protocol):
             self._transport.loseConnection()
 
     def connectionMade(self) -> None:
-        """Have a dead path noticed: nobody writes into a quiet room for hours."""
-        if ITCPTransport.providedBy(self.transport):
-            self._transport.setTcpNoDelay(True)
-            self._transport.setTcpKeepAlive(True)
-        handle = self._transport.getHandle() if hasattr(self.transport, "getHandle") else None
-        if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
-            for name, value in (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS)):
-                if hasattr(socket, name):  # not everywhere
-                    handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        """Have a dead path noticed."""
+        tune(self.transport, CLIENT_TIMEOUT_MS)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass on what came."""
