@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from chatbox.digests import condition, read_digests, write_digests
+from chatbox.digests import Digests, condition, read_digests, write_digests
 from chatbox.errors import RemoteError
 from chatbox.hashing import SETTLED_NS, Identity
 from chatbox.shelf import SharedFile, Shelf
@@ -85,7 +84,7 @@ class HashAhead(Service):
         self._shelf = shelf
         self._path = path
         self._is_busy = is_busy
-        self._in_thread = in_thread
+        self._thread = in_thread
         self._now_ns = now_ns
         self._found: Sequence[tuple[str, Identity]] = ()
         """What was on the shelf at the last look."""
@@ -93,8 +92,10 @@ class HashAhead(Service):
         """What was hashed, or could not be."""
         self._running: Deferred[None] | None = None
         self._hashing: Deferred[bool] | None = None
-        self._saved: list[tuple[str, Identity, bytes]] = []
-        """What is written down, as far as it holds."""
+        self._saved: Digests = {}
+        """What is written down."""
+        self._recalled: Digests = {}
+        """Of that, what was not found yet: its disk may be mounted late."""
         self._saved_at = 0.0
 
     def startService(self) -> None:
@@ -168,6 +169,13 @@ class HashAhead(Service):
         finally:
             looking.stop()
 
+    def _in_thread(self, call: Callable[[], _T]) -> Deferred[_T]:
+        """Have `call`, which may wait for a disk, called in a thread if one can be had."""
+        try:
+            return self._thread(call)
+        except RuntimeError:  # none are left: then everybody has to wait
+            return execute(call)
+
     def _failed(self, failure: Any) -> None:
         if not failure.check(CancelledError):
             _log.failure("shared files are not hashed ahead any more", failure)
@@ -175,21 +183,15 @@ class HashAhead(Service):
     # In a thread.
 
     def _recall(self) -> None:
-        """Tell the hasher what was written down, as far as it still holds."""
-        self._saved = []
+        """Read what was written down."""
+        self._saved = {}
         try:
-            known = read_digests(self._path)
+            self._saved = read_digests(self._path)
         except FileNotFoundError:
-            return
+            pass
         except OSError as error:
             _log.warn("the digests of shared files cannot be read: {error}", error=error)
-            return
-        with suppress(RemoteError):  # the folder cannot be read now
-            for name, identity in self._shelf.identities():
-                digest = known.get((name, condition(identity)))
-                if digest is not None:
-                    self._shelf.hasher.remember(identity, digest)
-                    self._saved.append((name, identity, digest))
+        self._recalled = self._saved.copy()
 
     def _look(self) -> tuple[list[tuple[str, Identity]], float]:
         """Find what wants to be hashed, and say in how many seconds to look again."""
@@ -202,7 +204,12 @@ class HashAhead(Service):
         wait = LOOK_SECONDS
         for name, identity in self._found:
             tried = self._tried.get(name)
+            # Once, for somebody may doubt it.
+            recalled = self._recalled.pop((name, condition(identity)), None)
             if tried == identity or self._shelf.hasher.remembered(identity) is not None:
+                continue
+            if recalled is not None:
+                self._shelf.hasher.remember(identity, recalled)
                 continue
             age = identity.age_ns(self._now_ns())
             if age > (SETTLED_NS if tried is None else RESTED_NS):
@@ -214,12 +221,12 @@ class HashAhead(Service):
     def _save(self) -> None:
         """Write down what is known of what was found, if that is not what was written before."""
         self._saved_at = self._reactor.seconds()
-        known = []
+        known: Digests = {}
         for name, identity in self._found:
             digest = self._shelf.hasher.remembered(identity)
             if digest is not None:
-                known.append((name, identity, digest))
-        if not known or known == self._saved:
+                known[name, condition(identity)] = digest
+        if not self._found or known == self._saved:
             return
         self._saved = known
         try:

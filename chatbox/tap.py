@@ -8,7 +8,6 @@ log and the file transfers meet, and their only common fact passes through `Shel
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from chatbox.chat.service import ChatService
 from chatbox.chat.sharing import RecentFiles
 from chatbox.chat.turn import Turn
 from chatbox.checkers import gate_for
+from chatbox.digests import digests_path
 from chatbox.downloads import ShelfDownloads
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
@@ -63,7 +63,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     ahead = HashAhead(
         reactor,
         shelf,
-        os.path.join(options["state-dir"], "digests"),
+        digests_path(options["state-dir"], shelf.folder),
         is_busy=lambda: transfers.under_way > 0,
     )
     downloads = ShelfDownloads(shelf, transfers, ahead.step_aside)

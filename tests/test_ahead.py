@@ -11,7 +11,7 @@ import os
 import queue
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from hypothesis import given
@@ -30,7 +30,7 @@ from chatbox.ahead import (
     SOON_SECONDS,
     HashAhead,
 )
-from chatbox.digests import condition, read_digests, write_digests
+from chatbox.digests import condition, digests_path, read_digests, write_digests
 from chatbox.downloads import ShelfDownloads
 from chatbox.errors import LocalError
 from chatbox.hashing import SETTLED_NS, Hasher, Identity
@@ -252,7 +252,7 @@ class HashAheadTests(AheadTestCase):
     def test_folder_that_cannot_be_listed(self) -> None:
         """A folder that opens and cannot be listed, for want of descriptors, is not the end."""
         self.write("a", b"1")
-        write_digests(self.path, [])
+        write_digests(self.path, {})
         with patch("chatbox.shelf.os.scandir", side_effect=OSError(24, "too many open files")):
             self.start()
         self.clock.advance(LOOK_SECONDS)
@@ -449,6 +449,49 @@ class MemoryTests(AheadTestCase):
         self.ahead.stopService()
         self.assertEqual(len(read_digests(self.path)), 1)
 
+    def test_disk_that_is_mounted_late(self) -> None:
+        """What was known of its files is known, but only until somebody doubts it."""
+        self.write("a", b"1")
+        self.start()
+        self.hear()
+        self.ahead.stopService()
+        os.rename(self.folder, f"{self.folder}-away")
+        os.mkdir(self.folder)
+        self.make()
+        self.opened.clear()
+        self.start()
+        os.rmdir(self.folder)
+        os.rename(f"{self.folder}-away", self.folder)
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.digest("a"), hashlib.sha256(b"1").digest())
+        self.shelf.open("a").doubt()
+        self.opened.clear()
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.opened, ["a"])
+
+    def test_doubted(self) -> None:
+        """What was doubted is not written down any more, though nothing else is known."""
+        self.write("a", b"1")
+        self.start()
+        self.hear()
+        self.shelf.open("a").doubt()
+        self.opened.clear()
+        self.ahead.stopService()
+        self.assertEqual(read_digests(self.path), {})
+
+    def test_no_threads(self) -> None:
+        """A system that has none left has everybody wait for the disk."""
+        self.write("a", b"1")
+
+        def refuse(_: Callable[[], object]) -> Deferred[Any]:
+            raise RuntimeError("can't start new thread")
+
+        with patch.object(self.ahead, "_thread", refuse):
+            self.start()
+            self.hear()
+            self.ahead.stopService()
+        self.assertEqual(len(read_digests(self.path)), 1)
+
     def test_disk_trouble(self) -> None:
         """Where nothing can be read or kept, the log says so and all goes on."""
         self.write("a", b"1")
@@ -486,16 +529,13 @@ class DigestsTests(SynchronousTestCase):
     )
     def test_there_and_back(self, files: dict[str, tuple[Identity, bytes]]) -> None:
         """What is written is read, whatever the files are called."""
-        write_digests(self.path, [(name, *file) for name, file in files.items()])
-        expected = {
-            (name, condition(identity)): digest for name, (identity, digest) in files.items()
-        }
-        self.assertEqual(read_digests(self.path), expected)
+        known = {(name, condition(identity)): digest for name, (identity, digest) in files.items()}
+        write_digests(self.path, known)
+        self.assertEqual(read_digests(self.path), known)
 
     def test_damage(self) -> None:
         """A line that makes no sense is left out, the others count."""
-        identity = Identity(1, 2, 3, 4, 5)
-        write_digests(self.path, [("a", identity, bytes(32)), ("b", identity, bytes(32))])
+        write_digests(self.path, {(name, (2, 3, 4, 5)): bytes(32) for name in "ab"})
         with open(self.path, "rb") as file:
             good = file.read()
         for bad in (b"\xff\xfe\n", b"x" * 64 + b" 1 2 3 4 c\n", good[:70] + b"\n", b"\n\n"):
@@ -506,6 +546,11 @@ class DigestsTests(SynchronousTestCase):
     def test_bound(self) -> None:
         """No more is read than a full shelf can have."""
         self.patch(digests, "MAX_BYTES", 100)
-        identity = Identity(1, 2, 3, 4, 5)
-        write_digests(self.path, [("a", identity, bytes(32)), ("b", identity, bytes(32))])
+        write_digests(self.path, {(name, (2, 3, 4, 5)): bytes(32) for name in "ab"})
         self.assertEqual([name for name, _ in read_digests(self.path)], ["a"])
+
+    def test_one_for_each_folder(self) -> None:
+        """Servers of other folders may have the same state directory."""
+        names = {digests_path("state", folder) for folder in ("a", "./a", "b")}
+        self.assertEqual(len(names), 2)
+        self.assertEqual({os.path.dirname(name) for name in names}, {"state"})
