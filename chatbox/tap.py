@@ -8,8 +8,10 @@ log and the file transfers meet, and their only common fact passes through `Shel
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +33,7 @@ from chatbox.chat.turn import Turn
 from chatbox.checkers import gate_for
 from chatbox.digests import digests_path
 from chatbox.downloads import ShelfDownloads
+from chatbox.errors import CannotStart
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
@@ -58,6 +61,7 @@ def makeService(options: Options, reactor: Any = None) -> Server:
         from twisted.internet import reactor
 
         keep_steady(reactor)
+    _check_twistds_files(options.parent)
     shelf = Shelf(options["files"])
     transfers = _make_transfers(options, reactor)
     ahead = HashAhead(
@@ -102,6 +106,30 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     for service in _make_others(options, reactor, factory, ahead):
         service.setServiceParent(server)
     return server
+
+
+def _check_twistds_files(twistd: Any) -> None:
+    """See whether twistd can write what it writes, for else it ends with a traceback. `twist`
+    writes nothing. Raises CannotStart.
+    """
+    if twistd is None or "pidfile" not in twistd:
+        return
+    log = twistd["logfile"]
+    if not (log or twistd["nodaemon"] or twistd["syslog"]):
+        log = "twistd.log"
+    for option, path in (("pidfile", twistd["pidfile"]), ("logfile", log)):
+        if path and path != "-":
+            try:
+                if os.path.exists(path):
+                    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC))
+                else:
+                    tempfile.TemporaryFile(dir=os.path.dirname(path) or ".").close()
+            except OSError as error:
+                none = f" (--{option}= is none)" if option == "pidfile" else ""
+                raise CannotStart(
+                    f"chatbox cannot start: twistd cannot write {path}: {error.strerror}. Start it"
+                    f" elsewhere, or give it another --{option}{none} before the word chatbox."
+                ) from error
 
 
 def _make_transfers(options: Options, reactor: Any) -> TransferService:

@@ -179,6 +179,23 @@ def test_a_server_that_cannot_start(place: Path, command: str) -> None:
             see_daemon_end(place / "twistd.pid")
 
 
+def test_where_twistd_may_not_write(place: Path) -> None:
+    """What twistd would end with a traceback for is told in a sentence, with what to do."""
+    nowhere = f"{place}/files/a.txt/twistd"
+    for *mode, option in (
+        ("--nodaemon", "--pidfile"),
+        ("--nodaemon", "--logfile"),
+        ("--pidfile=", "--logfile"),
+    ):
+        command = [*script("twistd"), *mode, option, nowhere, *OPTIONS]
+        with Running(command, cwd=place) as server:
+            assert server.wait() == 1
+            said = "".join(server.said)
+        assert f"twistd cannot write {nowhere}: Not a directory." in said
+        assert f"another {option}" in said
+        assert "Traceback" not in said
+
+
 def test_netcat_talks(place: Path) -> None:
     """Two lines typed into netcat log in and speak; the answers can be read."""
     if shutil.which("nc") is None:

@@ -15,7 +15,7 @@ from chatbox.ahead import HashAhead
 from chatbox.chat.limits import Limits
 from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
-from chatbox.errors import RemoteError
+from chatbox.errors import CannotStart, RemoteError
 from chatbox.lan.announce import AnnounceService
 from chatbox.openfiles import OpenFiles
 from chatbox.rdt.admissions import Taker
@@ -52,6 +52,25 @@ class MakeServiceTests(OptionsTestCase):
         self.assertEqual(kinds[3:], [ListeningService] * 2 + [HashAhead, AnnounceService])
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
+
+    def test_what_twistd_writes(self) -> None:
+        """It is seen to first, and left as it is."""
+        place = self.mktemp()
+        os.mkdir(place)
+        pid, log = os.path.join(place, "pid"), os.path.join(place, "log")
+        with open(log, "w") as file:
+            file.write("before")
+        options = self.options()
+        asked = {"pidfile": pid, "logfile": log, "nodaemon": 0, "syslog": 0}
+        for change in ({}, {"pidfile": "", "logfile": "-"}, {"logfile": None, "syslog": 1}):
+            options.parent = {**asked, **change}
+            makeService(options, Reactor())
+        self.assertEqual(os.listdir(place), ["log"])
+        self.assertEqual(os.path.getsize(log), 6)
+        for option in ("pidfile", "logfile"):
+            options.parent = {**asked, option: os.path.join(log, "nowhere")}
+            error = self.assertRaises(CannotStart, makeService, options, Reactor())
+            self.assertIn(f"another --{option}", str(error))
 
     def test_announced(self) -> None:
         """A server that only this machine can reach is not announced unless that is wanted."""
