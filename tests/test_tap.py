@@ -10,6 +10,7 @@ from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python import usage
 
 from chatbox.ahead import HashAhead
 from chatbox.chat.limits import Limits
@@ -61,14 +62,15 @@ class MakeServiceTests(OptionsTestCase):
         with open(log, "w") as file:
             file.write("before")
         options = self.options()
-        asked = {"pidfile": pid, "logfile": log, "nodaemon": 0, "syslog": 0}
+        asked: dict[str, object] = {"pidfile": pid, "logfile": log, "nodaemon": 0, "syslog": 0}
+        options.parent = twistd = usage.Options()
         for change in ({}, {"pidfile": "", "logfile": "-"}, {"logfile": None, "syslog": 1}):
-            options.parent = {**asked, **change}
+            twistd.update({**asked, **change})
             makeService(options, Reactor())
         self.assertEqual(os.listdir(place), ["log"])
         self.assertEqual(os.path.getsize(log), 6)
         for option in ("pidfile", "logfile"):
-            options.parent = {**asked, option: os.path.join(log, "nowhere")}
+            twistd.update({**asked, option: os.path.join(log, "nowhere")})
             error = self.assertRaises(CannotStart, makeService, options, Reactor())
             self.assertIn(f"another --{option}", str(error))
 
