@@ -175,6 +175,34 @@ def test_no_server() -> None:
     assert "there is no such host" in done.stderr
 
 
+def test_interrupted_while_loading() -> None:
+    """Ctrl-C ends the program without a traceback before there is much of it, too."""
+    program = """
+import builtins, sys
+from chatbox.__main__ import main
+
+real = builtins.__import__
+
+def interrupted(name, *rest):
+    if name == MODULE:
+        raise KeyboardInterrupt
+    return real(name, *rest)
+
+builtins.__import__ = interrupted
+main()
+"""
+    for module in ("chatbox.client.main", "argparse", "chatbox.client"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("MODULE", repr(module)), "who", "h"],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (Exit.INTERRUPTED, ""), module
+
+
 def test_nothing_is_said_after_a_signal() -> None:
     """What comes of it that a command is cancelled is not told as if it had gone wrong."""
     program = """

@@ -92,7 +92,7 @@ def test_wheel_holds_what_it_must(wheel: Path) -> None:
         names = set(archive.namelist())
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
         [entry_points] = [name for name in names if name.endswith("entry_points.txt")]
-        assert "chatbox = chatbox.client.main:main" in archive.read(entry_points).decode()
+        assert "chatbox = chatbox.__main__:main" in archive.read(entry_points).decode()
         assert "Requires-Python: >=3.10" in archive.read(metadata).decode()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "chatbox").rglob("*.py")}
     assert modules | {"chatbox/py.typed", "twisted/plugins/chatbox_plugin.py"} <= names
