@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 from chatbox.client.gui.paint import png
 from tests.helpers.processes import PATIENCE
@@ -45,12 +44,7 @@ class Screen:
     def __enter__(self) -> Screen:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE)
 

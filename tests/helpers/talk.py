@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from types import TracebackType
 
 from chatbox.chat.wire import Message, parse_line
 from tests.helpers.processes import PATIENCE
@@ -25,12 +24,7 @@ class Talker:
     def __enter__(self) -> Talker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def join(self, name: str, token: str | None = None) -> None:
