@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from argparse import Namespace
 from dataclasses import fields
@@ -25,7 +24,7 @@ from chatbox.client.config import (
     required_host,
 )
 from chatbox.client.exits import Exit, Stop
-from tests.helpers.processes import PATIENCE, environment
+from tests.helpers.processes import finished
 
 WHOLE = """
 # a comment
@@ -244,14 +243,8 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     """The command ends with status 2 and one sentence, before it touches the network."""
     path = tmp_path / "settings"
     path.write_text('nmae = "Ann"')
-    done = subprocess.run(
-        [sys.executable, "-m", "chatbox.client.main", "--config", str(path), "who", "h"],
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(),
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = [sys.executable, "-m", "chatbox.client.main", "--config", str(path), "who", "h"]
+    done = finished(command)
     assert done.returncode == Exit.USAGE
     assert done.stderr == (
         f"chatbox: {path}, line 1: there is no setting 'nmae'. Did you mean name?\n"

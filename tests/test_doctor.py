@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from chatbox.client.demo import BadLink
 from chatbox.client.doctor import examination as doctor_module
 from chatbox.client.exits import Exit
 from chatbox.rdt import fetch as fetch_module
-from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.processes import PATIENCE, Running, finished, script
 from tests.helpers.server import free_port
 
 PORTS = 3
@@ -80,15 +79,8 @@ def dead() -> Iterator[int]:
 
 def examine(*argv: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """The status, and by the name of each check its verdict and the rest of its line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "chatbox.client.main", "doctor", *argv],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(CHATBOX_NAME="zoe"),
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = [sys.executable, "-m", "chatbox.client.main", "doctor", *argv]
+    done = finished(command, CHATBOX_NAME="zoe")
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, read(done.stdout)
 

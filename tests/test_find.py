@@ -25,7 +25,7 @@ from chatbox.client.connect.find import choose, describe
 from chatbox.client.exits import Exit, Stop
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser, CannotBrowse, find_servers
-from tests.helpers.processes import PATIENCE, Running, environment, patient
+from tests.helpers.processes import PATIENCE, Running, environment, finished, patient
 from tests.helpers.server import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -99,15 +99,7 @@ def chatbox_command(*argv: str) -> list[str]:
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end, with nobody at the keyboard."""
-    return subprocess.run(
-        chatbox_command(*argv),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(CHATBOX_NAME="zoe"),
-        timeout=PATIENCE,
-        check=False,
-    )
+    return finished(chatbox_command(*argv), CHATBOX_NAME="zoe")
 
 
 ATTEMPTS = 20

@@ -17,7 +17,7 @@ import pytest
 import chatbox
 from chatbox.client import main as main_module
 from chatbox.client.exits import Exit
-from tests.helpers.processes import PATIENCE, Running, environment, patient
+from tests.helpers.processes import PATIENCE, Running, environment, finished, patient
 from tests.helpers.server import Served, serving
 from tests.helpers.talk import Talker
 
@@ -33,16 +33,8 @@ def errand(
     *argv: str, cwd: Path | None = None, typed: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; `typed` is what its standard input has."""
-    return subprocess.run(
-        [*patient("chatbox"), *argv],
-        input=typed,
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(CHATBOX_NAME="zoe", **settings),
-        cwd=cwd,
-        timeout=PATIENCE,
-        check=False,
-    )
+    command = [*patient("chatbox"), *argv]
+    return finished(command, typed=typed, cwd=cwd, CHATBOX_NAME="zoe", **settings)
 
 
 def outcome(*argv: str, cwd: Path | None = None) -> tuple[int, str]:

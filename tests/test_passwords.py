@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,7 @@ from chatbox.passwords import (
     parse_accounts,
     verify,
 )
-from tests.helpers.processes import PATIENCE, environment
+from tests.helpers.processes import finished
 
 GOOD = "$argon2id$v=19$m=16,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$"
 GOOD += "bK3zBNeWlZTDUmSsxShkyfpfEFPYvxk6V5hN8WVvCXQ"
@@ -178,15 +177,8 @@ class CommandTests(SynchronousTestCase):
 
     def run_command(self, *arguments: str, typed: str = "") -> tuple[int, str, str]:
         """Run it with something on its standard input: status, output, complaints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "chatbox.client.main", "passwd", self.path, *arguments],
-            env=environment(),
-            input=typed,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=PATIENCE,
-            check=False,
-        )
+        command = [sys.executable, "-m", "chatbox.client.main", "passwd", self.path, *arguments]
+        done = finished(command, typed=typed)
         return done.returncode, done.stdout, done.stderr
 
     def test_a_life(self) -> None:

@@ -31,7 +31,7 @@ from chatbox.client.exits import Exit
 from chatbox.errors import LocalError
 from chatbox.tls import RELOAD_SECONDS, Certificate, check_endpoint, load_from
 from tests.helpers.certificates import Authority
-from tests.helpers.processes import PATIENCE, Running, environment, patient, script
+from tests.helpers.processes import Running, environment, finished, patient, script
 from tests.helpers.server import free_port
 
 WRONG = (ValueError, TypeError, OSError, LocalError, VerifyError)
@@ -202,16 +202,8 @@ def serving(place: Path, *listen: str, auth: str = "") -> Iterator[Running]:
 
 def chatbox(place: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command of a client at home in `place`."""
-    return subprocess.run(
-        [*CLIENT, *arguments],
-        cwd=place,
-        env=environment(XDG_STATE_HOME=str(place / "home"), **variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
+    home = str(place / "home")
+    return finished([*CLIENT, *arguments], cwd=place, XDG_STATE_HOME=home, **variables)
 
 
 def test_self_signed(place: Path) -> None:

@@ -55,6 +55,24 @@ def environment(**extra: str) -> dict[str, str]:
     return {**theirs, **own, **extra}
 
 
+def finished(
+    command: Sequence[str], *, typed: str = "", cwd: Path | None = None, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end. `typed` is all that its standard input has; the environment has
+    the `settings`, too.
+    """
+    return subprocess.run(
+        command,
+        input=typed,
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(**settings),
+        cwd=cwd,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 class Running:
     """A child process with a pipe at each end; what it says on stderr is read with its stdout."""
 
