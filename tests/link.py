@@ -330,6 +330,18 @@ class Transfer:
             self._serve_client()
         self.on_step(self)
 
+    def run_and_time_the_first_byte(self) -> float:
+        """Run to the end; return after how many seconds something of the file was there."""
+        arrived: list[float] = []
+
+        def watch(transfer: Transfer) -> None:
+            if transfer.sink.written and not arrived:
+                arrived.append(transfer.network.now - transfer.started_at)
+
+        self.on_step = watch
+        self.run()
+        return arrived[0]
+
     def call(self, act: Callable[[Receiver, float], None]) -> None:
         """Do something to the receiver as its user."""
         act(self.receiver, self.network.now)

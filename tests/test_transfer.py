@@ -258,15 +258,7 @@ class ShapeTests(SynchronousTestCase):
     def test_first_data_after_one_round_trip(self) -> None:
         """The first byte of the file is here one round trip after the first packet left."""
         transfer = Transfer(DATA, down=LINK)
-        arrived: list[float] = []
-
-        def watch(transfer: Transfer) -> None:
-            if transfer.sink.written and not arrived:
-                arrived.append(transfer.network.now - transfer.started_at)
-
-        transfer.on_step = watch
-        transfer.run()
-        self.assertLess(arrived[0], 0.045)
+        self.assertLess(transfer.run_and_time_the_first_byte(), 0.045)
 
     def test_small_file_on_a_far_path(self) -> None:
         """64 KB are there within one and a half round trips of 200 ms after the ticket."""
