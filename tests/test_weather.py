@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt.congestion import ControllerFactory
+from tests.helpers.path import Policer
 from tests.link import Link, Transfer, Weather, seeds
 from tests.test_transfer import CONTROLLERS
 
@@ -25,31 +26,18 @@ DATA = random.Random(11).randbytes(600_000)
 SEEDS = 3
 
 
-@dataclass
-class Policer:
-    """Drops what exceeds a rate, and never queues: a token bucket in front of a link."""
+def police(link: Link, policer: Policer) -> list[bytes]:
+    """Let a policer stand in front of a link; what it drops is in the list that is returned."""
+    carry, dropped = link.send, list[bytes]()
 
-    rate: float
-    burst: float
-    tokens: float = 0.0
-    updated_at: float = 0.0
-    dropped: int = 0
-
-    def guard(self, link: Link) -> None:
-        """Stand in front of `link`."""
-        carry = link.send
-        self.tokens = self.burst
-
-        def send(datagram: bytes, now: float, at: Callable[[float, bytes], None]) -> None:
-            elapsed, self.updated_at = now - self.updated_at, now
-            self.tokens = min(self.burst, self.tokens + elapsed * self.rate)
-            if self.tokens < len(datagram):
-                self.dropped += 1
-                return
-            self.tokens -= len(datagram)
+    def send(datagram: bytes, now: float, at: Callable[[float, bytes], None]) -> None:
+        if policer.passes(len(datagram), now):
             carry(datagram, now, at)
+        else:
+            dropped.append(datagram)
 
-        link.send = send  # type: ignore[method-assign]
+    link.send = send  # type: ignore[method-assign]
+    return dropped
 
 
 def compress(link: Link, step: float) -> None:
@@ -118,10 +106,9 @@ class WeatherTests(SynchronousTestCase):
     def test_policer(self) -> None:
         """What exceeds 8 Mbit/s is dropped, and nothing ever waits in a queue."""
         for what, transfer in self.transfers(data=DATA * 3):
-            policer = Policer(1e6, 60_000)
-            policer.guard(transfer.down)
+            dropped = police(transfer.down, Policer(1e6, 60_000, tokens=60_000))
             self.arrives(what, transfer, 12)
-            self.assertGreater(policer.dropped, 0, f"{what}: it did not have to drop anything")
+            self.assertTrue(dropped, f"{what}: it did not have to drop anything")
 
     def test_route_twice_as_long(self) -> None:
         """All packets take twice as long from one moment on."""
