@@ -26,6 +26,7 @@ __all__ = [
     "Description",
     "read_description",
     "self_signed",
+    "unescaped",
 ]
 
 DEFAULT_PORT: Final = 50000
@@ -107,9 +108,9 @@ def read_description(text: str) -> Description:
     assert found is not None  # it fits anything
     front, folder, inner = found.groups("")
     kind, *words = _find_words(f"{inner}:") or [""]
-    values = [_unescaped(word) for word in words if not _match_option(word)]
+    values = [unescaped(word) for word in words if not _match_option(word)]
     pairs = [pair.groups() for pair in map(_match_option, words) if pair]
-    options = {_unescaped(key): _unescaped(value) for key, value in pairs}
+    options = {unescaped(key): unescaped(value) for key, value in pairs}
     return Description(front, folder, inner, kind, values, options)
 
 
@@ -123,5 +124,6 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\:])", r"\\\1", text)
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """Return what a word means: behind a backslash each character is only itself."""
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)

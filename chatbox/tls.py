@@ -4,7 +4,7 @@ Four kinds of descriptions speak TLS. Two are Twisted's own:
 
 - ``ssl:PORT:privateKey=FILE:certKey=FILE`` names the files;
 - ``tls:FOLDER:port=PORT`` takes all ``.pem`` files of a folder, such as one of certbot's, and finds
-  the certificate by the name that the client asks for (SNI).
+  the certificate by the name that the client asks for (SNI); see `chatbox.pems`.
 
 Two are ours (`chatbox.descriptions`), and stand in front of any other, such as ``tcp:50001`` or one
 of a socket that systemd has opened:
@@ -12,8 +12,8 @@ of a socket that systemd has opened:
 - ``tls-self-signed:`` uses the certificate of `chatbox.certificates`;
 - ``tls-from:FOLDER:`` takes certificates from a folder as ``tls:`` does.
 
-Twisted reads the files once; ``tls:`` reads them again when a client asks for a name that it does
-not know, and not when they are renewed. So here the description is read again every
+Twisted reads the files once; its ``tls:`` reads them again when a client asks for a name that it
+does not know, and not when they are renewed. So here the description is read again every
 `RELOAD_SECONDS` that somebody connects, for all kinds alike. What cannot be read leaves
 everything as it was, and says so in the log.
 
@@ -27,7 +27,7 @@ description means would take its parsers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
@@ -39,6 +39,7 @@ from OpenSSL import SSL
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
     quoteStringArgument,
     serverFromString,
 )
@@ -48,6 +49,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -55,8 +57,9 @@ from zope.interface import implementer
 
 from chatbox.certificates import fingerprint, refresh_self_signed, show_fingerprint
 from chatbox.chat.transport import DirectFactory
-from chatbox.descriptions import SELF_SIGNED, read_description
+from chatbox.descriptions import SELF_SIGNED, read_description, unescaped
 from chatbox.errors import CannotStart, LocalError
+from chatbox.pems import Identity, read_folder
 from chatbox.proxied import ProxiedFactory
 from chatbox.steady import wall_clock
 
@@ -212,8 +215,10 @@ def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Loa
     if said.front == SELF_SIGNED:
         return partial(_self_signed, state_dir, now)
     if said.front:
-        return partial(_tls_creator, f"tls:{said.folder}:port=0")
-    return partial(_ssl_creator if said.kind == "ssl" else _tls_creator, description)
+        return partial(_ByName.of_folder, unescaped(said.folder))
+    if said.kind == "ssl":
+        return partial(_ssl_creator, description)
+    return partial(_ByName.of_folder, _read_tls(description)[0])
 
 
 def _open(
@@ -230,8 +235,8 @@ def _open(
         where, _ = _read_ssl(inner)
         endpoint = TCP4ServerEndpoint(reactor, *where)
     elif said.kind == "tls":
-        stock: Any = serverFromString(reactor, inner)
-        endpoint = stock.endpoint
+        _, *place = _read_tls(inner)
+        endpoint = TCP6ServerEndpoint(reactor, *place)
     else:
         return serverFromString(reactor, inner), None
     now = wall_clock(reactor)
@@ -254,10 +259,60 @@ def _ssl_creator(description: str) -> _Creator:
     return _read_ssl(description)[1]
 
 
-def _tls_creator(description: str) -> _Creator:
-    # What the endpoint makes its connections with.
-    creator: _Creator = serverFromString(Clock(), description).connectionCreator
-    return creator
+class _ByName:
+    """Serves the certificate that is for the name which a client asks for, or else the first."""
+
+    def __init__(self, identities: Sequence[Identity]) -> None:
+        if not identities:
+            raise LocalError("no certificate there has its key and names of hosts (subjectAltName)")
+        self._contexts: dict[str, SSL.Context] = {}
+        for identity in identities:
+            context = _context(identity)
+            self._contexts.update(dict.fromkeys(map(str.lower, identity.names), context))
+        self._first: SSL.Context = self._contexts[identities[0].names[0].lower()]
+        self._first.set_tlsext_servername_callback(self._choose)
+
+    @classmethod
+    def of_folder(cls, folder: str) -> _ByName:
+        """Read what is there. Raises LocalError or OSError."""
+        return cls(read_folder(folder))
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """Make the server's end of a connection."""
+        return SSL.Connection(self._first)
+
+    def _choose(self, connection: SSL.Connection) -> None:
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        wildcard = f"*.{name.partition('.')[2]}"
+        connection.set_context(
+            self._contexts.get(name) or self._contexts.get(wildcard) or self._first
+        )
+
+
+def _context(identity: Identity) -> SSL.Context:
+    make: Any = CertificateOptions  # which says that it wants pyOpenSSL's own
+    made = make(
+        privateKey=identity.key,
+        certificate=identity.certificate,
+        extraCertChain=list(identity.chain),
+    )
+    context: SSL.Context = made.getContext()
+    return context
+
+
+def _read_tls(description: str) -> tuple[str, int, int, str]:
+    """Read a ``tls:`` description as Twisted does: folder, port, backlog, interface.
+
+    Its own parser would read the folder, too. Raises TypeError or ValueError.
+    """
+
+    def read(
+        folder: str, port: str = "443", backlog: str = str(BACKLOG), interface: str = "::"
+    ) -> tuple[str, int, int, str]:
+        return folder, int(port), int(backlog), interface
+
+    said = read_description(description)
+    return read(*said.values, **said.options)
 
 
 def _read_ssl(description: str) -> tuple[tuple[int, int, str], _Creator]:
@@ -303,7 +358,5 @@ def _words(error: Exception) -> str:
     reasons = error.args[0] if error.args else ""
     if isinstance(reasons, list):
         words = ", ".join(str(reason[-1]) for reason in reasons)
-        if words == "no suitable signature algorithm":
-            return "no certificate there has its key and names of hosts (subjectAltName)"
         return words or "the files cannot be used"
     return str(error) or type(error).__name__
