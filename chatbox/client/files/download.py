@@ -181,8 +181,9 @@ class PartFile:
             self._wake = wake
             self._thread = start_thread(self._run, "download file")
         except OSError:
-            if not os.fstat(self._fd).st_size:
-                self._place.clear()
+            with suppress(OSError):
+                if not os.fstat(self._fd).st_size:
+                    self._place.clear()
             self._release()
             raise
 
@@ -367,11 +368,12 @@ class PartFile:
 
     def _release(self) -> None:
         """Let go of both files, and of the lock with them."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        os.close(self._fd)
-        self._fd = -1
+        with suppress(OSError):  # what could not be written after all, and is closed all the same
+            if self._journal is not None:
+                self._journal.close()
+        with suppress(OSError):
+            os.close(self._fd)
+        self._journal, self._fd = None, -1
 
     # ---- the thread
 

@@ -83,6 +83,8 @@ class Place:
             fd = os.open(self.part_path, flags, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                opened = os.fstat(fd)
+                is_part = self._is_part(opened)
             except OSError as error:
                 os.close(fd)
                 if not isinstance(error, BlockingIOError):
@@ -90,8 +92,6 @@ class Place:
                 raise BlockingIOError(
                     errno.EAGAIN, "Another download is writing to this file", self.part_path
                 ) from None
-            opened = os.fstat(fd)
-            is_part = self._is_part(opened)
             if is_part and opened.st_nlink <= 1:  # not every file system counts
                 self._opened = opened
                 return fd
@@ -194,11 +194,12 @@ class Place:
                 os.unlink(self.part_path)
 
     def clear(self) -> None:
-        """Leave nothing there of ours."""
-        if self._opened is not None and self._is_part(self._opened):
-            self._remove(self.part_path, self.journal_path)
-        elif not os.path.lexists(self.part_path):
-            self._remove(self.journal_path)
+        """Leave nothing there of ours, unless the disk is gone, or nobody may look there."""
+        with suppress(OSError):
+            if self._opened is not None and self._is_part(self._opened):
+                self._remove(self.part_path, self.journal_path)
+            elif not os.path.lexists(self.part_path):
+                self._remove(self.journal_path)
 
     def sync_folder(self) -> None:
         """Bring the names that are there to the disk."""
@@ -206,6 +207,11 @@ class Place:
 
     @staticmethod
     def _remove(*paths: str) -> None:
+        """Take these away. Where one stays so does the next: a journal says whose a part is."""
         for path in paths:
-            with suppress(OSError):  # it is gone, or nobody may take it away
+            try:
                 os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return
