@@ -14,6 +14,7 @@ import pytest
 import pytest_twisted
 from OpenSSL import SSL
 from twisted.internet import reactor as _reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -31,6 +32,7 @@ from chatbox.chat.transport import (
     DirectTransport,
     DirectWriter,
     TransportWriter,
+    address_of,
     writer,
 )
 from chatbox.chat.turn import Turn
@@ -481,3 +483,18 @@ async def test_tls_leaves_at_once(tmp_path: Path) -> None:
     finally:
         await port.stopListening()
     assert there
+
+
+class AddressTests(SynchronousTestCase):
+    """What a peer is called in the log."""
+
+    def test_as_people_write_it(self) -> None:
+        """An address of IPv4 looks like one, whatever socket it comes by."""
+        for address, expected in (
+            (IPv4Address("TCP", "192.0.2.1", 5), "192.0.2.1 port 5"),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 5), "192.0.2.1 port 5"),
+            (IPv6Address("TCP", "2001:db8::1", 5), "2001:db8::1 port 5"),
+            (IPv6Address("TCP", "fe80::1%eth0", 5), "fe80::1%eth0 port 5"),
+            (UNIXAddress("/run/x"), "local"),
+        ):
+            self.assertEqual(address_of(address), expected)

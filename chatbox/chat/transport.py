@@ -25,6 +25,8 @@ from twisted.internet.tcp import Server
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
+from chatbox.addresses import canonical
+
 __all__ = [
     "DirectFactory",
     "DirectTransport",
@@ -233,8 +235,12 @@ class DirectFactory(WrappingFactory[DirectTransport]):
 
 
 def host_of(address: Any) -> str:
-    """Return the host that a client has reached; a UNIX socket has none."""
-    return str(getattr(address, "host", "local"))
+    """Return a host as people write it; a UNIX socket has none.
+
+    An address of IPv4 comes in the clothes of IPv6 where one socket is for both.
+    """
+    host = str(getattr(address, "host", "local"))
+    return canonical(host) if host.startswith("::ffff:") else host
 
 
 def address_of(address: Any) -> str:
