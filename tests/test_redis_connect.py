@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.error import ConnectError
@@ -56,6 +57,30 @@ class PlaceTests(SynchronousTestCase):
             "rediss://h?ca=/nowhere/at/all": "cannot be read",
         }.items():
             self.assertIn(why, str(self.assertRaises(ValueError, parse_place, url)), url)
+
+
+class PasswordTests(SynchronousTestCase):
+    """Passwords that nobody sees in a list of processes."""
+
+    def test_in_files(self) -> None:
+        """The first line is the password; a file that is not there is named, and one too many."""
+        secret = os.path.abspath(self.mktemp())
+        with open(secret, "w", encoding="utf-8") as file:
+            file.write("s3cret @\nnot this\n")
+        place = parse_place(f"redis://chat@h?password-file={secret}")
+        self.assertEqual((place.username, place.password), ("chat", "s3cret @"))
+        place = parse_place(f"redis://h?password-file={secret}")
+        self.assertEqual((place.username, place.password), (None, "s3cret @"))
+        url = f"redis+sentinel://:x@h/m?sentinel-user=ann&sentinel-password-file={secret}"
+        place = parse_place(url)
+        self.assertEqual((place.password, place.sentinel_password), ("x", "s3cret @"))
+        for wrong, why in {
+            f"redis://:x@h?password-file={secret}": "exclude each other",
+            f"{url}&sentinel-password=x": "exclude each other",
+            f"redis://h?sentinel-password-file={secret}": "means nothing",
+            "redis://h?password-file=/nowhere/at/all": "/nowhere/at/all cannot be read",
+        }.items():
+            self.assertIn(why, str(self.assertRaises(ValueError, parse_place, wrong)), wrong)
 
 
 class WayTests(SynchronousTestCase):

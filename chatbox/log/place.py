@@ -22,7 +22,8 @@ _EXAMPLES: Final = (
 )
 
 _FILES: Final = ("ca", "cert", "key")
-_SENTINEL: Final = ("sentinel-user", "sentinel-password")
+_PASSWORD_FILE: Final = "password-file"
+_SENTINEL: Final = ("sentinel-user", "sentinel-password", f"sentinel-{_PASSWORD_FILE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,10 @@ def parse_place(url: str) -> Place:
         redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DB]
 
     With ``rediss`` instead of ``redis`` it is TLS, and ``?ca=FILE``, ``cert=FILE`` and ``key=FILE``
-    may follow; after sentinels ``sentinel-password=PASSWORD`` and ``sentinel-user=USER``. Raises
-    ValueError with a sentence for people, also if txredisapi is not installed.
+    may follow; after sentinels ``sentinel-password=PASSWORD`` and ``sentinel-user=USER``. The first
+    line of a ``password-file=FILE`` or ``sentinel-password-file=FILE`` is a password that nobody
+    sees in a list of processes. Raises ValueError with a sentence for people, also if txredisapi is
+    not installed.
     """
     from importlib.util import find_spec
 
@@ -81,13 +84,27 @@ def parse_place(url: str) -> Place:
         database=int(path[2] or 0),
         tls=tls,
         username=unquote(username) or None,
-        password=unquote(password) if user else None,
+        password=_secret(options, "", unquote(password) if user else None),
         sentinel_username=options.get("sentinel-user"),
-        sentinel_password=options.get("sentinel-password"),
+        sentinel_password=_secret(options, "sentinel-", options.get("sentinel-password")),
         ca=options.get("ca"),
         cert=options.get("cert"),
         key=options.get("key"),
     )
+
+
+def _secret(options: dict[str, str], whose: str, given: str | None) -> str | None:
+    """Return a password that is given or in a file."""
+    path = options.get(whose + _PASSWORD_FILE)
+    if path is None:
+        return given
+    if given:
+        raise ValueError(f"{whose}{_PASSWORD_FILE} and a password exclude each other.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().rstrip("\r\n")
+    except (OSError, ValueError):
+        raise ValueError(f"{path} cannot be read.") from None
 
 
 def without_passwords(text: str) -> str:
@@ -109,15 +126,16 @@ def _options(parts: SplitResult, *, tls: bool, sentinels: bool) -> dict[str, str
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError:
         options = {"": ""}
-    allowed = (*(_FILES if tls else ()), *(_SENTINEL if sentinels else ()))
+    allowed = (_PASSWORD_FILE, *(_FILES if tls else ()), *(_SENTINEL if sentinels else ()))
     if any(name not in allowed for name in options):
         raise ValueError(
-            f"?{parts.query} means nothing here; rediss: takes ca, cert and key, and "
-            "sentinels sentinel-user and sentinel-password."
+            f"?{parts.query} means nothing here; password-file goes everywhere, rediss: takes ca, "
+            "cert and key, and sentinels sentinel-user, sentinel-password and "
+            "sentinel-password-file."
         )
     if ("cert" in options) != ("key" in options):
         raise ValueError("cert and key go together.")
-    if "sentinel-user" in options and "sentinel-password" not in options:
+    if "sentinel-user" in options and not options.keys() & set(_SENTINEL[1:]):
         raise ValueError("sentinel-user needs a sentinel-password.")
     for name in _FILES:
         if name in options and not os.access(options[name], os.R_OK):
