@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import shutil
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.helpers.processes import (
     PATIENCE,
     Running,
-    environment,
+    kept,
     script,
     see_daemon_end,
     stop_other,
@@ -97,21 +97,12 @@ def test_twistd_in_the_foreground(place: Path) -> None:
 
 def test_twistd_as_a_daemon(place: Path) -> None:
     """`twistd chatbox` goes to the background when it serves, with a pid file and a log."""
-    started = subprocess.run(
-        [*script("twistd"), *OPTIONS],
-        cwd=place,
-        env=environment(),
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert started.returncode == 0, started.stderr
-    pid = int((place / "twistd.pid").read_text())
-    try:
+    with kept(place / "twistd.pid", [*script("twistd"), *OPTIONS]) as started:
+        assert started.said[-1] == "0\n", started.said
+        pid = int((place / "twistd.pid").read_text())
         log = (place / "twistd.log").read_text()
         [port] = [line.split()[-1] for line in log.splitlines() if "Chat starting" in line]
         talk(int(port))
-    finally:
         stop_other(pid)
     assert not (place / "twistd.pid").exists()
     log = (place / "twistd.log").read_text()
@@ -149,6 +140,16 @@ def test_in_an_empty_folder(tmp_path: Path) -> None:
             server.read_until(STARTED)
             server.stop()
             assert "".join(server.said).count(f"no folder {place / 'files'}: it is made") == 1
+
+
+def test_no_daemon_stays(tmp_path: Path) -> None:
+    """A daemon that a test has started ends with the test, whatever becomes of that."""
+    pid_file = tmp_path / "pid"
+    with kept(pid_file, ["sh", "-c", f"sleep 3600 <&- >&- 2>&- & echo $! >{pid_file}"]):
+        descriptor = os.pidfd_open(int(pid_file.read_text()))
+    gone, _, _ = select.select([descriptor], [], [], PATIENCE)
+    os.close(descriptor)
+    assert gone
 
 
 @pytest.mark.parametrize("command", ["twistd -n", "twistd", "twist"])

@@ -189,6 +189,23 @@ class Running:
                     continue
 
 
+@contextmanager
+def kept(pid_file: Path, command: list[str]) -> Iterator[Running]:
+    """Run a command that starts a daemon, in the folder of its pid file.
+
+    What is yielded has said what the command did, the last line being its exit status. The daemon
+    has to end with us, however we end.
+    """
+    keeper = ROOT / "tests" / "helpers" / "keeper.py"
+    with Running([sys.executable, str(keeper), str(pid_file), *command], cwd=pid_file.parent) as it:
+        it.read_until(r"^-?\d+$")
+        try:
+            yield it
+        finally:
+            it.end_input()
+            it.wait()
+
+
 def stop_other(pid: int, number: signal.Signals = signal.SIGTERM) -> None:
     """End a process that is not our child, such as a daemon, and wait until it is gone."""
     descriptor = os.pidfd_open(pid)
