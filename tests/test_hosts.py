@@ -7,7 +7,7 @@ import socket
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
@@ -116,3 +116,11 @@ class HostTests(SynchronousTestCase):
             stop = self.failureResultOf(joining, Stop).value
             self.assertEqual(stop.status, Exit.NO_CONNECTION)
             self.assertIn("there is no such host", stop.sentence)
+
+    def test_cancelled(self) -> None:
+        """Whoever gives up, a name that is looked up even, is not told that there is no host."""
+        reactor: Any = MemoryReactorClock()  # which finds no names by itself
+        for name in ("example.org", "unix:/run/chatbox"):
+            joining = Deferred.fromCoroutine(join_server(reactor, name, "ann"))
+            joining.cancel()
+            self.failureResultOf(joining, CancelledError)

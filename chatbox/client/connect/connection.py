@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -142,7 +142,7 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
     first = secrets.randbelow(1 << 31)
     factory = Factory.forProtocol(lambda: ChatConnection(ClientSession(first)))
     try:
-        connection = await endpoint.connect(factory)
+        connection = await _or_cancelled(endpoint.connect(factory))
     except error.ConnectionRefusedError:
         sentence = "nobody listens there. Is the server running, and is the port right?"
     # No address, no such link (as %eth7), and what cannot be a name.
@@ -162,6 +162,24 @@ async def _connect(endpoint: IStreamClientEndpoint, place: str) -> ChatConnectio
         assert isinstance(connection, ChatConnection)
         return connection
     raise Stop(Exit.NO_CONNECTION, f"{place}: {sentence}")
+
+
+def _or_cancelled(connecting: Deferred[Any]) -> Deferred[Any]:
+    """The same, but failing as if it was cancelled if it was. While Twisted looks for a name it
+    fails then as if there were no such host, which sounds as if it were worth trying again.
+    """
+
+    def cancel(outcome: Deferred[Any]) -> None:
+        outcome.errback(CancelledError())
+        connecting.cancel()
+
+    def pass_on(result: object) -> None:
+        if not outcome.called:
+            outcome.callback(result)
+
+    outcome: Deferred[Any] = Deferred(cancel)
+    connecting.addBoth(pass_on)
+    return outcome
 
 
 async def join_server(
