@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from chatbox.client.files.journal import Journal
-from tests.helpers.processes import PATIENCE, Running, environment, script
+from tests.helpers.processes import PATIENCE, Running, environment, patient, script
 from tests.helpers.server import free_port
 
 HOST: Final = "127.0.0.1"
@@ -185,7 +185,7 @@ class Trial:
         """
         goal = self._link.carried + self._chance.randrange(BYTES_A_KILL)
         before = self._link.carried
-        with self._get() as client:
+        with self._get(patiently=gently) as client:
             started_at = time.monotonic()
             self._link.wait_for(goal)
             while claimed and not self._look()[1]:
@@ -244,9 +244,10 @@ class Trial:
         process.read_until(f"starting on {self._tcp}")
         return process
 
-    def _get(self) -> Running:
+    def _get(self, *, patiently: bool = False) -> Running:
+        """Begin a download; `patiently` to wait for the server to take a goodbye."""
         command = [
-            *(sys.executable, "-m", "chatbox.client.main"),
+            *(patient("chatbox") if patiently else (sys.executable, "-m", "chatbox.client.main")),
             *("get", f"{HOST}:{self._tcp}", self.film.name, "-o", str(self._out)),
             *("--udp-via", f"{HOST}:{self._link.port}"),
         ]
