@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.rdt.acks import Acknowledger
-from chatbox.rdt.packet import MAX_ACK_RANGES
+from chatbox.rdt.packet import MAX_ACK_RANGES, Wish
 from chatbox.rdt.ranges import RangeSet
+from chatbox.rdt.sender import MANY_RANGES
+
+from .test_demux import DemuxTestCase
 
 
 class RetiringTests(SynchronousTestCase):
@@ -73,3 +76,21 @@ class RetiringTests(SynchronousTestCase):
                 if comes_back:
                     acks.on_heard(heard)
         self.assertEqual(known, arrived)
+
+
+class ManyRangesTests(DemuxTestCase):
+    """A client that names all that has come in every packet, though it need not."""
+
+    def test_no_word_about_words(self) -> None:
+        """What came of the file with many gaps is answered, and then nothing goes to and fro."""
+        client = self.admit("alice", bytes(200_000)).open(window_end=200_000)
+        while len(client.received) <= 3 * MANY_RANGES:
+            client.say()
+            self.serve()
+        client.received = set(sorted(client.received)[::2])
+        client.say(wish=Wish.PAUSE)
+        self.serve()
+        client.statuses.clear()
+        client.say()
+        self.assertEqual(self.serve(), 0)
+        self.assertEqual(client.statuses, [])

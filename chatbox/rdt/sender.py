@@ -82,8 +82,8 @@ is gone. When it wakes it asks, and is answered at once.
 
 MANY_RANGES = 16
 """
-Ranges in an acknowledgement from which on the client is told that we know them, so that it names
-them no more. It costs a STATUS each round trip, on a path that loses much.
+Ranges in an acknowledgement of some of the file from which on the client is told that we know them,
+so that it names them no more. It costs a STATUS each round trip, on a path that loses much.
 """
 
 MAX_UNHEARD = 4096
@@ -389,11 +389,12 @@ class Sender:
         # A packet that brings nothing new asks if we are still here, if nothing is on its way that
         # would answer that, or what was has not been heard of for so long that it was repeated.
         asked = not outcome.acked and (not self.in_flight or self._path.recovery.probes_sent > 0)
-        asked |= len(control.ranges) > MANY_RANGES and not self._status_numbers
+        # Many ranges are not worth a word when only our words are new: that would go on for ever.
+        many = len(control.ranges) > MANY_RANGES and bool(outcome.arrived)
+        asked |= many and not self._status_numbers
         asked |= self._limited(now) is not self._told_limited
-        wish = (control.wish, control.pause_at)
-        if asked or before is None or (before.wish, before.pause_at) != wish:
-            self._status_due = True
+        asked |= not before or (before.wish, before.pause_at) != (control.wish, control.pause_at)
+        self._status_due |= asked
 
     def _limited(self, now: float) -> bool:
         return now - self._limited_at < LIMITED_SECONDS
