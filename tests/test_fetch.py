@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,12 +26,13 @@ from chatbox.rdt.admissions import Admissions, Taker
 from chatbox.rdt.ends import End
 from chatbox.rdt.fetch import Fetch, fetch
 from chatbox.rdt.packet import Kind, Train
-from chatbox.rdt.receiver import Ended, Event, Paused, Resumed
+from chatbox.rdt.receiver import Ended, Event, Paused, Resumed, Verdict
 from chatbox.rdt.service import CONTROLLERS, TransferService
 from chatbox.rdt.ticket import SECRET_BYTES, Ticket
 from chatbox.shelf import Shelf
 from chatbox.units import port_ranges
 from tests.helpers.processes import PATIENCE
+from tests.link import MemorySink
 
 DATA = random.Random(3).randbytes(3_000_000)
 
@@ -119,6 +121,29 @@ async def test_empty_file(tmp_path: Path, shelf: Shelf) -> None:
     assert (await download.ended).end is End.DONE
     assert (tmp_path / "out").read_bytes() == b""
     await download.fetch.closed
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_verdict_that_is_there_at_once(shelf: Shelf) -> None:
+    """A disk that fails while the download is being made ends it then, not when all has come."""
+
+    class Sink(MemorySink):
+        def start(self, size: int, wake: Callable[[], None]) -> None:
+            wake()
+
+        def verdict(self) -> Verdict | None:
+            return Verdict(End.DISK_ERROR)
+
+    service = started()
+    file = shelf.open("a.bin")
+    port, ticket = service.offer(Taker("alice"), file)
+    events: list[Event] = []
+    sink = Sink(file.size)
+    made = fetch(reactor, ("127.0.0.1", port), ticket, file.size, sink, events.append)
+    await made.closed
+    assert isinstance(events[-1], Ended) and events[-1].end is End.DISK_ERROR
+    assert sink.ended is End.DISK_ERROR
     await service.stopService()
 
 

@@ -78,7 +78,6 @@ class Fetch:
         self.closed: Deferred[None] = Deferred()
         """Fires when the server knows of the end too, or was told often enough; soon after `Ended`.
         """
-        self._reactor = reactor
         self._receiver = receiver
         self._listener = listener
         self._pump = Pump(reactor, _OneReceiver(receiver, address, watch), self._deliver)
@@ -123,11 +122,8 @@ class Fetch:
         """How far it is."""
         return self._receiver.progress(self._pump.now())
 
-    def wake(self) -> None:
-        """The sink may have a verdict; may be called from any thread."""
-        self._reactor.callFromThread(self._sink_ready)
-
-    def _sink_ready(self) -> None:
+    def sink_ready(self) -> None:
+        """The sink may have a verdict."""
         self._receiver.sink_ready(self._pump.now())
         self._pump.pump()
 
@@ -165,8 +161,12 @@ def fetch(
     :raises NoSocket: if no socket can be had.
     :raises OSError: if `target` cannot be begun.
     """
-    holder: list[Fetch] = []
-    target.start(size, lambda: holder[0].wake())  # noqa: PLW0108 -- holder is still empty
+
+    def ready() -> None:
+        made.sink_ready()
+
+    # The verdict may be there at once; in the reactor's next turn there is who takes it.
+    target.start(size, lambda: reactor.callFromThread(ready))
     now = reactor.seconds()
     receiver = Receiver(
         ticket,
@@ -180,7 +180,6 @@ def fetch(
         places=_shared_places(),
     )
     made = Fetch(reactor, receiver, address, listener, watch)
-    holder.append(made)
     try:
         made.start("::" if ":" in address[0] else "", gso=gso)
     except CannotListenError as error:
