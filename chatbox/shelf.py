@@ -283,9 +283,10 @@ class SharedFile:
         """Close the file and stop hashing it. What was known stays known."""
         if self._hashing is not None and not self._hashing.done:
             self._hasher.stop(self._hashing)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):  # it is closed all the same, and was only read
+                os.close(fd)
 
     def _open_fd(self) -> int:
         if self._fd < 0:

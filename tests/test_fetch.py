@@ -335,3 +335,18 @@ async def test_port_taken(shelf: Shelf) -> None:
     taken.close()
     with pytest.raises(RemoteError, match="unavailable"):
         service.offer(Taker("alice"), shelf.open("a.bin"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_mistakes_in_sending(shelf: Shelf) -> None:
+    """What breaks in one transfer keeps nobody from another, nor the server from its end."""
+    service = started()
+    breaks = patch.object(demux.Demux, "trains_to_send", side_effect=ZeroDivisionError)
+    at_once = patch("chatbox.rdt.service.CLOSE_SECONDS", 0.0)
+    with breaks, at_once, capturedLogs() as logs:
+        _, ticket = service.offer(Taker("alice"), shelf.open("a.bin"))
+        service.withdraw(lambda _: True)
+        await service.stopService()
+    assert isinstance(ticket, Ticket)
+    said = [event for event in logs if event["log_level"] is LogLevel.critical]
+    assert {event["log_failure"].type for event in said} == {ZeroDivisionError}

@@ -561,6 +561,21 @@ class ReadTests(ShelfTestCase):
         shared.close()
         self.assertEqual(self.read(other, 0, 4), b"good")
 
+    def test_closing_with_trouble(self) -> None:
+        """Whatever the system says of it, a descriptor is closed then, and perhaps another's."""
+        file = self.shelf.open("good.txt")
+        close, closed = os.close, list[int]()
+
+        def fail(fd: int) -> None:
+            closed.append(fd)
+            close(fd)
+            raise OSError(errno.EIO, "Input/output error")
+
+        with patch("os.close", fail):
+            file.close()
+            file.close()
+        self.assertEqual(len(closed), 1)
+
     def test_closed_file_is_not_to_be_used(self) -> None:
         """To read from a closed file is a bug of ours, and is called one."""
         shared = self.shelf.open("good.txt")

@@ -70,6 +70,11 @@ class _ServedPort:
         self._log = log
         self._on_events = on_events
 
+    def turn(self) -> None:
+        """Send and tell what there is. What breaks in one transfer is nobody else's trouble."""
+        with _log.failuresHandled("sending broke"):
+            self.pump.pump()
+
     def _deliver(self) -> None:
         while (happened := self.demux.next_event()) is not None:
             transfer, event = happened
@@ -105,7 +110,7 @@ class _ServedPort:
 
     def _digest_ready(self, transfer: Transfer) -> None:
         self.demux.digest_ready(transfer, self.pump.now())
-        self.pump.pump()
+        self.turn()
 
 
 class TransferService(Service):
@@ -200,7 +205,7 @@ class TransferService(Service):
         """End the transfers of those who may have nothing any more."""
         for port in self._ports:
             port.demux.abort(End.REFUSED, port.pump.now(), is_meant)
-            port.pump.pump()
+            port.turn()
 
     def stopService(self) -> Deferred[list[None]]:
         """Tell every client that this is the end, and close the ports when all have heard it.
@@ -212,7 +217,7 @@ class TransferService(Service):
         self._closing = Deferred()
         for port in self._ports:
             port.demux.abort(End.SERVER_STOPPING, port.pump.now())
-            port.pump.pump()
+            port.turn()
         too_late = self._reactor.callLater(CLOSE_SECONDS, self.cut)
         self._check_closed()
 
@@ -258,7 +263,7 @@ class TransferService(Service):
         except RemoteError:
             file.close()
             raise
-        port.pump.pump()
+        port.turn()
         return port.number, ticket
 
     def _make_room(self, taker: Taker) -> None:
@@ -277,4 +282,4 @@ class TransferService(Service):
             _, index, transfer = min(silent, key=lambda one: one[0])
             port = self._ports[index]
             port.demux.evict(transfer, port.pump.now())
-            port.pump.pump()
+            port.turn()
