@@ -540,6 +540,14 @@ class AttemptsTests(SynchronousTestCase):
             attempts.add(Attempt("ann", mark), 7, 0)
         self.assertEqual(attempts.find(Attempt("ann", b"1"), 0), 7)
 
+    def test_an_old_mark_said_anew(self) -> None:
+        """It is the newest then, and the last to be forgotten."""
+        attempts = Attempts(most_each=2)
+        for id, mark in enumerate((b"1", b"2", b"1", b"3"), 1):
+            attempts.add(Attempt("ann", mark, "one"), id, 0)
+        found = [attempts.find(Attempt("ann", mark, "two"), 0) for mark in (b"1", b"2", b"3")]
+        self.assertEqual(found, [3, None, 4])
+
     def test_long_ago(self) -> None:
         """What was said hours ago may be said again; a clock that was set back changes nothing."""
         attempts = Attempts()

@@ -515,6 +515,10 @@ class ForgetTests(SqliteTestCase):
             found = reader.history(after, 9, "")
             self.assertEqual([r.id for r in found if r.kind is Kind.GAP], gaps, after)
         self.assertEqual([r.kind for r in reader.history(None, 9, "")], [Kind.MESSAGE] * 2)
+        # Where somebody has asked before that was forgotten, for what they had not heard then.
+        for before, gaps in {7: [6], 5: [4], 4: [3], 3: []}.items():
+            found = reader.history(2, 9, "", before)
+            self.assertEqual([(r.id, r.kind) for r in found], [(n, Kind.GAP) for n in gaps])
 
 
 class MigrationTests(SqliteTestCase):
@@ -655,6 +659,28 @@ class SqliteLogTests(SqliteTestCase):
         calls.run_until(lambda: not log.busy)
         self.assertEqual(texts(answers[-1]), ["a", "b", "c"])
         self.assertEqual(texts(heard.records), ["a", "c"])
+
+    def test_history_does_not_repeat_what_was_heard(self) -> None:
+        """What is reported between question and answer is not in the answer."""
+        log, calls, heard = self.start()
+        log.append([say("a")])
+        calls.run_until(lambda: not log.busy)
+        real, may_read = Reader.history, threading.Event()
+        self.addCleanup(may_read.set)
+
+        def read_later(*args: Any) -> list[Record]:
+            may_read.wait(PATIENCE)
+            return real(*args)
+
+        self.patch(Reader, "history", read_later)
+        answers: list[Sequence[Record] | None] = []
+        for after in (0, None):
+            log.history(after, 9, "", answers.append)
+        log.append([say("b")])
+        calls.run_until(lambda: len(heard.records) == 2)
+        may_read.set()
+        calls.run_until(lambda: not log.busy)
+        self.assertEqual([texts(answer) for answer in answers], [["a"], ["a"]])
 
     def test_a_locked_file(self) -> None:
         """If another program holds the file for too long, the batch fails; then it works again."""

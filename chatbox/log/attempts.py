@@ -66,7 +66,7 @@ class Attempts:
             marks = self._people[attempt.who] = {}
         else:
             self._people.move_to_end(attempt.who)
-        if attempt.mark not in marks:
+        if marks.pop(attempt.mark, None) is None:  # else it is the newest again
             self._total += 1
         marks[attempt.mark] = id, at, attempt.via
         if len(marks) > self._most_each:

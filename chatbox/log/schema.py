@@ -122,7 +122,9 @@ _FOUND: Final = """
 """
 
 HISTORY_AFTER: Final = _FOUND.format(
-    where_message="WHERE id > :after", and_mailbox="AND m.id > :after", order=""
+    where_message="WHERE id > :after AND id < :before",
+    and_mailbox="AND m.id > :after AND m.id < :before",
+    order="",
 )
 HISTORY_LAST: Final = _FOUND.format(
     where_message="WHERE id < :before", and_mailbox="AND m.id < :before", order="DESC"

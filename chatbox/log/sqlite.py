@@ -170,9 +170,11 @@ class SqliteLog(OneSubscriber):
             answer(None)
         else:
             self._owed += 1
-            # What is not reported yet must not take the place of what is.
-            newest = self._reported + 1 if before is None else min(before, self._reported + 1)
-            self._questions.put((after, count, reader, answer, newest))
+            # Whoever asks hears of what is not reported yet, though it may be stored already.
+            bound = self._reported + 1
+            if after is None and before is not None:
+                bound = min(before, bound)
+            self._questions.put((after, count, reader, answer, bound))
 
     # In the thread of the caller.
 
@@ -209,9 +211,6 @@ class SqliteLog(OneSubscriber):
         self, records: Sequence[Record] | None, answer: Callable[[Sequence[Record] | None], None]
     ) -> None:
         self._owed -= 1
-        if records is not None:
-            # A commit can be read before it is reported. Whoever asks would see it twice.
-            records = [record for record in records if record.id <= self._reported]
         answer(records)
 
     # In threads of our own.

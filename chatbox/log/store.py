@@ -281,14 +281,18 @@ class Reader:
     def history(
         self, after: int | None, count: int, reader: str, before: int | None = None
     ) -> list[Record]:
-        """Answer as `MessageLog.history` does. Raises sqlite3.Error if the file cannot be read."""
+        """Answer as `MessageLog.history` does, but for what is at the place `before` or after it.
+
+        Raises sqlite3.Error if the file cannot be read.
+        """
         if self._db is None:
             self._db = _connect(self._path)
             self._db.execute("PRAGMA query_only = ON")
         statement = HISTORY_LAST if after is None else HISTORY_AFTER
+        before = MAX_PLACE if before is None else min(before, MAX_PLACE)
         values = {
             "after": min(after or 0, MAX_PLACE),
-            "before": MAX_PLACE if before is None else min(before, MAX_PLACE),
+            "before": before,
             "count": count,
             "reader": reader,
         }
@@ -304,8 +308,8 @@ class Reader:
             )
         ]
         records.sort(key=lambda record: record.id)
-        if after is not None and 0 < after < floor:
-            records.insert(0, gap(floor))
+        if after is not None and 0 < after < (gone := min(floor, before - 1)):
+            records.insert(0, gap(gone))
         return records
 
     def close(self) -> None:
