@@ -121,12 +121,7 @@ class Certificate:
     def load(self) -> None:
         """Read everything anew. Raises LocalError in words; then what was served still is."""
         self._loaded_at = self._now()
-        try:
-            creator = self._load()
-            served = _shake_hands(creator, _CLIENT)
-        except Exception as error:  # each kind of description has its own parser and its own errors
-            raise LocalError(f"no TLS on {self._place}: {_words(error)}") from error
-        self._creator = creator
+        self._creator, served = self.read()
         self._failing = False
         encoded = served.public_bytes(Encoding.DER)
         if encoded != self._served:
@@ -142,6 +137,14 @@ class Certificate:
                 end=f"{end:%Y-%m-%d}",
                 fingerprint=show_fingerprint(fingerprint(served)),
             )
+
+    def read(self) -> tuple[_Creator, x509.Certificate]:
+        """Return what serves connections, and what it shows. Raises LocalError in words."""
+        try:
+            creator = self._load()
+            return creator, _shake_hands(creator, _CLIENT)
+        except Exception as error:  # each kind of description has its own parser and its own errors
+            raise LocalError(f"no TLS on {self._place}: {_words(error)}") from error
 
     def shown(self, client: SSL.Context = _CLIENT) -> x509.Certificate:
         """Return the certificate that a client gets to see. Raises what its handshake does."""
@@ -206,7 +209,7 @@ def check_endpoint(description: str) -> None:
     # Parsing keeps the reactor for later; a stand-in is enough to see whether it would work.
     _, certificate = _open(description, Clock(), "")
     if certificate is not None and not description.startswith(SELF_SIGNED):
-        certificate.load()
+        certificate.read()
 
 
 def load_from(description: str, state_dir: str, now: Callable[[], float]) -> Load:

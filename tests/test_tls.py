@@ -120,6 +120,12 @@ class RenewalTests(SynchronousTestCase):
             self.assertIs(told["log_level"], level)
             self.assertIn(words, formatEvent(told))
 
+    def test_told_when_it_is_served(self) -> None:
+        """And not when only the options are read, or the log would have it twice at each start."""
+        with capturedLogs() as logs:
+            check_endpoint(f"tls:{self.folder}:port=1")
+        self.assertEqual(logs, [])
+
     def test_clock_set_back(self) -> None:
         """A clock that was set back does not keep us from reading."""
         certificate = self.certificate(f"ssl:1:privateKey={self.pem}")
