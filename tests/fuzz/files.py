@@ -21,7 +21,7 @@ from chatbox.chat.wire import (
 from chatbox.client.config import SETTINGS, Settings, read_file
 from chatbox.client.connect.trust import KnownServers
 from chatbox.client.exits import Stop
-from chatbox.client.files.journal import PAGE_BYTES, Claim, Subject, pack, unpack
+from chatbox.client.files.journal import PAGE_BYTES, Claim, Sample, Subject, pack, unpack
 from chatbox.errors import LocalError
 from chatbox.lan import MAX_ROOM, server_from
 from chatbox.text import is_printable
@@ -155,12 +155,14 @@ def _journal() -> Check:
         for start, stop in claim.ranges:
             assert last < start < stop <= claim.subject.size
             last = stop
+        sample = claim.subject.sample
+        assert sample is None or 0 < sample.size <= claim.subject.size - sample.start
 
     return check
 
 
 def _journal_page(body: bytes) -> bytes:
-    return b"chatbox\x01" + hashlib.blake2b(body, digest_size=16).digest() + body
+    return _CLAIM[:8] + hashlib.blake2b(body, digest_size=16).digest() + body
 
 
 # What they begin from.
@@ -171,7 +173,8 @@ _BAN = (
     b' "at": 1, "until": 1800000000000, "reason": "spam"},\n{"kind": "mute", "target": "bob",'
     b' "by": "olga", "at": 1, "until": null, "reason": ""}]}'
 )
-_CLAIM = pack(Claim(7, Subject(1, 1000, 5, bytes(32)), ((0, 10), (20, 30))))
+_SUBJECT = Subject(1, 1000, 5, bytes(32), Sample(20, 10, bytes(16)))
+_CLAIM = pack(Claim(7, _SUBJECT, ((0, 10), (20, 30))))
 _SETTINGS = [
     *(setting.example.encode() for setting in SETTINGS.values()),
     *(b"limit = " + b"9" * 5000, b"limit = " + b"[" * 5000, b"a." * 2000 + b"b = 1"),
