@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectError
@@ -206,7 +207,7 @@ class WayTests(SynchronousTestCase):
                 for _ in range(2):
                     way = connect.Connections(place, None, complaint, lambda connection: None)
                     way.connectionError("no")
-                way._let_in(None)
+                way._let_in(SimpleNamespace())
         said = [formatEvent(event) for event in logs]
         self.assertEqual(said, ["Redis does not let us in: no", "Redis lets us in again"] * 2)
 

@@ -139,6 +139,7 @@ class RefusalTests(ProxyTestCase):
         self.assertIn("Redis refuses messages: NOREPLICAS", refused)
         self.assertEqual(again, "Redis takes messages again")
         self.assertEqual(len(told), len(set(told)))
+        self.assertNotIn("let us in", "".join(told), "nobody complains of what we have ended")
 
 
 HOLDER = {"name": "bob", "identity": "b", "proof": "p"}

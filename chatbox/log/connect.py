@@ -205,14 +205,17 @@ class _Sentinels:
 
 
 def _protocol(reactor: Any, place: Place, **login: object) -> Any:
-    """Make one end of a connection to Redis, or to a sentinel; `ended` says why it has ended."""
+    """Make one end of a connection to Redis, or to a sentinel.
+
+    `is_in` says whether Redis has let us in, and `ended` why it has ended.
+    """
     import txredisapi  # it imports the reactor
 
     protocol = txredisapi.RedisProtocol(
         charset=None, replyTimeout=COMMAND_SECONDS, convertNumbers=False, **login
     )
     protocol.callLater = reactor.callLater
-    protocol.ended = ""
+    protocol.is_in, protocol.ended = False, ""
     lost = protocol.connectionLost
 
     def connection_lost(why: Failure) -> None:
@@ -264,6 +267,7 @@ class Connections(Factory):
         return connection
 
     def _let_in(self, connection: Any) -> None:
+        connection.is_in = True
         self._complaint.over("Redis lets us in again")
         self._use(connection)
 

@@ -280,7 +280,7 @@ class RedisLog(OneSubscriber):
     def _drop_connections(self) -> None:
         for service in self._services:
             service.whenConnected(failAfterFailures=1).addCallbacks(
-                lambda connection: connection.transport.abortConnection(), lambda _: None
+                lambda one: one.is_in and one.transport.abortConnection(), lambda _: None
             )
 
     def _lost_lease(self) -> None:
