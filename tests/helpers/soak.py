@@ -278,7 +278,8 @@ class Soak:
             rest = self._measure()
             found = rest.people, rest.open_files, rest.sockets
             calm = calm + 1 if found == expected else 0
-            assert time.monotonic() < give_up, f"the server does not come to rest: {rest}"
+            in_time = calm or time.monotonic() < give_up
+            assert in_time, f"the server does not come to rest: {rest}"
             until = time.monotonic() + 0.3
             self._drive(lambda until=until: time.monotonic() >= until)  # type: ignore[misc]
         self.tally.rests.append(rest)
