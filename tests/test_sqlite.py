@@ -628,6 +628,21 @@ class SqliteLogTests(SqliteTestCase):
         calls.run_until(lambda: not log.busy)
         self.assertEqual(threads, [threading.current_thread()] * 2)
 
+    def test_stopped_on_a_disk_that_is_gone(self) -> None:
+        """It lets go of everything and says so, though nothing can be closed without an error."""
+        log, calls, _ = self.start()
+        close = os.close
+
+        def gone(descriptor: int) -> None:
+            close(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+        patcher = MonkeyPatcher((os, "close", gone))
+        patcher.runWithPatches(self.stop, log, calls)
+        again, calls, _ = self.start()
+        again.append([say("a")])
+        calls.run_until(lambda: not again.busy)
+
     def test_many_appends_share_a_commit(self) -> None:
         """What gathers while a commit is on its way is one batch."""
         log, calls, _ = self.start()

@@ -285,10 +285,13 @@ class SqliteLog(OneSubscriber):
     def _finish(self, stopped: Callable[[], None]) -> None:
         for thread in self._threads:
             thread.join()
-        self._writer.close()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        # A disk that is gone may say so even now; what is closed is closed all the same.
+        with suppress(OSError):
+            self._writer.close()
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
         self._call(stopped)
 
 

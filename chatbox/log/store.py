@@ -143,14 +143,14 @@ class Writer:
         self._db = db
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file. Raises OSError from a disk that is gone, and has let go then, too."""
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.execute(STATE, (self._last_id, self._kept, self._last_id))
             self._disconnect()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def commit(self, entries: Sequence[Entry], at: int, *, forget: bool = False) -> list[Record]:
         """Make records of the entries, at the time `at` in milliseconds, and store them.
