@@ -19,10 +19,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import (
-    CertificateIssuerPrivateKeyTypes,
-    PublicKeyTypes,
-)
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -44,7 +41,7 @@ class Identity(NamedTuple):
     names: tuple[str, ...]
     """The hosts that it is for, as in a certificate: the first label may be ``*``."""
     certificate: x509.Certificate
-    key: CertificateIssuerPrivateKeyTypes
+    key: PrivateKeyTypes
     chain: tuple[x509.Certificate, ...]
     """The authorities above it as far as they are there, the nearest first."""
 
@@ -54,14 +51,14 @@ def read_folder(folder: str) -> list[Identity]:
 
     Raises LocalError, with the path, if a file makes no sense, or OSError.
     """
-    keys: dict[bytes, CertificateIssuerPrivateKeyTypes] = {}
+    keys: dict[bytes, PrivateKeyTypes] = {}
     certificates: list[x509.Certificate] = []
     for path in _files(folder):
         for kind, block in _blocks(path):
             try:
                 if kind.endswith("PRIVATE KEY"):
                     key = load_pem_private_key(block, None)
-                    keys[_encoded(key.public_key())] = key  # type: ignore[assignment]
+                    keys[_encoded(key.public_key())] = key
                 elif kind == "CERTIFICATE":
                     certificates.append(x509.load_pem_x509_certificate(block))
             except Exception as error:  # it has many kinds

@@ -436,8 +436,8 @@ class MemoryTests(AheadTestCase):
         self.ahead.stopService()
         self.assertFalse(os.path.exists(self.path))
 
-    def test_folder_that_is_away(self) -> None:
-        """A disk that is not mounted when the server starts takes nothing of what is known."""
+    def unmount_and_start_anew(self) -> None:
+        """Hash a file, take the disk with it away, and make the next server, not started."""
         self.write("a", b"1")
         self.start()
         self.hear()
@@ -445,19 +445,17 @@ class MemoryTests(AheadTestCase):
         os.rename(self.folder, f"{self.folder}-away")
         os.mkdir(self.folder)
         self.make()
+
+    def test_folder_that_is_away(self) -> None:
+        """A disk that is not mounted when the server starts takes nothing of what is known."""
+        self.unmount_and_start_anew()
         self.start()
         self.ahead.stopService()
         self.assertEqual(len(read_digests(self.path)), 1)
 
     def test_disk_that_is_mounted_late(self) -> None:
         """What was known of its files is known, but only until somebody doubts it."""
-        self.write("a", b"1")
-        self.start()
-        self.hear()
-        self.ahead.stopService()
-        os.rename(self.folder, f"{self.folder}-away")
-        os.mkdir(self.folder)
-        self.make()
+        self.unmount_and_start_anew()
         self.opened.clear()
         self.start()
         os.rmdir(self.folder)

@@ -126,7 +126,7 @@ class StoppingTests(SynchronousTestCase):
             def call_from_thread(*call: Any) -> None:
                 calls.append(call)
 
-            self.reactor.callFromThread = call_from_thread  # type: ignore[attr-defined]
+            self.reactor.callFromThread = call_from_thread  # type: ignore[attr-defined]  # it has none
             for call, arguments, keywords in self.reactor.whenRunningHooks:
                 call(*arguments, **keywords)
             signal.raise_signal(signal.SIGTERM)

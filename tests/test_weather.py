@@ -36,7 +36,7 @@ def police(link: Link, policer: Policer) -> list[bytes]:
         else:
             dropped.append(datagram)
 
-    link.send = send  # type: ignore[method-assign]
+    link.send = send  # type: ignore[method-assign]  # of this link only
     return dropped
 
 
@@ -47,7 +47,7 @@ def compress(link: Link, step: float) -> None:
     def send(datagram: bytes, now: float, at: Callable[[float, bytes], None]) -> None:
         carry(datagram, now, lambda when, carried: at((when // step + 1) * step, carried))
 
-    link.send = send  # type: ignore[method-assign]
+    link.send = send  # type: ignore[method-assign]  # of this link only
 
 
 def change(transfer: Transfer, after: float, **both: float) -> None:

@@ -102,8 +102,7 @@ class RedisLog(OneSubscriber):
         self._refusals = Complaint()
         """Why messages are refused, if they are."""
         self._bus = Bus(
-            *(self._run, self._pending, self.lease),
-            *(self._report, self._send_all, self._refusals),
+            self._run, self._pending, self.lease, self._report, self._send_all, self._refusals
         )
         self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._bus.position, self._later)
         self._commands: Any = None
