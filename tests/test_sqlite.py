@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -112,6 +113,7 @@ class SqliteTestCase(SynchronousTestCase):
     def crash(self, writer: Writer) -> None:
         """Let go of the file as a process does that is killed."""
         writer._disconnect()
+        writer._sure = None
         writer.close()
 
     def copy(self) -> int:
@@ -220,13 +222,19 @@ class StoreTests(SqliteTestCase):
         self.assertEqual((record.id, record.repeated), (3, False))
         self.assertEqual(self.kept(), ["x" * 4000])
 
-    def break_at_the_end(self) -> MonkeyPatcher:
-        """Have the disk fail when a commit is in the file already; until this is restored."""
-        run = store._run
+    def break_at_the_end(self, *, for_good: bool = True) -> MonkeyPatcher:
+        """Have the disk fail when a commit is in the file already; until this is restored.
+
+        After that it takes nothing more, or if not `for_good`, it works again.
+        """
+        run, failed = store._run, list[bool]()
 
         def fail_at_the_end(*args: Any) -> None:
-            run(*args)
-            raise sqlite3.OperationalError("disk I/O error")
+            if not (failed and for_good):
+                run(*args)
+            if not failed or for_good:
+                failed.append(True)
+                raise sqlite3.OperationalError("disk I/O error")
 
         patcher = self.patch(store, "_run", fail_at_the_end)
         assert isinstance(patcher, MonkeyPatcher)
@@ -244,6 +252,46 @@ class StoreTests(SqliteTestCase):
         [c, b] = writer.commit([say("c"), lost[0]], NOON_MS)
         self.assertEqual((c.id, b.id, b.repeated), (4, 5, False))
         self.assertEqual(self.kept(reader="ann"), ["a", "c", "b"])
+
+    def test_a_commit_that_seemed_to_fail_at_the_end(self) -> None:
+        """It is taken out before anybody is told, so it is not there after a crash; and after a
+        stop it is not if the disk works by then."""
+        for for_good in (False, True):
+            writer = self.writer()
+            broken = self.break_at_the_end(for_good=for_good)
+            self.assertRaises(sqlite3.Error, writer.commit, [say("b")], NOON_MS)
+            broken.restore()
+            if for_good:
+                self.assertEqual(self.kept(), ["b"])
+                writer.close()
+            else:
+                self.crash(writer)
+            self.assertEqual(self.kept(), [])
+
+    def test_a_commit_that_nobody_sees(self) -> None:
+        """If the disk does not confirm it, it is in the WAL, but comes to light at the next start
+        only; it is written over before that."""
+        writer = self.writer()
+        writer.commit([say("a")], NOON_MS)
+        run, index = store._run, self.path + "-shm"
+        seen = Path(index).read_bytes()[:96]  # what tells how far the WAL goes
+
+        def fail_unseen(*args: Any) -> None:
+            run(*args)
+            with open(index, "r+b") as file:
+                file.write(seen)
+            patcher.restore()
+            raise sqlite3.OperationalError("disk I/O error")
+
+        patcher: Any = self.patch(store, "_run", fail_unseen)
+        reader = Reader(self.path)  # as long as one has the file open, it is told by the index
+        reader.history(None, 1, "")
+        self.addCleanup(reader.close)
+        self.assertRaises(sqlite3.Error, writer.commit, [say("b")], NOON_MS)
+        self.path, crashed = self.path + "-after", self.path
+        for end in ("", "-wal"):
+            shutil.copyfile(crashed + end, self.path + end)
+        self.assertEqual(self.kept(), ["a"])
 
     def test_a_place_in_doubt(self) -> None:
         """No places are given out, and so no history goes up to there, before that is done."""
@@ -274,7 +322,8 @@ class StoreTests(SqliteTestCase):
             self.assertEqual(writer._kept, len(self.kept(reader="ann") or ()))
 
     def test_a_crash_after_a_commit_that_seemed_to_fail(self) -> None:
-        """The next server knows it, so that who says it again is told that it is said."""
+        """If the disk took nothing more, the next server knows it, so that who says it again is
+        told that it is said."""
         writer = self.writer()
         lost = say("a", attempt=Attempt("ann", b"a"))
         broken = self.break_at_the_end()

@@ -159,8 +159,10 @@ REVOKE: Final = (
                                   - (SELECT count(*) FROM letter WHERE id > :after)
     WHERE counted > :after""",
     *_removal("> :after"),
+    "UPDATE state SET reserved = :reserved",
 )
-"""Statements that remove the rows after a place, as if they had never been there."""
+"""Statements that remove the rows after a place, as if they had never been there. They may be in
+the WAL without being seen, so something must change in any case: it is written over them."""
 
 Statement = tuple[str, "Sequence[Any] | dict[str, Any]"]
 """A text of SQL and its values."""

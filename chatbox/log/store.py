@@ -72,9 +72,10 @@ class Writer:
 
     `sync` is ``full`` (a commit waits until the disk has it) or ``normal`` (it does not), and
     `wal_bytes` how long to make the WAL in advance. Every method raises sqlite3.Error or OSError
-    when the disk does not do what it should. Then nothing has changed, and the next call opens the
-    file anew. If the disk failed at the very end of a commit, SQLite may find that commit there; it
-    is taken out again before anything else is done, since it has been told as failed.
+    when the disk does not do what it should. Then nothing has changed, and the file is opened anew.
+    If the disk failed at the very end of a commit, SQLite may find that commit there: at once, or
+    only when nobody has the file open, as at the next start. It will be told as failed, so before
+    that it is taken out again; if the disk does not do that either, before anything else is done.
     """
 
     def __init__(
@@ -127,7 +128,8 @@ class Writer:
             db.execute("PRAGMA wal_autocheckpoint = 0")
             migrate(db)
             if self._sure is not None:
-                _run(db, [(statement, {"after": self._sure}) for statement in REVOKE])
+                values = {"after": self._sure, "reserved": self._last_id + RESERVED}
+                _run(db, [(statement, values) for statement in REVOKE])
                 self._sure = None
             self._reserved, self._kept = db.execute(COUNT).fetchone()
             _lengthen(self.path + "-wal", self._wal_bytes)
@@ -144,6 +146,9 @@ class Writer:
 
     def close(self) -> None:
         """Let go of the file. Raises OSError from a disk that is gone, and has let go then, too."""
+        if self._sure is not None:
+            with suppress(sqlite3.Error, OSError, LocalError):
+                self._open()
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.execute(STATE, (self._last_id, self._kept, self._last_id))
@@ -216,6 +221,8 @@ class Writer:
             self._disconnect()
             # The file may have it all the same, and may have counted up to there.
             self._sure, self._last_id = self._last_id, last_id
+            with suppress(sqlite3.Error, OSError, LocalError):
+                self._open()
             raise
         self._reserved = reserved
         self._kept = kept
