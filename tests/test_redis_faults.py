@@ -133,14 +133,40 @@ class RefusalTests(ProxyTestCase):
             self.run_until(lambda: log._commands not in (None, second))
             self.server.ask(b"CONFIG SET min-replicas-to-write 0\r\n")
             self.run_until(lambda: log.connected and not log.busy)
-            self.run_until(lambda: not log._refusals._told)  # the other connection may be first
         self.assertEqual((texts(heard.records), heard.failed), (["a"], []))
         told = [str(formatEvent(event)) for event in logs if "what" in event]
-        refused, again = told[0], told[-1]
-        self.assertIn("Redis refuses messages: NOREPLICAS", refused)
-        self.assertEqual(again, "Redis takes messages again")
+        of_messages = [sentence for sentence in told if "messages" in sentence]
+        self.assertIn("Redis refuses messages: NOREPLICAS", of_messages[0])
+        self.assertEqual(of_messages[1:], ["Redis takes messages again"])
         self.assertEqual(len(told), len(set(told)))
         self.assertNotIn("let us in", "".join(told), "nobody complains of what we have ended")
+
+    def test_nobody_speaks(self) -> None:
+        """That Redis takes messages again is told though nobody says anything, and so is that the
+        bus is read."""
+        log, _ = self.node()
+        self.addCleanup(self.server.ask, b"CONFIG SET min-replicas-to-write 0\r\n")
+        self.server.ask(b"CONFIG SET min-replicas-to-write 1\r\n")
+        with capturedLogs() as logs:
+            log.lease.renew()
+            self.run_until(lambda: log._refusals._told and log._bus._refusals._told)
+            self.server.ask(b"CONFIG SET min-replicas-to-write 0\r\n")
+            self.run_until(lambda: not (log._refusals._told or log._bus._refusals._told))
+        told = [str(formatEvent(event)) for event in logs if "what" in event]
+        self.assertEqual(len(told), len(set(told)))
+        self.assertLessEqual({"Redis takes messages again", "the bus is read again"}, {*told})
+
+    def test_refused_alone(self) -> None:
+        """Where messages alone are refused, only a message that is taken ends that."""
+        log, _ = self.node()
+        log._complain("NOPERM this user has no permissions to run the 'xadd' command")
+        log._renewed()
+        self.assertTrue(log._refusals._told)
+        log.append([say("a")])
+        self.run_until(lambda: not log._refusals._told)
+        log._complain("OOM command not allowed when used memory > 'maxmemory'.")
+        log._renewed()
+        self.assertFalse(log._refusals._told)
 
 
 HOLDER = {"name": "bob", "identity": "b", "proof": "p"}

@@ -45,8 +45,7 @@ class Bus:
     """Reads the bus for the node that has this `lease`, and gives all of it to `report`, in order.
 
     `pending` has what this node has appended under the numbers of its `run`. `on_ready` is called
-    whenever it is known what was missed, just before it is read on; `refusals` hears why Redis does
-    not let it be read.
+    whenever it is known what was missed, just before it is read on.
     """
 
     def __init__(
@@ -56,14 +55,14 @@ class Bus:
         lease: Lease,
         report: Callable[[Sequence[Record]], None],
         on_ready: Callable[[], None],
-        refusals: Complaint,
     ) -> None:
         self._run = run
         self._pending = pending
         self._lease = lease
         self._report = report
         self._on_ready = on_ready
-        self._refusals = refusals
+        self._refusals = Complaint()
+        """Why Redis does not let it be read, if so."""
         self.epoch = b""
         """Which log this is, as long as it is read."""
         self._known_epoch = b""
@@ -150,6 +149,7 @@ class Bus:
         d.addErrback(self._failed, connection)
 
     def _heard(self, reply: Any, connection: Any) -> None:
+        self._refusals.over("the bus is read again")
         for _, rows in reply or ():
             records = []
             for id, fields in rows:

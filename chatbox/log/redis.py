@@ -75,6 +75,9 @@ _PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY ", "
 """What Redis says if another Redis, or another moment, would do: it is tried by a new connection.
 A master that is being replaced has lost its replicas before it knows that it is none any more."""
 
+_ALONE: Final = ("PLACES", "NOPERM")
+"""What it says if it may refuse messages and yet take other things."""
+
 _log = Logger()
 
 
@@ -93,7 +96,7 @@ class RedisLog(OneSubscriber):
         self._keep = keep
         self._reactor = reactor
         self._now = steady_seconds
-        self.lease = Lease(self._ask, steady_seconds, self._later, self._lost_lease, self._forget)
+        self.lease = Lease(self._ask, steady_seconds, self._later, self._lost_lease, self._renewed)
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the lease is lost: nobody here holds a name any more."""
         self._run = secrets.token_hex(8)
@@ -101,9 +104,9 @@ class RedisLog(OneSubscriber):
         self._pending = Pending()
         self._refusals = Complaint()
         """Why messages are refused, if they are."""
-        self._bus = Bus(
-            self._run, self._pending, self.lease, self._report, self._send_all, self._refusals
-        )
+        self._refused_alone = False
+        """Whether one of these reasons is for messages alone."""
+        self._bus = Bus(self._run, self._pending, self.lease, self._report, self._send_all)
         self._lookup = Lookup(PREFIX, self._may_ask, lambda: self._bus.position, self._later)
         self._commands: Any = None
         """The connection for commands, while there is one."""
@@ -239,7 +242,7 @@ class RedisLog(OneSubscriber):
             d.addErrback(lambda failure: _log.failure("the log failed", failure))
 
     def _appended(self, answers: list[bytes], run: list[int]) -> None:
-        self._refusals.over("Redis takes messages again")
+        self._accepted()
         senseless = []
         for n, said in zip(run, answers, strict=True):
             try:
@@ -274,7 +277,12 @@ class RedisLog(OneSubscriber):
             self._fail(run)
 
     def _complain(self, text: str) -> None:
+        self._refused_alone |= any(word in text for word in _ALONE)
         self._refusals.about("Redis refuses messages", text)
+
+    def _accepted(self) -> None:
+        self._refused_alone = False
+        self._refusals.over("Redis takes messages again")
 
     def _drop_connections(self) -> None:
         for service in self._services:
@@ -287,6 +295,12 @@ class RedisLog(OneSubscriber):
         # Nobody waits for these any more. Whoever finds the lease ended tells who has gone.
         self._pending.take_presence()
         self._fail(list(self._pending))
+
+    def _renewed(self) -> None:
+        """Redis has written down that we live: so it would write down what people say, too."""
+        if not self._refused_alone:
+            self._accepted()
+        self._forget()
 
     def _forget(self) -> None:
         if self._keep.age or self._keep.size:
