@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
@@ -27,8 +28,9 @@ from zope.interface.verify import verifyObject
 
 from chatbox.chat.closing import ANSWER_SECONDS
 from chatbox.chat.codes import Code
+from chatbox.chat.gate import Admission, Refusal, Visitor
 from chatbox.chat.limits import NO_LIMITS
-from chatbox.chat.names import LocalNames
+from chatbox.chat.names import MAX_NAME_CHARACTERS, LocalNames
 from chatbox.chat.outbox import MAX_QUEUED_BYTES
 from chatbox.chat.pipeline import MAX_BYTES_IN_PROGRESS, MAX_IN_PROGRESS
 from chatbox.chat.room import Room
@@ -605,6 +607,30 @@ class ServerTests(SynchronousTestCase):
         warnings = [e for e in events if e["log_level"].name == "warn"]
         self.assertEqual(len(warnings), MAX_COMPLAINTS + 2)
         self.assertEqual(warnings[-2]["count"], 30)
+
+    def test_wrong_passwords_are_logged(self) -> None:
+        """With the account, behind all that says where it was tried from, and nothing else: not
+        what follows a plus, what nobody could be called, or the password."""
+
+        class Shut:
+            def start(self) -> None:
+                """There is nothing to do."""
+
+            def admit(
+                self, visitor: Visitor, answer: Callable[[Admission | Refusal], None]
+            ) -> None:
+                """Refuse."""
+                answer(Refusal(Code.WRONG_PASSWORD))
+
+        self.factory.gate = Shut()
+        longest = "x" * MAX_NAME_CHARACTERS
+        with capturedLogs() as events:
+            connection = Connection(self.factory)
+            for name in ("alice+phone", "x\N{ARABIC LETTER ALEF}\u202e", longest, longest + "x"):
+                connection.send(f"<s:{name}><t:connect><m:secret>")
+        told = [formatEvent(event) for event in events if "error" in event]
+        start = "bad peer 192.0.2.7 port 40000: wrong-password: "
+        self.assertEqual(told, [start + name for name in ("alice", longest)])
 
     def test_visits_are_logged_up_to_a_rate(self) -> None:
         """So are those who come and go; lines about connections are counted for themselves."""

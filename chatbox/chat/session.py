@@ -217,7 +217,7 @@ class Session:
             return  # The client did not wait.
         if isinstance(outcome, Refusal):
             if outcome.code is Code.WRONG_PASSWORD:
-                self._complain(RemoteError(outcome.code))
+                self._complain(RemoteError(outcome.code, account_of(name).text))
             self._turn_away(asked, outcome)
             return
         self._seat = Seat(
