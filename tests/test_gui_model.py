@@ -605,6 +605,16 @@ class DownloadTests(RoomTestCase):
         self.rows.stop()
         self.assertEqual(transfer.asked, ["pause", "interrupt"])
 
+    def test_cut(self) -> None:
+        """It is looked at once whether the server still sends; if not, it is asked again later."""
+        self.server.connection.session.survive()
+        for cut in (self.server.close, self.server.restart):
+            transfer = self.download()
+            cut()
+            self.assertEqual(transfer.asked, ["doubt"])
+            transfer.listener(Ended(End.PEER_SILENT, "", None, None))
+            self.assertIn("download", [one.request for one in self.server.come_back()])
+
     def test_only_the_last_that_ended(self) -> None:
         """Rows do not pile up; one that runs is never pushed out."""
         running = self.download("running")

@@ -283,10 +283,12 @@ class Room:
             if not event.restarted:
                 self.shown.notice("Back again.")
             self.refresh()
-        elif event.restarting:
-            self.shown.notice("The server restarts; back in a moment.")
         else:
-            self.shown.notice("The connection is cut. Coming back by itself…")
+            self._conversation.downloads.doubt()
+            if event.restarting:
+                self.shown.notice("The server restarts; back in a moment.")
+            else:
+                self.shown.notice("The connection is cut. Coming back by itself…")
         self._asked_older = 0
         self.shown.note(Part.LINK | Part.PENDING)
 
