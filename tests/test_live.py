@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from chatbox.chat.wire import Message, format_line, format_list, parse_line
+from chatbox.client.console.live import RECENT
 from chatbox.client.exits import Exit
 from tests.helpers.processes import PATIENCE, Running, environment, patient
 from tests.helpers.server import Served, serving
@@ -89,15 +90,16 @@ def test_typing_while_messages_pour_in(server: Served, tmp_path: Path) -> None:
 def test_sizes(server: Served, tmp_path: Path, size: tuple[int, int]) -> None:
     """On narrow, usual and wide terminals, and when they change, all is in its place."""
     with both(server, tmp_path, size) as (alice, bob):
-        bob.write("one two three four five six seven eight 日本語 👍🏽 end\n")
+        end = f"end{size[0]}"  # alice is also shown what was said on another terminal before
+        bob.write(f"one two three four five six seven eight 日本語 👍🏽 {end}\n")
         alice.type("typed 日本")
-        alice.see("end")
+        alice.see(end)
         for changed in ((30, 8), (120, 40), size):
             alice.resize(*changed)
             seen = alice.see(
                 lambda seen: (
                     alice.is_repainted
-                    and any("end" in row for row in seen)
+                    and any(end in row for row in seen)
                     and seen[-1] == "> typed 日本"
                     and seen[-2].startswith(" alice on ")
                     and alice.emulator.cursor == (len(seen) - 1, 12)
@@ -105,11 +107,29 @@ def test_sizes(server: Served, tmp_path: Path, size: tuple[int, int]) -> None:
             )
             # On a low terminal the beginning has scrolled off.
             starts = [index for index, row in enumerate(seen) if "bob: one" in row]
-            rows = seen[starts[0] :] if starts else ["", *seen]
+            rows = seen[starts[-1] :] if starts else ["", *seen]
             if starts:
                 words = " ".join(row.strip() for row in rows[:-2])
                 assert "one two three four five six seven eight 日本語" in words
             assert all(row.startswith("      ") for row in rows[1:-2])
+
+
+def test_talk_before(tmp_path: Path) -> None:
+    """Whoever comes in sees what was said last, once, and then what is said."""
+    with serving(tmp_path) as server:
+        with joining(server, tmp_path) as alice:
+            alice.see("Nothing has been said yet.")
+        with talking(server, tmp_path) as bob:
+            bob.write("".join(f"message {number}.\n" for number in range(RECENT + 2)))
+            bob.read_until(f"message {RECENT + 1}.")
+            with joining(server, tmp_path) as alice:
+                rows = alice.see(lambda rows: "| 2 here" in rows[-2])
+                assert [row.partition(" bob: ")[2] or row for row in rows[1:-2]] == [
+                    f"The last {RECENT}:",
+                    *(f"message {number}." for number in range(2, RECENT + 2)),
+                ]
+                bob.write("Welcome.\n")
+                alice.see("bob: Welcome.")
 
 
 def test_ctrl_c(server: Served, tmp_path: Path) -> None:

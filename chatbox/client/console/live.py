@@ -22,6 +22,7 @@ from typing import Any, Final
 from twisted.internet.interfaces import IDelayedCall, IPullProducer
 from zope.interface import implementer
 
+from chatbox.client.actions import ShowHistory
 from chatbox.client.chat.events import Back, Event, Kind
 from chatbox.client.chat.session import State
 from chatbox.client.chat.states import AWAY
@@ -37,7 +38,10 @@ from chatbox.client.terminal.view import TerminalView
 from chatbox.client.words import Hints
 from chatbox.steady import wall_clock
 
-__all__ = ["KEYS", "LiveConsole"]
+__all__ = ["KEYS", "RECENT", "LiveConsole"]
+
+RECENT: Final = 10
+"""Messages that whoever comes in is shown, to see what the talk is about: half a screen."""
 
 KEYS: Final = "Tab completes. Up, Down, Ctrl-R bring back old lines. Alt-Enter: another line."
 
@@ -95,6 +99,7 @@ class LiveConsole(Console):
         """Standard input and output are open."""
         self._take()
         super().connectionMade()
+        self._ask_for_talk()
         self._ask_for_roster()
 
     # How it works
@@ -114,6 +119,12 @@ class LiveConsole(Console):
         super()._hear(event)
         if isinstance(event, Back):
             self._ask_for_roster()
+
+    def _ask_for_talk(self) -> None:
+        """Ask what was said last, if the server is one of ours: another may never answer that, and
+        while an answer is awaited nothing that is said is shown."""
+        if self._session.state is State.JOINED and self._session.limits:
+            self._conversation.act(ShowHistory(RECENT))
 
     def _ask_for_roster(self) -> None:
         """Ask, unseen, what and who is there: once people are counted, Tab knows it all."""
