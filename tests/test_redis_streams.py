@@ -19,13 +19,24 @@ class PageTests(SynchronousTestCase):
             for number, fields in enumerate((said, [b"d", b"odd"], [b"g", b""], [b"g", b""], said))
         ]
         kinds = [Kind.MESSAGE, *[Kind.GAP] * 3, Kind.MESSAGE]
-        ends = [0, [None, None]]
+        ends, newest = [0, [None, None]], place_of(b"9-0")
         for after in (None, place_of(b"2-0")):
-            page = page_of([rows, None, *ends, None], after, 5)
+            page = page_of([rows, None, *ends, None], after, 5, newest)
             self.assertEqual([one.kind for one in page], kinds)
             self.assertEqual([id_of(one.id) for one in page], [f"5-{n}" for n in range(5)])
-        page = page_of([rows[1:], None, 0, [None, b"3-0"], b"4-0"], place_of(b"2-0"), 5)
+        replies = [rows[1:], None, 0, [None, b"3-0"], b"4-0"]
+        page = page_of(replies, place_of(b"2-0"), 5, newest)
         self.assertEqual([one.kind for one in page], kinds[1:], "of marks beside it one is enough")
+
+    def test_no_mark_beyond_what_was_heard(self) -> None:
+        """Who asks is told of a loss up to what they have heard, and hears the rest as it comes."""
+        for gone in ([None, b"8-0"], [None, None]):
+            replies = [None, None, 0, gone, b"8-1"]
+            for newest, marks in ((b"9-0", ["8-0"]), (b"5-0", ["5-0"]), (b"2-0", [])):
+                page = page_of(replies, place_of(b"2-0"), 5, place_of(newest))
+                self.assertEqual(
+                    [(id_of(r.id), r.kind) for r in page], [(m, Kind.GAP) for m in marks]
+                )
 
     def test_numbers(self) -> None:
         """A stream's id is one number that grows as it does."""

@@ -100,7 +100,7 @@ class Lookup:
         ):
             asked.append(connection.execute_command(words[0], self._prefix + words[1], *words[2:]))
         d = gatherResults(asked, consumeErrors=True)
-        d.addCallback(page_of, after, count)
+        d.addCallback(page_of, after, count, position)
         d.addErrback(lambda _: None)
         d.addCallback(answer)
         d.addErrback(lambda failure: _log.failure("history failed", failure))

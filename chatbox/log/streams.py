@@ -134,9 +134,10 @@ def _floor(id: bytes) -> int:
         return 0
 
 
-def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
-    """Put together what the streams have, and say if something is missing.
+def page_of(replies: list[Any], after: int | None, count: int, newest: int) -> list[Record]:
+    """Put together what the streams have, and say if something is missing up to the place `newest`.
 
+    There is more to come behind that place for whoever asks; a mark beyond it would hide it.
     What everybody may read and the letters begin at places of their own, so what is left of the
     ones may come before the mark of the others. What was found is never fewer than what is there:
     whoever gets as many as they asked for goes on behind them.
@@ -147,7 +148,7 @@ def page_of(replies: list[Any], after: int | None, count: int) -> list[Record]:
         found.sort(key=lambda record: record.id)
         return found[-count:] if count else []
     floors = _floor(start or b"0-1") - 1, _floor((gone if has_mail else last) or b"0-0")
-    marks = [gap(floor) for floor in floors if 0 < after < floor]
+    marks = [gap(min(floor, newest)) for floor in floors if 0 < after < min(floor, newest)]
     page: list[Record] = []
     for record in sorted(found + marks, key=lambda record: record.id):
         if page and page[-1] in marks and record.kind is Kind.GAP:
