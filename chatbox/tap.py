@@ -37,6 +37,7 @@ from chatbox.errors import CannotStart
 from chatbox.inherited import INHERITED
 from chatbox.lan import announcement_for
 from chatbox.lan.announce import AnnounceService, machine_name
+from chatbox.lan.invite import InviteService
 from chatbox.log import MessageLog, open_log
 from chatbox.log.redis import RedisLog
 from chatbox.log.sqlite import SqliteLog
@@ -176,8 +177,10 @@ def _make_others(
     said = announcement_for(
         options["listen"], options["room"] or machine_name(), __version__, options["announce"]
     )
-    if said is not None and not options["no-announce"]:
-        yield AnnounceService(reactor, said)
+    if said is not None:
+        yield InviteService(said)
+        if not options["no-announce"]:
+            yield AnnounceService(reactor, said)
 
 
 def _make_limits(options: Options) -> Limits:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
-from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.certificates import show_fingerprint
 from chatbox.client.exits import Stop
-from chatbox.client.gui import hosting
 from chatbox.client.gui.host import Plan, Report, address_for_others
 from chatbox.descriptions import DEFAULT_UDP_PORTS
 
@@ -68,17 +65,6 @@ class HostTests(SynchronousTestCase):
         self.assertIn("Another program uses port 6000", report.why_it_ended())
         report.read("... Couldn't listen on any:80: [Errno 13] Permission denied. See --uid.")
         self.assertEqual(report.why_it_ended(), "Port 80 cannot be used: Permission denied.")
-
-    def test_own_address(self) -> None:
-        """Where nothing leads out of the network, the address in it is what others type."""
-        self.patch(socket, "gethostname", lambda: "machine")
-        with mock.patch.object(socket.socket, "connect", side_effect=OSError):
-            for networks, address in (
-                (["127.0.0.1/8", "fe80::1/64", "169.254.1.2/16", "192.0.2.7/24"], "192.0.2.7"),
-                (["127.0.0.1/8", "2001:db8::1/64"], "machine"),
-            ):
-                self.patch(hosting, "own_networks", lambda networks=networks: networks)
-                self.assertEqual(hosting.own_address(), address)
 
     def test_report_of_tls(self) -> None:
         """One can join when the certificate is there, too, which comes after the port."""

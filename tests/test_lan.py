@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.lan import (
@@ -23,12 +24,14 @@ from chatbox.lan import (
     announcement_for,
     browse,
     instance_label,
+    invite,
     nearest,
     server_from,
 )
 from chatbox.lan.announce import AnnounceService
 from chatbox.lan.beside import STOP_TIMEOUT
 from chatbox.lan.browse import Agenda, Browser
+from chatbox.lan.invite import InviteService
 from chatbox.text import is_printable
 from tests.helpers.processes import PATIENCE, ROOT
 
@@ -404,3 +407,38 @@ class AnnounceServiceTests(SynchronousTestCase):
         self.reactor.run(2)
         self.successResultOf(stopped)
         self.assertEqual(responder.asked[-1], "closed")
+
+
+class InviteServiceTests(SynchronousTestCase):
+    """Whoever starts a server reads what to tell the others."""
+
+    def told(self, *listen: str) -> str:
+        """What the log says of a server that listens there."""
+        announcement = announcement_for(listen, "room", "1.0")
+        assert announcement is not None
+        with capturedLogs() as events:
+            InviteService(announcement).startService()
+        return str(formatEvent(events[0])).rpartition(": ")[2]
+
+    def test_command(self) -> None:
+        """It is what they type, whole; with TLS where there is TLS."""
+        self.patch(invite, "own_address", lambda: "192.0.2.7")
+        self.assertEqual(self.told("tcp:50000"), "chatbox join 192.0.2.7:50000")
+        self.assertEqual(
+            self.told("tcp:50000", "tls-self-signed:tcp:50001"),
+            "chatbox join --tls 192.0.2.7:50001",
+        )
+        self.assertEqual(
+            self.told(r"tcp6:6000:interface=2001\:db8\:\:1"), "chatbox join [2001:db8::1]:6000"
+        )
+
+    def test_own_address(self) -> None:
+        """Where nothing leads out of the network, the address in it is what others type."""
+        self.patch(socket, "gethostname", lambda: "machine")
+        with mock.patch.object(socket.socket, "connect", side_effect=OSError):
+            for networks, address in (
+                (["127.0.0.1/8", "fe80::1/64", "169.254.1.2/16", "192.0.2.7/24"], "192.0.2.7"),
+                (["127.0.0.1/8", "2001:db8::1/64"], "machine"),
+            ):
+                self.patch(invite, "own_networks", lambda networks=networks: networks)
+                self.assertEqual(invite.own_address(), address)

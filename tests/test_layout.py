@@ -35,6 +35,7 @@ ADAPTERS = {
     "lan/announce.py",
     "lan/beside.py",
     "lan/browse.py",
+    "lan/invite.py",
     "log/sqlite.py",
     "log/connect.py",
     "log/lookup.py",

@@ -18,6 +18,7 @@ from chatbox.chat.server import ChatFactory
 from chatbox.chat.service import ChatService
 from chatbox.errors import CannotStart, RemoteError
 from chatbox.lan.announce import AnnounceService
+from chatbox.lan.invite import InviteService
 from chatbox.openfiles import OpenFiles
 from chatbox.rdt.admissions import Taker
 from chatbox.rdt.congestion.cubic import Cubic
@@ -50,7 +51,9 @@ class MakeServiceTests(OptionsTestCase):
         self.assertTrue(IService.providedBy(server))
         kinds = [type(part) for part in server]
         self.assertEqual(kinds[:3], [TransferService, ChatService, OpenFiles])
-        self.assertEqual(kinds[3:], [ListeningService] * 2 + [HashAhead, AnnounceService])
+        self.assertEqual(
+            kinds[3:], [ListeningService] * 2 + [HashAhead, InviteService, AnnounceService]
+        )
         self.assertEqual(reactor.tcpServers, [])
         self.assertEqual(reactor.getDelayedCalls(), [])
 

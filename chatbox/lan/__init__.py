@@ -90,6 +90,10 @@ class Announcement:
             if not one.is_loopback and not one.is_link_local and (one.version == 4 or self.ipv6)
         ]
 
+    def host(self, address: str) -> str:
+        """What to type as HOST, where the server is reached at `address`."""
+        return _host(address, self.port)
+
 
 _EVERYWHERE: Final = ("", "0.0.0.0", "::")
 
@@ -134,8 +138,7 @@ class Server:
     @property
     def host(self) -> str:
         """What to type as HOST."""
-        address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{address}:{self.port}"
+        return _host(self.address, self.port)
 
 
 def instance_label(room: str) -> str:
@@ -210,6 +213,10 @@ class Servers:
         """All of them, each address once, by the names of their rooms."""
         servers = {server.host: server for server in self._by_name.values()}
         return sorted(servers.values(), key=lambda server: (server.room.casefold(), server.host))
+
+
+def _host(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _text(value: bytes | None) -> str:

@@ -33,12 +33,13 @@ from chatbox.client.files.desktop import open_file
 from chatbox.client.files.fetcher import Fetcher
 from chatbox.client.gui.downloads import Rows
 from chatbox.client.gui.host import Plan, address_for_others
-from chatbox.client.gui.hosting import Hosting, own_address
+from chatbox.client.gui.hosting import Hosting
 from chatbox.client.gui.mistakes import Mistakes
 from chatbox.client.gui.model import Room
 from chatbox.client.gui.settings import Settings
 from chatbox.lan import Server
 from chatbox.lan.browse import Browser
+from chatbox.lan.invite import own_address
 from chatbox.steady import wall_clock
 from chatbox.text import printable
 

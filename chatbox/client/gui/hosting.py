@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -18,9 +15,8 @@ from twisted.python.failure import Failure
 from chatbox.client.chat.lines import LineBuffer
 from chatbox.client.exits import Exit, Stop
 from chatbox.client.gui.host import Plan, Report
-from chatbox.lan.multicast import own_networks
 
-__all__ = ["Hosting", "own_address"]
+__all__ = ["Hosting"]
 
 START_TIMEOUT: Final = 20.0
 """Seconds until a server listens; it takes less than one."""
@@ -91,18 +87,3 @@ class Hosting(ProcessProtocol):
             self._tell_ended(sentence)
         if not self._gone.called:
             self._gone.callback(None)
-
-
-def own_address() -> str:
-    """The address under which the network knows this computer, as well as can be told."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        # Nothing is sent: the system only chooses the way. The address is one for documents.
-        probe.connect(("192.0.2.1", 9))
-        address: str = probe.getsockname()[0]
-        return address
-    # There is no way out of this network; the extra "lan" can tell how we are called in it.
-    with suppress(ImportError, OSError):
-        for one in map(ipaddress.ip_interface, own_networks()):
-            if one.version == 4 and not (one.ip.is_loopback or one.ip.is_link_local):
-                return str(one.ip)
-    return socket.gethostname()
