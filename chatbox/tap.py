@@ -90,7 +90,13 @@ def makeService(options: Options, reactor: Any = None) -> Server:
     )
     limits = _make_limits(options)
     gate = ModeratedGate(moderation, gate)
-    files = RecentFiles(shelf, reactor.seconds, reactor.callInThread, reactor.callFromThread)
+    files = RecentFiles(
+        shelf,
+        reactor.seconds,
+        reactor.callLater,
+        reactor.callInThread,
+        reactor.callFromThread,
+    )
     factory = ChatFactory(room, files, downloads, reactor, gate, moderation, limits=limits)
     register = None
     if isinstance(log, SqliteLog):

@@ -731,7 +731,8 @@ class PathAttacks(AttackTestCase):
         def at_once(work: Callable[[], None]) -> None:
             work()
 
-        files = RecentFiles(shelf, self.clock.seconds, at_once, at_once)
+        clock = self.clock
+        files = RecentFiles(shelf, clock.seconds, clock.callLater, at_once, at_once)
         transfers: TransferService = Transfers()  # type: ignore[assignment]  # what is needed of it
         return files, ShelfDownloads(shelf, transfers)
 

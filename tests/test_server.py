@@ -632,6 +632,19 @@ class ServerTests(SynchronousTestCase):
         start = "bad peer 192.0.2.7 port 40000: wrong-password: "
         self.assertEqual(told, [start + name for name in ("alice", longest)])
 
+    def test_downloads_that_cannot_be_offered_are_logged_up_to_a_rate(self) -> None:
+        """However many ask, there are no more lines about it than about bad peers."""
+        connection = self.connect("a")
+        cast(FakeShelf, self.factory.downloads).error = OSError(24, "Too many open files")
+        with capturedLogs() as events:
+            for _ in range(MAX_COMPLAINTS + 30):
+                connection.send("<t:download><m:a.txt>")
+            self.clock.advance(SPAN_SECONDS)
+            connection.send("<t:download><m:a.txt>")
+        warnings = [str(formatEvent(e)) for e in events if e["log_level"].name == "warn"]
+        self.assertEqual(len(warnings), MAX_COMPLAINTS + 2)
+        self.assertIn("no download can be offered: [Errno 24]", warnings[0])
+
     def test_visits_are_logged_up_to_a_rate(self) -> None:
         """So are those who come and go; lines about connections are counted for themselves."""
         with capturedLogs() as events:

@@ -573,7 +573,7 @@ class SessionTests(SynchronousTestCase):
 
     def test_unreadable_shelf(self) -> None:
         """A shelf that cannot be read is no shelf, for now."""
-        self.shelf.error = OSError(5, "Input/output error")
+        self.shelf.error = RemoteError("unavailable")
         answer = self.client("alice").ask("<t:get_file>")
         self.assertEqual((answer.error, answer.response), ("unavailable", "error"))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.chat.sharing import LIST_SECONDS, RecentFiles
+from chatbox.chat.sharing import LIST_SECONDS, LOOK_SECONDS, Found, RecentFiles
 from chatbox.errors import RemoteError
 from tests.helpers.chat import File
 
@@ -36,56 +37,96 @@ def at_once(work: Callable[[], None]) -> None:
 class RecentFilesTests(SynchronousTestCase):
     """Who is told what, and when."""
 
+    def setUp(self) -> None:
+        """Make the list of a folder, whose thread and reactor go on when the test says so."""
+        self.clock, self.folder = Clock(), FakeFolder("a.txt")
+        self.at_work: list[Callable[[], None]] = []
+        self.looked: list[Callable[[], None]] = []
+        self.files = RecentFiles(
+            self.folder,
+            self.clock.seconds,
+            self.clock.callLater,
+            self.at_work.append,
+            self.looked.append,
+        )
+
+    def turn(self) -> None:
+        """Let the thread look, and then the reactor go on."""
+        for work in (self.at_work, self.looked):
+            while work:
+                work.pop()()
+
+    def ask(self) -> list[str]:
+        """Ask, and return the list for what is told: names of files, or the code of an error."""
+        told: list[str] = []
+
+        def hear(found: Found) -> None:
+            told.append(str(found.code) if isinstance(found, RemoteError) else found[0].name)
+
+        self.files.list(hear)
+        return told
+
+    def told(self) -> list[str]:
+        """What somebody is told who asks now and waits."""
+        told = self.ask()
+        self.turn()
+        return told
+
     def test_looked_at_in_a_thread(self) -> None:
-        """The shelf is looked at in a thread, and once a second at most, if that went well."""
-        now, folder = [5.0], FakeFolder("a.txt")
-        at_work: list[Callable[[], None]] = []
-        looked: list[Callable[[], None]] = []
-        files = RecentFiles(folder, lambda: now[0], at_work.append, looked.append)
+        """The shelf is looked at in a thread, and once a second at most."""
+        self.assertEqual(self.told(), ["a.txt"])
+        self.folder.name = "b.txt"
+        self.clock.advance(LIST_SECONDS - 0.1)
+        self.assertEqual(self.told(), ["a.txt"])
+        self.clock.advance(0.1)
+        self.assertEqual(self.told(), ["b.txt"])
+        self.assertEqual(self.folder.looks, 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
-        def turn() -> None:
-            """Let the thread look, and then the reactor go on."""
-            for work in (at_work, looked):
-                while work:
-                    work.pop()()
-
-        def told() -> list[Any]:
-            heard: list[Any] = []
-            files.list(heard.append)
-            turn()
-            return [one if isinstance(one, Exception) else one[0].name for one in heard]
-
-        self.assertEqual(told(), ["a.txt"])
-        folder.name = "b.txt"
-        now[0] += LIST_SECONDS - 0.1
-        self.assertEqual(told(), ["a.txt"])
-        now[0] += 0.1
-        self.assertEqual(told(), ["b.txt"])
-        self.assertEqual(folder.looks, 2)
-        for error in (OSError(), RemoteError("file-unreadable")):
-            folder.error = error
-            now[0] += LIST_SECONDS
-            self.assertEqual(told(), [error])
-        folder.error = ZeroDivisionError()
-        self.assertEqual([str(one.code) for one in told()], ["internal-error"])
+    def test_what_is_wrong(self) -> None:
+        """It is told as a code; and to the operator once, however many ask, until it is over."""
+        with capturedLogs() as logs:
+            for error, code in (
+                (OSError(5, "Input/output error"), "unavailable"),
+                (RemoteError("file-unreadable"), "file-unreadable"),
+                (ZeroDivisionError(), "internal-error"),
+                (None, "a.txt"),
+            ):
+                self.folder.error = error
+                for _ in range(3):
+                    self.clock.advance(LIST_SECONDS)
+                    self.assertEqual([self.told() for _ in range(5)], [[code]] * 5)
+        self.assertEqual(self.folder.looks, 12)
+        said = [str(formatEvent(event)) for event in logs]
+        cannot, again = "the shared files cannot be seen", "the shared files can be seen again"
+        self.assertEqual(said[0], f"{cannot}: [Errno 5] Input/output error")
+        self.assertEqual(said[1:], [f"{cannot}: file-unreadable", cannot, again])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        folder.error, folder.name = None, "c.txt"
-        self.assertEqual(told(), ["c.txt"])
+
+    def test_a_disk_that_hangs(self) -> None:
+        """Who asks does not wait for ever, nor is kept; once it goes on all is as before."""
+        waiting = [self.ask() for _ in range(3)]
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(waiting, [["unavailable"]] * 3)
+        self.assertEqual([self.ask() for _ in range(3)], [["unavailable"]] * 3)
+        self.assertEqual((len(self.at_work), self.files._asking), (1, []))
+        self.turn()
+        self.clock.advance(LIST_SECONDS)
+        self.assertEqual(self.told(), ["a.txt"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_many_at_one_time(self) -> None:
         """Those who ask at one time hear of one look, whatever becomes of one of them."""
-        folder, at_work = FakeFolder("a.txt"), list[Callable[[], None]]()
-        files = RecentFiles(folder, lambda: 5.0, at_work.append, at_once)
-        heard: list[Any] = []
 
         def fail(_: object) -> None:
             raise ZeroDivisionError
 
-        for hear in (heard.append, fail, heard.append):
-            files.list(hear)
-        self.assertEqual((heard, len(at_work)), ([], 1))
-        at_work.pop()()
-        self.assertEqual([one[0].name for one in heard], ["a.txt", "a.txt"])
+        first = self.ask()
+        self.files.list(fail)
+        second = self.ask()
+        self.assertEqual((first, second, len(self.at_work)), ([], [], 1))
+        self.turn()
+        self.assertEqual((first, second), (["a.txt"], ["a.txt"]))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_no_threads(self) -> None:
@@ -94,7 +135,6 @@ class RecentFilesTests(SynchronousTestCase):
         def refuse(_: Callable[[], None]) -> None:
             raise RuntimeError("can't start new thread")
 
-        files = RecentFiles(FakeFolder("a.txt"), lambda: 5.0, refuse, at_once)
-        heard: list[Any] = []
-        files.list(heard.append)
-        self.assertEqual(heard[0][0].name, "a.txt")
+        clock = self.clock
+        self.files = RecentFiles(self.folder, clock.seconds, clock.callLater, refuse, at_once)
+        self.assertEqual(self.told(), ["a.txt"])

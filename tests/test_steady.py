@@ -72,7 +72,7 @@ class SteadyTests(SynchronousTestCase):
         bucket = Bucket(rate=1, burst=1, now=now())
         self.assertEqual(bucket.take(now()), 1.0)
         folder, told = FakeFolder("a.txt"), list[Any]()
-        files = RecentFiles(folder, now, at_once, at_once)
+        files = RecentFiles(folder, now, Clock().callLater, at_once, at_once)
         files.list(told.append)
         written: list[str] = []
         log = SparingLog(lambda form, **_: written.append(form), now, 1, "more")

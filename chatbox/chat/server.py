@@ -116,6 +116,9 @@ class ChatFactory(Factory):
         self.log_visit = SparingLog(
             _log.info, clock.seconds, MAX_VISITS, "{count} more joined or left"
         )
+        self.log_unavailable = SparingLog(
+            _log.warn, clock.seconds, MAX_COMPLAINTS, "{count} more could not be offered"
+        )
         self.log_connection = SparingLog(
             _log.debug, clock.seconds, MAX_VISITS, "{count} more connected or disconnected"
         )
@@ -230,6 +233,7 @@ class ChatProtocol(Protocol):
             complain=self._complain,
             on_long_answer=self._long_answer,
             on_visit=self._visit,
+            on_unavailable=self._unavailable,
             limits=self._factory.limits,
         )
         way_out.start(self._outbox)
@@ -382,6 +386,9 @@ class ChatProtocol(Protocol):
         self._factory.log_visit(
             "{name} {what} from {peer}", name=printable(name), what=what, peer=self._peer
         )
+
+    def _unavailable(self, error: OSError) -> None:
+        self._factory.log_unavailable("no download can be offered: {error}", error=error)
 
     def _complain(self, error: RemoteError) -> None:
         self._factory.complain(

@@ -59,8 +59,9 @@ class Session:
     operator's log. `hang_up` closes the connection after what is in the outbox; `on_change` is
     called when `busy` may have changed; `complain` hears of lines that a well-behaved client would
     not send. `on_long_answer` hears of answers of `ANSWER_BYTES` or more, with their size in bytes.
-    `on_visit` hears which name has ``joined`` or ``left``. `limits` are what the client must keep
-    to, and is told; without them it keeps to `NO_LIMITS`.
+    `on_visit` hears which name has ``joined`` or ``left``, and `on_unavailable` why the system has
+    no download to offer. `limits` are what the client must keep to, and is told; without them it
+    keeps to `NO_LIMITS`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Session:
         complain: Callable[[RemoteError], None],
         on_long_answer: Callable[[int], None] = lambda _: None,
         on_visit: Callable[[str, str], None] = lambda name, what: None,
+        on_unavailable: Callable[[OSError], None] = lambda _: None,
         limits: Limits | None = None,
     ) -> None:
         self._room = room
@@ -96,6 +98,7 @@ class Session:
         self._complain = complain
         self._on_long_answer = on_long_answer
         self._on_visit = on_visit
+        self._on_unavailable = on_unavailable
         self._limits = limits or NO_LIMITS
         self._told = limits and limits.told()
         self._state = State.NAMELESS
@@ -266,8 +269,6 @@ class Session:
         self._files.list(partial(self._listed, asked))
 
     def _listed(self, asked: Asked, found: Found) -> None:
-        if isinstance(found, OSError):
-            found = self._unavailable(found)
         if isinstance(found, RemoteError):
             self._refuse(asked, found)
         else:
@@ -301,7 +302,8 @@ class Session:
         try:
             offer = self._downloads.offer(self._called, self._origin.host, name)
         except OSError as error:
-            raise self._unavailable(error) from error
+            self._on_unavailable(error)
+            raise RemoteError(Code.UNAVAILABLE) from error
         self._answer(
             asked,
             text=str(offer.port),
@@ -402,10 +404,6 @@ class Session:
         return self._addressed[1] + format_fields(
             text=text, error=error, response=response, sequence=sequence, **fields
         )
-
-    def _unavailable(self, error: OSError) -> RemoteError:
-        _log.warn("the shared files cannot be read: {error}", error=error)
-        return RemoteError(Code.UNAVAILABLE)
 
     # Coming and going.
 

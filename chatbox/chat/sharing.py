@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from chatbox.chat.codes import Code
 from chatbox.errors import RemoteError
 
 __all__ = [
     "LIST_SECONDS",
+    "LOOK_SECONDS",
     "Downloads",
     "Files",
     "Folder",
@@ -26,6 +30,10 @@ __all__ = [
 
 LIST_SECONDS: Final = 1.0
 """How old a list of files may be. To look at ten thousand takes 40 ms, and many who come ask."""
+
+LOOK_SECONDS: Final = 5.0
+"""How long a look may take: on a disk that hangs, it has no end. All other answers to who asked
+wait behind this one, and a client gives a server up that says nothing for 30 s."""
 
 _log = Logger()
 
@@ -49,7 +57,7 @@ class Folder(Protocol):
         """Return what can be downloaded now. It may take long. Raises RemoteError or OSError."""
 
 
-Found = Sequence[Listed] | RemoteError | OSError
+Found = Sequence[Listed] | RemoteError
 """What can be downloaded, or why that cannot be seen."""
 
 
@@ -63,35 +71,49 @@ class Files(Protocol):
 class RecentFiles:
     """`Files` of a folder that is looked at once in `LIST_SECONDS`, in a thread.
 
-    Who asks while it is being looked at hears what is found then. `now` is a clock that nobody
-    sets; `in_thread` has something called in another thread, and `from_thread` in ours.
+    Who asks while it is being looked at hears what is found then, or after `LOOK_SECONDS` that it
+    cannot be seen now; so does who asks from then on until the look ends. `now` is a clock that
+    nobody sets, and `later` has something called after some seconds of it; `in_thread` has
+    something called in another thread, and `from_thread` in ours.
     """
 
     def __init__(
         self,
         folder: Folder,
         now: Callable[[], float],
+        later: Callable[[float, Callable[[], None]], Any],
         in_thread: Callable[[Callable[[], None]], object],
         from_thread: Callable[[Callable[[], None]], object],
     ) -> None:
         self._folder = folder
         self._now = now
+        self._later = later
         self._in_thread = in_thread
         self._from_thread = from_thread
         self._found: Found = ()
         self._found_at: float | None = None
-        """When the last look began, if it went well."""
+        """When the last look began, as long as what it has found is to be told."""
+        self._looking = False
         self._asking: list[Callable[[Found], None]] = []
-        """Those who wait for the look that is being taken."""
+        """Those who wait for the look that is being taken, for `LOOK_SECONDS` at most."""
+        self._patience: Any = None
+        """Ends their wait."""
+        self._wrong = ""
+        """Why the files cannot be seen, as the operator was told."""
 
     def list(self, answer: Callable[[Found], None]) -> None:
         """Have `answer` told what could be downloaded a moment ago."""
         now = self._now()
-        if self._found_at is not None and now - self._found_at < LIST_SECONDS:
+        if self._looking and self._patience is None:
+            answer(RemoteError(Code.UNAVAILABLE))
+        elif self._looking:
+            self._asking.append(answer)
+        elif self._found_at is not None and now - self._found_at < LIST_SECONDS:
             answer(self._found)
-            return
-        self._asking.append(answer)
-        if len(self._asking) == 1:
+        else:
+            self._asking.append(answer)
+            self._looking = True
+            self._patience = self._later(LOOK_SECONDS, self._give_up)
             look = partial(self._look, now)
             try:
                 self._in_thread(look)
@@ -100,23 +122,47 @@ class RecentFiles:
 
     def _look(self, now: float) -> None:
         """In a thread: see what there is."""
-        found: Found
+        found: Found | Exception
         try:
             found = self._folder.list()
-        except (RemoteError, OSError) as error:
+        except Exception as error:
             found = error
-        except Exception:
-            _log.failure("the shared files cannot be listed")
-            found = RemoteError(Code.INTERNAL_ERROR)
-        self._from_thread(partial(self._tell, found, now))
+        self._from_thread(partial(self._seen, found, now))
 
-    def _tell(self, found: Found, now: float) -> None:
-        self._found = found
-        self._found_at = None if isinstance(found, Exception) else now
+    def _seen(self, found: Found | Exception, now: float) -> None:
+        """The look has ended."""
+        if isinstance(found, Exception):
+            found = self._reason(found)
+        elif self._wrong:
+            self._wrong = ""
+            _log.info("the shared files can be seen again")
+        self._looking, self._found, self._found_at = False, found, now
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._tell(found)
+
+    def _give_up(self) -> None:
+        self._patience = None
+        self._tell(self._reason(TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))))
+
+    def _tell(self, found: Found) -> None:
         asking, self._asking = self._asking, []
         for answer in asking:
             with _log.failuresHandled("telling somebody the shared files failed"):
                 answer(found)
+
+    def _reason(self, error: Exception) -> RemoteError:
+        """Return what whoever asks is told, and tell the operator, once until it is over."""
+        wrong = repr(error)
+        known, self._wrong = wrong == self._wrong, wrong
+        if isinstance(error, RemoteError | OSError):
+            if not known:
+                _log.warn("the shared files cannot be seen: {error}", error=error)
+            return error if isinstance(error, RemoteError) else RemoteError(Code.UNAVAILABLE)
+        if not known:
+            _log.failure("the shared files cannot be seen", Failure(error))
+        return RemoteError(Code.INTERNAL_ERROR)
 
 
 @dataclass(frozen=True, slots=True)

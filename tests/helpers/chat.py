@@ -202,7 +202,7 @@ class FakeShelf:
         if self.error is None:
             answer(self.files)
         else:
-            assert isinstance(self.error, RemoteError | OSError)
+            assert isinstance(self.error, RemoteError)
             answer(self.error)
 
     def offer(self, name: str, host: str, file_name: str) -> Offer:
