@@ -407,7 +407,7 @@ def test_piped_to_a_real_server(tmp_path: Path) -> None:
         " alice: hello\n",
         "Online (1): alice\n",
         "film.bin",
-        "Not sent to bob (hi): Nobody here has that name.",
+        "Not sent to bob (hi): Nobody here has that name. /online lists who is here.",
         " alice: bye\n",
         "goes on by itself",
         f"sha-256 {server.digest}",

@@ -170,7 +170,10 @@ class TypingTests(ConversationTestCase):
         """The person learns what was not sent and why."""
         (request,) = self.enter("/msg bob hi")
         self.server.answer(request.sequence, "message_response", text="False", error="no-such-user")
-        self.assertEqual(self.read(), ["Not sent to bob (hi): Nobody here has that name."])
+        (line,) = self.read()
+        self.assertEqual(
+            line, "Not sent to bob (hi): Nobody here has that name. /online lists who is here."
+        )
 
     def test_bad_command_asks_nothing(self) -> None:
         """A mistake costs a sentence."""

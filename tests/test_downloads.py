@@ -10,6 +10,7 @@ from chatbox.client.exits import Exit
 from chatbox.client.files.downloads import MAX_DOWNLOADS
 from chatbox.client.files.shares import shares
 from chatbox.client.files.transfers import MAX_RETURNS, TRANSITIONS, Stage
+from chatbox.client.words import Hints
 from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
@@ -188,7 +189,8 @@ class DownloadTests(ConversationTestCase):
         """The server's refusal is explained, and the download is over."""
         (request,) = self.enter(f"/download nope {self.folder}/")
         self.server.answer(request.sequence, "download_response", text="ERR", error="no-such-file")
-        self.assertEqual(self.read(), ["No download of nope: There is no such file."])
+        (line,) = self.read()
+        self.assertEqual(line, f"No download of nope: There is no such file. {Hints().files}")
         self.assertEqual(self.conversation.downloads.running, [])
 
     def test_as_settled(self) -> None:

@@ -143,14 +143,14 @@ def test_say_to_nobody(server: Served) -> None:
     """A private message to somebody who is not here fails, and says so."""
     done = errand("say", server.host, "hi", "--to", "nobody")
     assert done.returncode == Exit.NOT_THERE
-    assert done.stderr == "chatbox: Nobody here has that name.\n"
+    assert done.stderr == "chatbox: Nobody here has that name. `chatbox who` lists who is.\n"
 
 
 def test_refused_name(server: Served) -> None:
     """A name that the server refuses is told with what to do about it."""
     done = errand("who", server.host, "--name", "all")
     assert done.returncode == Exit.NOT_LET_IN
-    assert "The name is reserved." in done.stderr
+    assert "The name is reserved. Choose another name with --name." in done.stderr
     assert "--name" in done.stderr
 
 

@@ -133,7 +133,7 @@ class DescribeTests(SynchronousTestCase):
         request = Request(1, Kind.SAY, "bob", "hi")
         self.assertEqual(
             self.told(Failed(request, Problem("no-such-user", ""))),
-            ["Not sent to bob (hi): Nobody here has that name."],
+            ["Not sent to bob (hi): Nobody here has that name. /online lists who is here."],
         )
         download = Request(1, Kind.DOWNLOAD, text="x")
         self.assertEqual(
@@ -154,6 +154,13 @@ class DescribeTests(SynchronousTestCase):
         self.assertEqual(words.explain(Problem("new-code", "Why so.")), "Why so.")
         self.assertIn("new-code", words.explain(Problem("new-code")))
         self.assertTrue(words.explain(Problem("")))
+
+    def test_how_long(self) -> None:
+        """When it is worth coming again is said, and how long a ban lasts."""
+        said = words.explain(Problem("try-later", wait=75))
+        self.assertEqual(said, f"{Code.TRY_LATER.sentence} (In 1:15.)")
+        said = words.explain(Problem("banned", wait=600))
+        self.assertEqual(said, "You are banned from this server for another 10 minutes.")
 
     def test_the_end(self) -> None:
         """What was never confirmed is shown when the connection is lost, and only then."""

@@ -120,7 +120,9 @@ def describe(event: Event, me: str, *, now: float, zone: tzinfo | None = None) -
                 line for one in said for line in _said(one, me, zone, day_of=now)
             ]
         case Failed(request=request, problem=problem):
-            return [f"{_refused(request)}{explain(problem)}"]
+            nobody = problem.code == Code.NO_SUCH_USER and request is not None
+            advice = " /online lists who is here." if nobody else ""
+            return [f"{_refused(request)}{explain(problem)}{advice}"]
         case Gap():
             return ["* Some messages are missing here: the server no longer has them."]
         case Cut(restarting=True):
@@ -152,7 +154,11 @@ def explain(problem: Problem) -> str:
     if problem.detail and (problem.code not in _CODES or problem.code in _REASONED):
         return printable(problem.detail)
     text = printable(sentence(problem.code)) if problem.code else "The server refused."
-    return text if problem.wait is None else f"{text} (In {duration_text(problem.wait)}.)"
+    if problem.wait is None:
+        return text
+    if problem.code == Code.BANNED:
+        return f"{text.removesuffix('.')} for another {long_text(problem.wait)}."
+    return f"{text} (In {duration_text(problem.wait)}.)"
 
 
 def long_text(seconds: int) -> str:
@@ -273,6 +279,8 @@ class Hints:
     """What becomes of downloads without a connection."""
     keys: str = ""
     """What else the person can do than type lines."""
+    files: str = "/files lists those that are there."
+    """What to do where there is no such file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,8 +277,10 @@ def _advice(code: str, advice: Advice) -> str:
             return advice.check_account
         case Code.NAME_EMPTY | Code.NAME_TOO_LONG | Code.NAME_INVALID:
             return advice.rename
-        case Code.NAME_RESERVED | Code.NAME_TAKEN | Code.BAD_TOKEN:
+        case Code.NAME_TAKEN | Code.BAD_TOKEN:
             return advice.rename
+        case Code.NAME_RESERVED:
+            return f"{advice.rename} An operator's is free on the server's own machine only."
         case _:
             return ""
 

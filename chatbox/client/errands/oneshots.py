@@ -10,13 +10,14 @@ from __future__ import annotations
 import secrets
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 
+from chatbox.chat.codes import Code
 from chatbox.chat.wire import ACCOUNT_SEPARATOR
 from chatbox.client import words
 from chatbox.client.chat.events import (
@@ -147,7 +148,15 @@ class Visit:
 
 def _stop_for(problem: Problem) -> Stop:
     kind = Stopping if problem.code in STOPPING else Stop
-    return kind(exit_for_refusal(problem.code), words.explain(problem))
+    why = f"{words.explain(problem)} {_ADVICE.get(problem.code, '')}".rstrip()
+    return kind(exit_for_refusal(problem.code), why)
+
+
+_ADVICE: Final[Mapping[str, str]] = {
+    Code.NO_SUCH_FILE: "`chatbox files` lists those that are there.",
+    Code.NO_SUCH_USER: "`chatbox who` lists who is.",
+}
+"""What else finds out what is right."""
 
 
 @asynccontextmanager

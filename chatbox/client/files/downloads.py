@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from chatbox.chat.codes import Code
 from chatbox.client import words
 from chatbox.client.actions import FetchFile, Steering
 from chatbox.client.chat.events import Failed, Offer
@@ -203,7 +204,10 @@ class Downloads:
             self._waiting.append(download)
         else:
             problem = answer.problem
-            download.refuse(words.explain(problem), exit_for_refusal(problem.code))
+            why = words.explain(problem)
+            if problem.code == Code.NO_SUCH_FILE and self._hints.files:
+                why = f"{why} {self._hints.files}"
+            download.refuse(why, exit_for_refusal(problem.code))
         return True
 
     def come_back(self) -> None:

@@ -69,6 +69,7 @@ HINTS: Final = words.Hints(
     standing=STANDING,
     elsewhere="Choose another place or name under “Save as”.",
     lost="The download goes on as long as this window is open.",
+    files="",  # they are in the list beside
 )
 
 
