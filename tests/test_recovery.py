@@ -17,9 +17,9 @@ from chatbox.rdt.recovery import (
     MAX_HELD,
     MAX_LOST_KEPT,
     MAX_PROBE_TIMEOUT,
-    MAX_REORDER_STEPS,
     PACKET_THRESHOLD,
     REORDER_PERSISTENCE,
+    REORDER_STEP,
     Load,
     Outcome,
     Recovery,
@@ -448,12 +448,13 @@ class ReorderingTests(SynchronousTestCase):
         self.assertEqual((outcome.lost, probe), ([part(number, number + 9)], False))
 
     def test_patience_grows(self) -> None:
-        """Each time the patience grows by a quarter of the smallest round trip, up to a whole."""
+        """It grows by a quarter of the smallest round trip each time, up to a smoothed one."""
         sending = Sending()
         sending.measure()
         rtt = sending.recovery.rtt
-        waits = []
-        for _ in range(MAX_REORDER_STEPS + 2):
+        rtt.smoothed = 1.6 * RTT  # as where delays vary
+        waits, limits = list[float](), list[float]()
+        for _ in range(8):
             # Patience has grown, so reordering has to be worse to be taken for a loss again.
             number = sending.send(2)
             sending.wait(RTT)
@@ -461,10 +462,10 @@ class ReorderingTests(SynchronousTestCase):
             sending.wait_for_timer()
             sending.ack((number, number + 2))
             waits.append(sending.recovery._loss_delay() - rtt.loss_delay(1.0))
-        smallest = max(RTT / 4, rtt.smoothed / 8)
-        self.assertAlmostEqual(waits[0], smallest)
-        for step, waited in enumerate(waits, 1):
-            self.assertAlmostEqual(waited, min(step, MAX_REORDER_STEPS) * RTT / 4)
+            limits.append(rtt.smoothed)
+        for step, (waited, limit) in enumerate(zip(waits, limits, strict=True), 1):
+            self.assertAlmostEqual(waited, min(step * REORDER_STEP * RTT, limit))
+        self.assertIn(limits[-1], waits)
 
     def test_patience_ends(self) -> None:
         """After enough loss episodes without reordering the numbers count again."""

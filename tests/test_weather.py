@@ -183,6 +183,35 @@ class WeatherTests(SynchronousTestCase):
             self.arrives(what, transfer, 30)
 
 
+RADIO = Weather(rate=6e6, delay=0.003, queue=200_000, loss=0.02)
+"""48 Mbit/s, 6 ms there and back at best, and one packet in fifty is lost."""
+
+
+class RadioTests(SynchronousTestCase):
+    """A delay that varies by more than the path is long is no queue."""
+
+    def transfers(self, weather: Weather) -> Iterator[Transfer]:
+        """A file of more than a second over such a link, from several seeds."""
+        data = random.Random(13).randbytes(8_000_000)
+        for seed in (109, 110, 115, 120):
+            yield Transfer(
+                data,
+                seed=seed,
+                down=weather,
+                up=weather,
+                make_controller=CONTROLLERS["bbr"],
+                rtt=0.006,
+            )
+
+    def test_packets_that_overtake_each_other(self) -> None:
+        """What is late by more than the shortest round trip is waited for, not sent anew."""
+        for transfer in self.transfers(replace(RADIO, jitter=0.01)):
+            transfer.run()
+            transfer.check()
+            sent = transfer.down.carried / len(transfer.data)
+            self.assertLess(sent, 1.12, f"seed {transfer.seed}")
+
+
 class BusyMachineTests(SynchronousTestCase):
     """Two computers that find no time for us, for up to 20 ms each time and every 30 ms."""
 

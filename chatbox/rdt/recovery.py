@@ -16,8 +16,9 @@ A packet counts as lost when one that left clearly later has arrived (section 6.
 later, not counting what was left out (`chatbox.rdt.skips`), or sent an eighth of a round trip
 later. Both are guesses against reordering. When a packet that we called lost arrives after all, the
 path does reorder: from then on numbers say nothing, and the time allowed grows by a quarter of the
-smallest round trip each time, up to a whole one (RFC 8985 section 6.2). Sixteen loss episodes in
-peace, and the first guesses count again.
+smallest round trip each time, up to a whole smoothed one (RFC 8985 section 6.2): a path whose delay
+varies may have a smallest one that says little. Sixteen loss episodes in peace, and the first
+guesses count again.
 
 If nothing at all comes back, nothing can be later than anything: then the probe timeout (section
 6.2) asks the sender for a packet or two, to provoke an answer.
@@ -46,10 +47,8 @@ PACKET_THRESHOLD = 3
 TIME_THRESHOLD = 9 / 8
 """Or one sent this many round trips after it (section 6.1.2)."""
 
-MAX_REORDER_STEPS = 4
-"""Each step of patience is a quarter of the smallest round trip; four make one whole (RFC 8985
-section 6.2).
-"""
+REORDER_STEP = 0.25
+"""A step of patience, in smallest round trips (RFC 8985 section 6.2)."""
 
 REORDER_PERSISTENCE = 16
 """Loss episodes without any reordering after which it counts as over (RFC 8985 section 6.2)."""
@@ -396,7 +395,7 @@ class Recovery:
                 self._report(piece.train, start, stop, outcome.arrived, outcome.acked_numbers)
                 self.rate.on_acked(piece.train, size, now)
         outcome.acked += revived
-        self._reorder_steps = min(self._reorder_steps + 1, MAX_REORDER_STEPS)
+        self._reorder_steps += 1
         self._peaceful_episodes = 0
         self._episode_lost -= revived
         if self._episode_lost <= 0 < self._episode_lost + revived:
@@ -410,8 +409,9 @@ class Recovery:
     def _loss_delay(self) -> float:
         if not self._reorder_steps:
             return self.rtt.loss_delay(TIME_THRESHOLD)
-        patience = self._reorder_steps / 4 * self.rtt.min_rtt
-        return self.rtt.loss_delay(1.0) + max(patience, self.rtt.smoothed / 8)
+        patience = self._reorder_steps * REORDER_STEP * self.rtt.min_rtt
+        smoothed = self.rtt.smoothed
+        return self.rtt.loss_delay(1.0) + min(max(patience, smoothed / 8), smoothed)
 
     def _detect_losses(self, outcome: Outcome, now: float) -> int:
         """Declare lost what later arrivals left behind, set the loss timer, return the bytes."""
