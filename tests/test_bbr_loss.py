@@ -7,8 +7,13 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatbox.rdt.congestion.bbr.loss import MAX_BACKGROUND_LOSS, BackgroundLoss
+from chatbox.rdt.congestion import Acked, Lost
+from chatbox.rdt.congestion.bbr.loss import MAX_BACKGROUND_LOSS, BackgroundLoss, Losses
+from chatbox.rdt.congestion.bbr.min_rtt import MinRtt
+from chatbox.rdt.rate import RateSample
 from tests.helpers.path import PACKET
+
+RTT = 0.05
 
 
 class BackgroundTests(SynchronousTestCase):
@@ -47,3 +52,44 @@ class BackgroundTests(SynchronousTestCase):
             exceeded += number > 20 and lost > background.allowance(300 * PACKET)
             background.learn(lost, 300 * PACKET)
         self.assertLess(exceeded, 10)
+
+
+class RoundTests(SynchronousTestCase):
+    """What is judged together, on a path with a round trip of `RTT`."""
+
+    def setUp(self) -> None:
+        self.path = MinRtt(0.0)
+        self.path.update(RTT, 0.0)
+        self.losses = Losses(PACKET, self.path)
+        self.delivered = 0
+
+    def arrive(self, packets: int, rtt: float) -> None:
+        """So many are acknowledged together."""
+        self.delivered += packets * PACKET
+        sample = RateSample(1e6, packets * PACKET, RTT, 0, 0, 0, False, 0.0)
+        self.losses.round.on_acked(
+            Acked(1.0, packets * PACKET, 0, 0, self.delivered, rtt, sample, 0.0)
+        )
+
+    def lose(self, packets: int) -> None:
+        """So many are lost together."""
+        size = packets * PACKET
+        self.losses.round.on_lost(Lost(1.0, size, 0.5, size, size, self.delivered, False))
+
+    def test_a_delay_that_varies_is_no_queue(self) -> None:
+        """It lets something through early in each round; a queue that stands does not."""
+        for rtt in (3 * RTT, 1.1 * RTT, 2 * RTT):
+            self.arrive(10, rtt)
+        self.assertTrue(self.losses.calm)
+        self.losses.round.begin()
+        self.assertTrue(self.losses.calm)  # as in the round before, until there is more to go by
+        for rtt in (3 * RTT, 1.5 * RTT, 2 * RTT):
+            self.arrive(10, rtt)
+            self.assertFalse(self.losses.calm)
+
+    def test_what_counts_is_since_the_first_loss(self) -> None:
+        """That no queue stood before says nothing about why something was lost."""
+        self.arrive(10, RTT)
+        self.lose(1)
+        self.arrive(10, 2 * RTT)
+        self.assertFalse(self.losses.calm)

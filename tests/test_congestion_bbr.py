@@ -172,7 +172,7 @@ class DraftTests(SynchronousTestCase):
         self.assertGreater(run.goodput(2.0), 0.95)
 
     def test_probe_up_looks_at_the_queue_as_it_is(self) -> None:
-        """It grows all the time, so the latest round trip counts, not the mean of a round."""
+        """It grows all the time, so the latest round trip counts, not the smallest of a round."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.UP)
         feed = Feed(run.bbr, run.path.now, run.flow.delivered)

@@ -50,6 +50,27 @@ def compress(link: Link, step: float) -> None:
     link.send = send  # type: ignore[method-assign]  # of this link only
 
 
+def vary(link: Link, step: float, most: float, chance: random.Random) -> None:
+    """
+    Let a link take up to `most` seconds longer, for `step` seconds so much and then otherwise, as a
+    radio does that waits for its turn. Nothing overtakes.
+    """
+    carry = link.send
+    longer = dict[int, float]()
+    free_at = 0.0
+
+    def send(datagram: bytes, now: float, at: Callable[[float, bytes], None]) -> None:
+        def late(when: float, carried: bytes) -> None:
+            nonlocal free_at
+            extra = longer.setdefault(int(when / step), chance.random() * most)
+            free_at = max(free_at, when + extra)
+            at(free_at, carried)
+
+        carry(datagram, now, late)
+
+    link.send = send  # type: ignore[method-assign]  # of this link only
+
+
 def change(transfer: Transfer, after: float, **both: float) -> None:
     """Change the weather of both directions, so many seconds after the beginning."""
 
@@ -202,6 +223,20 @@ class RadioTests(SynchronousTestCase):
                 make_controller=CONTROLLERS["bbr"],
                 rtt=0.006,
             )
+
+    def test_delays_that_come_and_go(self) -> None:
+        """
+        The link is kept full. A sender that takes a late round trip for a queue, or a round whose
+        mean is late, has 0.49 to 0.54 of it.
+        """
+        for transfer in self.transfers(RADIO):
+            chance = random.Random(transfer.seed)
+            vary(transfer.down, 0.005, 0.01, chance)
+            vary(transfer.up, 0.005, 0.01, chance)
+            transfer.run()
+            transfer.check()
+            share = len(transfer.data) / transfer.duration / RADIO.rate
+            self.assertGreater(share, 0.7, f"seed {transfer.seed}")
 
     def test_packets_that_overtake_each_other(self) -> None:
         """What is late by more than the shortest round trip is waited for, not sent anew."""

@@ -8,6 +8,9 @@ lose without being full, a flow then crawls, though sending less does not save o
 The theory. Overflow shows in one of two ways: a queue stands (the round trip is clearly above its
 minimum), or more is lost the faster we send. Loss that shows neither is *background*:
 
+- A queue *stands* if the smallest round trip of a whole round is clearly above the path's. A path
+  whose delay varies, as that of a radio link does, spreads the round trips, and their mean says
+  nothing; a queue that stands lets none of them through early (the principle of CoDel, RFC 8289).
 - It is learnt (`BackgroundLoss`) only in rounds in which we sent no faster than the path had been
   seen to deliver, while no queue stood. Nobody would be helped if we had sent less. A round is
   judged before it is learnt from, so losses that are new are a signal for a round or two.
@@ -119,9 +122,8 @@ class LossRound:
     __slots__ = (
         "_answered_at",
         "_ends_at",
-        "_last_mean",
-        "_rtt_count",
-        "_rtt_sum",
+        "_last_rtt",
+        "_rtt",
         "acked",
         "app_limited",
         "bw_latest",
@@ -143,20 +145,17 @@ class LossRound:
         """The most that was delivered in a round trip in it."""
         self._ends_at = 0
         self._answered_at = -math.inf
-        self._last_mean = math.inf
-        self._rtt_count = 0
+        self._rtt = self._last_rtt = math.inf
         self.begin()
 
     def begin(self) -> None:
         """Set the mark here; what was delivered latest stays."""
-        self._last_mean = self.mean_rtt
+        self._begin_rtt()
         self.seen = False
         self.lost = 0
         self.pieces = 0
         self.acked = 0
         self.app_limited = False
-        self._rtt_sum = 0.0
-        self._rtt_count = 0
 
     def forget(self) -> None:
         """Set the mark here, and forget even that ("ResetCongestionSignals")."""
@@ -178,6 +177,7 @@ class LossRound:
         first, self.seen = not self.seen, True
         if first:
             self._ends_at = lost.delivered
+            self._begin_rtt()
         return first
 
     def on_acked(self, acked: Acked) -> None:
@@ -185,8 +185,7 @@ class LossRound:
         sample = acked.rate
         self.acked += acked.newly_acked
         if acked.rtt is not None:
-            self._rtt_sum += acked.rtt
-            self._rtt_count += 1
+            self._rtt = min(self._rtt, acked.rtt)
         self.bw_latest = max(self.bw_latest, sample.delivery_rate)
         self.app_limited |= sample.app_limited
         self.inflight_latest = max(self.inflight_latest, sample.delivered)
@@ -206,9 +205,12 @@ class LossRound:
         return self.acked + self.lost
 
     @property
-    def mean_rtt(self) -> float:
-        """Of the round before, if there was no sample yet."""
-        return self._rtt_sum / self._rtt_count if self._rtt_count else self._last_mean
+    def rtt(self) -> float:
+        """The smallest round trip since the mark or the first loss; before that if none was yet."""
+        return self._last_rtt if math.isinf(self._rtt) else self._rtt
+
+    def _begin_rtt(self) -> None:
+        self._last_rtt, self._rtt = self.rtt, math.inf
 
 
 class Losses:
@@ -226,7 +228,7 @@ class Losses:
     @property
     def calm(self) -> bool:
         """Whether the present round sees no standing queue."""
-        return self._min_rtt.is_calm(self.round.mean_rtt)
+        return self._min_rtt.is_calm(self.round.rtt)
 
     @property
     def made_up_for(self) -> float:
