@@ -71,10 +71,10 @@ class RoundTests(SynchronousTestCase):
             Acked(1.0, packets * PACKET, 0, 0, self.delivered, rtt, sample, 0.0)
         )
 
-    def lose(self, packets: int) -> None:
+    def lose(self, packets: int, follows: bool = False) -> None:
         """So many are lost together."""
         size = packets * PACKET
-        self.losses.round.on_lost(Lost(1.0, size, 0.5, size, size, self.delivered, False))
+        self.losses.round.on_lost(Lost(1.0, size, 0.5, size, size, self.delivered, False, follows))
 
     def test_a_delay_that_varies_is_no_queue(self) -> None:
         """It lets something through early in each round; a queue that stands does not."""
@@ -93,3 +93,41 @@ class RoundTests(SynchronousTestCase):
         self.lose(1)
         self.arrive(10, 2 * RTT)
         self.assertFalse(self.losses.calm)
+
+    def test_startup_survives_bad_luck(self) -> None:
+        """What chance adds to the largest background does not end it; in a long round, little."""
+        self.arrive(80, RTT)
+        for _ in range(20):
+            self.lose(1)
+        self.assertFalse(self.losses.ends_startup())
+        for _ in range(15):
+            self.lose(1)
+        self.assertTrue(self.losses.ends_startup())
+        self.losses.round.begin()
+        self.arrive(8000, RTT)
+        for _ in range(2000):
+            self.lose(1)
+        self.assertTrue(self.losses.ends_startup())
+
+    def test_startup_survives_a_burst(self) -> None:
+        """However many trains it hit; what a full queue drops lies apart."""
+        self.arrive(80, 2 * RTT)
+        self.lose(2)
+        for _ in range(30):
+            self.lose(2, follows=True)
+        self.assertFalse(self.losses.ends_startup())
+        for _ in range(5):
+            self.lose(2)
+        self.assertTrue(self.losses.ends_startup())
+
+    def test_startup_survives_the_background(self) -> None:
+        """A queue alone does not turn into a signal what was lost without one."""
+        for _ in range(50):
+            self.losses.background.learn(5 * PACKET, 100 * PACKET)
+        self.arrive(380, 2 * RTT)
+        for _ in range(20):
+            self.lose(1)
+        self.assertFalse(self.losses.ends_startup())
+        for _ in range(40):
+            self.lose(1)
+        self.assertTrue(self.losses.ends_startup())

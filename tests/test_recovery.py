@@ -429,6 +429,20 @@ class ReorderingTests(SynchronousTestCase):
         self.assertEqual(sending.ack((0, 6)), Outcome())
         self.assertEqual(sending.recovery.rate.delivered, 6 * SIZE)
 
+    def test_a_burst_is_one_loss(self) -> None:
+        """A piece of another train follows on the one before if nothing arrived between them."""
+        sending = Sending()
+        for _ in range(5):
+            sending.send(2)
+        sending.wait(RTT)
+        sending.ack((9, 10), (6, 7))
+        self.assertEqual(
+            [(lost.size // SIZE, lost.follows) for lost in sending.controller.lost],
+            [(2, False), (2, True), (2, True)],
+        )
+        sending.wait_for_timer()
+        self.assertEqual([lost.follows for lost in sending.controller.lost[3:]], [False, True])
+
     def reorder(self, sending: Sending) -> None:
         """Have the path reorder once."""
         number = sending.send(5)

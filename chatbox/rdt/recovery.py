@@ -190,6 +190,7 @@ class Recovery:
         self._peaceful_episodes = 0
         self._episode_at = -math.inf
         self._episode_lost = 0
+        self._lost_until = -1
 
     # ---- sending
 
@@ -480,8 +481,10 @@ class Recovery:
                 lost_since_sent=self.rate.lost - train.lost,
                 delivered=self.rate.delivered,
                 app_limited=train.app_limited,
+                follows=start == self._lost_until,
             )
         )
+        self._lost_until = stop
         return size
 
     @staticmethod

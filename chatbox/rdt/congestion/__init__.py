@@ -85,6 +85,8 @@ class Lost:
     """Bytes delivered since the transfer began."""
     app_limited: bool
     """Whether the sender was short of data when it left."""
+    follows: bool = False
+    """Whether nothing arrived between it and the piece that was lost before it: the same burst."""
 
 
 class Controller(Protocol):

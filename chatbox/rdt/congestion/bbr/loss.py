@@ -48,7 +48,7 @@ Parameters", LossThresh).
 
 STARTUP_LOSS_PIECES = 6
 """
-Separate losses that it takes to end Startup: not one burst ("Exiting Startup Based on Packet
+Separate losses that it takes to end Startup: not a burst or two ("Exiting Startup Based on Packet
 Loss", BBRStartupFullLossCnt).
 """
 
@@ -107,10 +107,15 @@ class BackgroundLoss:
 
     def allowance(self, total: int) -> float:
         """
-        How many bytes of `total` may be lost without that meaning anything. Losses are rare events:
-        their number scatters by its own square root.
+        How many bytes of `total` may be lost without that meaning anything.
         """
-        expected = self.rate * total
+        return self.room_for(self.rate * total)
+
+    def room_for(self, expected: float) -> float:
+        """
+        So many bytes, and what chance adds to them. Losses are rare events: their number scatters
+        by its own square root.
+        """
         return expected + NOISE_DEVIATIONS * math.sqrt(expected * self.packet)
 
 
@@ -173,7 +178,7 @@ class LossRound:
         if lost.sent_at <= self._answered_at:
             return False
         self.lost += lost.size
-        self.pieces += 1
+        self.pieces += not lost.follows
         first, self.seen = not self.seen, True
         if first:
             self._ends_at = lost.delivered
@@ -255,23 +260,26 @@ class Losses:
     def ends_startup(self) -> bool:
         """
         Whether the round lost so much that the path must be full ("Exiting Startup Based on Packet
-        Loss"). Little is learnt by then, so without a queue it takes more than any background.
+        Loss"). Little is learnt by then, so without a queue it takes more than any background, and
+        what chance adds to that.
         """
         losses = self.round
-        threshold = LOSS_THRESHOLD + (MAX_BACKGROUND_LOSS if self.calm else 0.0)
-        return losses.pieces >= STARTUP_LOSS_PIECES and losses.lost > threshold * losses.total
+        background = MAX_BACKGROUND_LOSS if self.calm else self.background.rate
+        tolerated = self._tolerated(losses.total, background)
+        return losses.pieces >= STARTUP_LOSS_PIECES and losses.lost > tolerated
 
     def is_too_high(self, lost: int, in_flight: int) -> bool:
         """Whether losing `lost` of `in_flight` bytes says that this was too much in flight."""
-        return lost > self._tolerated(in_flight)
+        return lost > self._tolerated(in_flight, self.background.rate)
 
     def inflight_at(self, lost: Lost) -> float:
         """How much was in flight where, within its train, losses became too many."""
         before = lost.tx_in_flight - lost.size
         lost_before = lost.lost_since_sent - lost.size
-        share = self._tolerated(lost.tx_in_flight) / max(lost.tx_in_flight, 1)
+        tolerated = self._tolerated(lost.tx_in_flight, self.background.rate)
+        share = tolerated / max(lost.tx_in_flight, 1)
         prefix = (share * before - lost_before) / (1 - share) if share < 1 else lost.size
         return before + min(max(prefix, 0.0), lost.size)
 
-    def _tolerated(self, total: int) -> float:
-        return LOSS_THRESHOLD * total + self.background.allowance(total)
+    def _tolerated(self, total: int, background: float) -> float:
+        return LOSS_THRESHOLD * total + self.background.room_for(background * total)
