@@ -30,6 +30,7 @@ from chatbox.log.store import FORGET_STEP, Reader, Writer, checkpoint
 from tests.helpers.chat import NOON
 from tests.helpers.log import Calls, Heard, presence, say, texts
 from tests.helpers.processes import PATIENCE
+from tests.helpers.threads import no_threads
 from tests.test_log import FailingLogConformance
 
 NOON_MS = int(NOON * 1000)
@@ -691,6 +692,34 @@ class SqliteLogTests(SqliteTestCase):
         again, calls, _ = self.start()
         again.append([say("a")])
         calls.run_until(lambda: not again.busy)
+
+    def test_no_threads(self) -> None:
+        """A system that has not enough threads is told of as the weather, and nothing stays."""
+        start, left = threading.Thread.start, [2]
+
+        def refuse(thread: threading.Thread) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        log, before = (
+            SqliteLog(self.path, lambda: NOON, Calls().call_from_thread),
+            threading.active_count(),
+        )
+        patcher = MonkeyPatcher((threading.Thread, "start", refuse))
+        error = self.assertRaises(OSError, patcher.runWithPatches, log.start)
+        self.assertEqual((error.errno, threading.active_count()), (errno.EAGAIN, before))
+        stopped: list[bool] = []
+        log.stop(lambda: stopped.append(True))
+        self.assertEqual(stopped, [True])
+        self.start()
+
+    def test_stopped_without_a_thread(self) -> None:
+        """It stops though there is not one thread more to be had."""
+        log, calls, _ = self.start()
+        with no_threads():
+            self.stop(log, calls)
 
     def test_many_appends_share_a_commit(self) -> None:
         """What gathers while a commit is on its way is one batch."""

@@ -43,6 +43,7 @@ from chatbox.log.keep import EVERYTHING, Keep
 from chatbox.log.store import Reader, Writer, checkpoint
 from chatbox.log.subscriber import OneSubscriber
 from chatbox.text import printable
+from chatbox.threads import start_thread
 
 __all__ = ["FILE_NAME", "MAX_BATCH", "SqliteLog", "parse_place"]
 
@@ -102,6 +103,7 @@ class SqliteLog(OneSubscriber):
         # The writer's, under the condition.
         self._waiting: list[Entry] = []
         self._stopping = False
+        self._stopped: Callable[[], None] = lambda: None
         self._copied = False
         """Whether all of the WAL but its end is copied, so that the writer can do the rest."""
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
@@ -124,25 +126,25 @@ class SqliteLog(OneSubscriber):
             raise OSError(f"The message log {self.path} cannot be used: {error}") from error
         self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._reported = self._writer.last_id
-        for name, work in (
-            ("writer", self._write),
-            ("reader", self._read),
-            ("keeper", self._checkpoint),
-        ):
-            thread = threading.Thread(target=work, name=f"message log {name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        try:
+            for work, name in (
+                (self._read, "reader"),
+                (self._checkpoint, "keeper"),
+                (self._write, "writer"),  # it ends last
+            ):
+                self._threads.append(start_thread(work, f"message log {name}"))
+        except OSError:
+            self._let_go()
+            self._threads.clear()
+            raise
 
     def stop(self, stopped: Callable[[], None]) -> None:
         """Take no more; commit and answer what is on its way."""
+        self._stopped = stopped
         with self._condition:
             self._stopping = True
             self._condition.notify()
-        self._questions.put(None)
-        self._checkpoints.put(False)
-        if self._threads:
-            threading.Thread(target=self._finish, args=(stopped,), daemon=True).start()
-        else:
+        if not self._threads:
             stopped()
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -213,6 +215,10 @@ class SqliteLog(OneSubscriber):
         self._owed -= 1
         answer(records)
 
+    def _ended(self) -> None:
+        self._threads.clear()
+        self._stopped()
+
     # In threads of our own.
 
     def _write(self) -> None:
@@ -220,7 +226,7 @@ class SqliteLog(OneSubscriber):
         while True:
             batch, copied = self._take(FORGET_SECONDS if self._writer.forgetting else IDLE_SECONDS)
             if batch is None:
-                return
+                break
             now = time.monotonic()
             forget = self._keep != EVERYTHING and (self._writer.forgetting or now >= forget_at)
             if forget:
@@ -243,6 +249,8 @@ class SqliteLog(OneSubscriber):
             elif self._writer.written > CHECKPOINT_BYTES:
                 self._writer.written = 0
                 self._checkpoints.put(True)
+        self._let_go()
+        self._call(self._ended)
 
     def _take(self, patience: float) -> tuple[list[Entry] | None, bool]:
         """Wait for a batch; it is None at the end, and empty when `patience` is over."""
@@ -282,8 +290,11 @@ class SqliteLog(OneSubscriber):
                 self._copied = True
                 self._condition.notify()
 
-    def _finish(self, stopped: Callable[[], None]) -> None:
-        for thread in self._threads:
+    def _let_go(self) -> None:
+        """Let the other threads end, and then go the file."""
+        self._questions.put(None)
+        self._checkpoints.put(False)
+        for thread in self._threads[:2]:
             thread.join()
         # A disk that is gone may say so even now; what is closed is closed all the same.
         with suppress(OSError):
@@ -292,7 +303,6 @@ class SqliteLog(OneSubscriber):
         if file is not None:
             with suppress(OSError):
                 os.close(file)
-        self._call(stopped)
 
 
 def parse_place(place: str, state_dir: str | None) -> tuple[str, str]:
