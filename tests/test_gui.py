@@ -456,6 +456,28 @@ class FakeBrowser:
 
 
 @pytest_twisted.ensureDeferred
+async def test_nearby_by_keyboard(sit: Sit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arrows choose from the first one on, and addresses keep their room in any size."""
+    nearby = [Server(f"room {n}", f"192.0.2.{n}", 50000, False, "1.0") for n in (1, 2)]
+    monkeypatch.setattr("chatbox.client.gui.app.Browser", partial(FakeBrowser, nearby))
+    async with sit("alice", browse_on="") as guest:
+        card, theme = guest.window.login_card, guest.window.theme
+        assert card is not None
+        tree = card.nearby.tree
+        await guest.until(lambda: card.focus_get() is card.address, "a place to type")
+        tree.focus_set()
+        await guest.until(lambda: card.nearby.instate(["focus"]), "the ring")
+        assert (card.address.get(), tree.selection()) == ("", ())
+        await guest.keys("Down")
+        await guest.until(lambda: card.address.get() == nearby[0].host, "the first one")
+        await guest.keys("Down")
+        await guest.until(lambda: card.address.get() == nearby[1].host, "the next one")
+        await guest.keys("ctrl+plus")
+        await guest.until(lambda: theme.zoom == 1, "larger letters")
+        assert tree.column("c1", "width") == theme.grown(210)
+
+
+@pytest_twisted.ensureDeferred
 async def test_nearby(sit: Sit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server nearby is in the card; whether to trust it is asked, and so is the password."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

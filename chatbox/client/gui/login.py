@@ -219,9 +219,14 @@ class LoginCard(Card):
             padding=(0, self._theme.px(14), 0, self._theme.px(4)),
         )
         self.nearby = ScrolledList(
-            self.card, self._theme, columns=2, height=3, chosen=self._join, picked=self._pick
+            self.card,
+            self._theme,
+            columns=2,
+            height=3,
+            chosen=self._join,
+            picked=self._pick,
+            width=210,
         )
-        self.nearby.tree.column("c1", width=self._theme.px(210))
 
     def _pick(self, row: int) -> None:
         server = self._servers[row]

@@ -185,6 +185,7 @@ class Theme:
             "Card.border",
             "image",
             self._box(9, p.surface, p.border, on=p.ground),
+            ("focus", self._box(9, p.surface, p.accent, on=p.ground)),
             border=self.px(11),
             width=1,
             height=1,

@@ -94,9 +94,12 @@ class ScrolledList(ttk.Frame):
         height: int,
         chosen: Callable[[int], None],
         picked: Callable[[int], None] = lambda _: None,
+        width: float = 78,
     ) -> None:
+        """All columns but the first are so wide, before letters are made larger."""
         super().__init__(parent, style="Card.TFrame", padding=theme.px(3))
         self._theme = theme
+        self._width = width
         self._shown: list[Hashable] = []
         self._ids: list[str] = []
         """What Tk calls each row."""
@@ -118,7 +121,10 @@ class ScrolledList(ttk.Frame):
         self.tree.bind("<Double-Button-1>", self._click)
         self.tree.bind("<Return>", lambda _: self._choose())
         self.tree.bind("<<TreeviewSelect>>", lambda _: self._pick())
-        self.tree.bind("<FocusIn>", lambda _: self._focus())
+        for key in ("<Up>", "<Down>"):
+            self.tree.bind(key, lambda _: self._begin())
+        self.tree.bind("<FocusIn>", lambda _: self.state(["focus"]))
+        self.tree.bind("<FocusOut>", lambda _: self.state(["!focus"]))
         theme.follow(self, self._restyle)
 
     def show(
@@ -159,15 +165,18 @@ class ScrolledList(ttk.Frame):
         if self.selected is not None:
             self._picked(self.selected)
 
-    def _focus(self) -> None:
-        """The arrow keys need a row to begin with."""
-        focused = self.tree.focus() or next(iter(self._ids), "")
-        if focused:
-            self.tree.focus(focused)
+    def _begin(self) -> str | None:
+        """An arrow key selects the first row where none is: by itself it goes on from one."""
+        if self.selected is not None or not self._ids:
+            return None
+        self.tree.selection_set(self._ids[0])
+        self.tree.focus(self._ids[0])
+        self.tree.see(self._ids[0])
+        return "break"
 
     def _restyle(self) -> None:
         for name in self.tree.cget("columns"):
-            self.tree.column(name, width=self._theme.grown(78))
+            self.tree.column(name, width=self._theme.grown(self._width))
         self.tree.tag_configure("own", foreground=self._theme.palette.accent)
         for number, colour in enumerate(self._theme.palette.people):
             self.tree.tag_configure(f"person{number}", foreground=colour)
