@@ -19,6 +19,7 @@ import json
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from twisted.logger import Logger
@@ -41,6 +42,21 @@ _log = Logger()
 
 Held = Callable[[], bool]
 """Whether a name is held, or asked for, by somebody here."""
+
+
+class _Debt:
+    """A name that Redis is to take back, as soon as that is `due`, unless it is `held` by then.
+
+    `unsaid` tells whether nobody could be told that its owner leaves; `asked` that Redis has been
+    asked and has not answered.
+    """
+
+    __slots__ = ("asked", "due", "held", "unsaid")
+
+    def __init__(self, held: Held, *, unsaid: bool) -> None:
+        self.held = held
+        self.unsaid = self.due = unsaid
+        self.asked = False
 
 
 class Lease:
@@ -67,8 +83,9 @@ class Lease:
         self._renewed_at: float | None = None
         self._renewing = ""
         """The node that a renewal without an answer is for."""
-        self._owed: dict[tuple[str, str], tuple[Held, bool]] = {}
-        """Names and proofs that are to be released, and whether nobody could be told."""
+        self._owed: dict[tuple[str, str], _Debt] = {}
+        """What is to be released, by name and proof. As long as Redis answers that is not much, and
+        when it does not, the lease and all this soon ends."""
         self.node = secrets.token_hex(8)
         """What the lease is called."""
 
@@ -85,6 +102,9 @@ class Lease:
         `holder` has the name, the identity, and as proof a word that only this person knows. The
         `answer` also gets the place in the log since when the name is held.
         """
+        if not self.held:
+            answer("no-lease", 0)
+            return
         node, proof = self.node, holder["proof"]
 
         def claimed(reply: object) -> None:
@@ -97,7 +117,7 @@ class Lease:
                 answer(reply[0].decode(), since)
             else:
                 answer("unavailable", 0)
-                self._owed[key, proof] = held, True
+                self._owed[key, proof] = _Debt(held, unsaid=True)
 
         self._ask(CLAIM, [node, key, json.dumps({**holder, "node": node}), proof], claimed)
 
@@ -107,12 +127,13 @@ class Lease:
         By then it is on its way that its owner has left, so everybody hears that before the name
         can be another's.
         """
-        self._owed[key, proof] = held, False
-        self._later(RELEASE_SECONDS, self._settle)
+        debt = self._owed[key, proof] = _Debt(held, unsaid=False)
+        self._later(RELEASE_SECONDS, partial(self._settle_one, (key, proof), debt))
 
     def leave(self, left: Callable[[], None]) -> None:
         """End the lease, unless people are to come back. `left` is called once Redis knows."""
-        self._settle()
+        for one, debt in list(self._owed.items()):
+            self._settle_one(one, debt)
         self._renewed_at = None
         self._ask(LEAVE, [self.node], lambda _: left())
 
@@ -158,15 +179,24 @@ class Lease:
         self.renew()
 
     def _settle(self) -> None:
-        """Release what is to be released, and not held again."""
-        node = self.node
-        for (key, proof), (held, unsaid) in list(self._owed.items()):
-            if held():
-                del self._owed[key, proof]
-                continue
+        """Release what is due, and nobody has told Redis of."""
+        for one, debt in list(self._owed.items()):
+            if debt.due:
+                self._settle_one(one, debt)
 
-            def released(reply: object, one: tuple[str, str] = (key, proof)) -> None:
-                if reply is not None and node == self.node:
-                    self._owed.pop(one, None)
+    def _settle_one(self, one: tuple[str, str], debt: _Debt) -> None:
+        """Release this, if it is still to be released."""
+        debt.due = True
+        if debt.asked or self._owed.get(one) is not debt:
+            return
+        if debt.held():
+            del self._owed[one]
+            return
 
-            self._ask(RELEASE, [node, key, proof, int(unsaid)], released)
+        def released(reply: object) -> None:
+            debt.asked = False
+            if reply is not None and self._owed.get(one) is debt:
+                del self._owed[one]
+
+        debt.asked = True
+        self._ask(RELEASE, [self.node, *one, int(debt.unsaid)], released)
