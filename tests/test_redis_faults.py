@@ -350,7 +350,10 @@ class SentinelTests(RedisTestCase):
 
     def begin(self, password: str) -> tuple[RedisLog, Heard]:
         """Start a log that asks the sentinel."""
-        url = f"{self.url}?sentinel-user=watch&sentinel-password={password}"
+        return self.begin_at(f"{self.url}?sentinel-user=watch&sentinel-password={password}")
+
+    def begin_at(self, url: str) -> tuple[RedisLog, Heard]:
+        """Start a log that goes by this URL."""
         log = open_redis(url, self.reactor)
         self.logs.append(log)
         heard = Heard(log)
@@ -459,6 +462,17 @@ class SentinelTests(RedisTestCase):
         logs[1].append([say("after")])
         self.run_until(lambda: all(len(heard.records) > 4 for heard in all_heard))
         self.check_lost(logs, all_heard)
+
+    def test_passwords_without_users(self) -> None:
+        """The sentinels have one and Redis has another, and each gets its own."""
+        self.ask_sentinel(b"ACL SETUSER default on resetpass >watchword")
+        self.one.ask(b"CONFIG SET requirepass master\r\n")
+        url = self.url.replace("://", "://:master@")
+        log, heard = self.begin_at(f"{url}?sentinel-password=watchword")
+        self.run_until(lambda: log.connected)
+        log.append([say("a")])
+        self.run_until(lambda: not log.busy)
+        self.assertEqual((self.port_of(log), texts(heard.records)), (self.one.port, ["a"]))
 
     def test_the_wrong_password(self) -> None:
         """Who cannot ask the sentinels is told why."""
