@@ -384,6 +384,17 @@ class RoomTests(RoomTestCase):
         self.assertEqual(self.history(other), [])
         self.assertEqual(self.history(alice), ["secret"])
 
+    def test_private_for_one_who_is_coming_back(self) -> None:
+        """Who is not here yet hears nothing, also of what is meant for them: it is in the log."""
+        alice, bob = self.guest("alice"), self.guest("bob")
+        alice.say("secret", "bob")
+        bob.leave()
+        back = self.guest()
+        back.join("bob", bob.token)
+        self.settle()
+        self.assertEqual(back.heard(), ["bob joined"])
+        self.assertEqual(self.history(back), ["secret"])
+
     def test_gone_before_the_answer(self) -> None:
         """What somebody said before leaving is still said."""
         alice, bob = self.guest("alice"), self.guest("bob")

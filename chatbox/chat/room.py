@@ -388,8 +388,10 @@ class Room:
 
     def _deliver(self, record: Record) -> None:
         listener = self._find(record.recipient)
+        if listener is None or listener.seat is None or listener.place is not Place.HERE:
+            return
         # Who holds the name now need not be who was spoken to.
-        if listener is not None and listener.seat and listener.identity in record.readers:
+        if listener.identity in record.readers:
             listener.seat.outbox.put(heard(record))
 
     # The common part.
