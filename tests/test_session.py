@@ -481,6 +481,23 @@ class SessionTests(SynchronousTestCase):
         )
         self.assertEqual(parse_list(answer.text or ""), ["alice", "o'neill"])
 
+    def test_user_list_is_of_the_moment(self) -> None:
+        """Who came while an answer ahead of the list waited is in the list."""
+        alice, bob = self.client("alice"), Client(self)
+        bob.send("<s:bob><t:connect>")
+        self.turns.end()
+        alice.send("<r:all><t:message_request><m:hi>", "<t:get_user_list>", "<t:ping>")
+        self.assertEqual(
+            [(m.response, m.text) for m in alice.heard()],
+            [
+                ("presence", "joined"),
+                ("message_received", "hi"),
+                ("message_response", "True"),
+                ("user_list", "['alice','bob']"),
+                ("ping_response", None),
+            ],
+        )
+
     def test_file_list(self) -> None:
         """Names and sizes in the same order."""
         answer = self.client("alice").ask("<t:get_file>")

@@ -493,7 +493,7 @@ _ANY: Final = _HERE | _NAMELESS
 REQUESTS: Final = {
     "connect": Request(Session.connect, _NAMELESS, "connect_response", "False", alone=True),
     "disconnect": Request(Session.disconnect, _ANY, "disconnect_response", alone=True),
-    "get_user_list": Request(Session.list_users, _HERE, "user_list"),
+    "get_user_list": Request(Session.list_users, _HERE, "user_list", alone=True),
     "get_file": Request(Session.list_files, _HERE, "file_list"),
     "message_request": Request(Session.say, _HERE, "message_response", "False"),
     "download": Request(Session.download, _HERE, "download_response", "ERR"),
