@@ -1,0 +1,26 @@
+"""Run many seeds: ``python -m tests.storm FIRST COUNT``."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from tests.storm.world import storm
+
+
+def main() -> int:
+    """Run them, and print each that fails."""
+    first, count = map(int, sys.argv[1:3])
+    failed = 0
+    for seed in range(first, first + count):
+        try:
+            storm(seed)
+        except Exception:
+            failed += 1
+            print(f"seed {seed}:", traceback.format_exc(), flush=True)
+    print(f"{count} seeds, {failed} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

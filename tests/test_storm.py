@@ -1,0 +1,16 @@
+"""A chat in which everything happens that may: see `tests.storm`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.storm.world import storm
+
+SEEDS = 60
+"""What runs in two seconds. The long run is ``python -m tests.storm 1 100000``."""
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_what_is_promised_holds(seed: int) -> None:
+    """Whatever clients do and the log refuses, all of ``docs/protocol.rst`` holds."""
+    storm(seed)
