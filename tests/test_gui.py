@@ -835,6 +835,23 @@ async def test_large_letters(sit: Sit, served: Served, monkeypatch: pytest.Monke
 
 
 @pytest_twisted.ensureDeferred
+async def test_small_from_the_start(sit: Sit, served: Served, tmp_path: Path) -> None:
+    """The sizes of files are whole in a window that was never larger."""
+    (tmp_path / "window").mkdir()
+    Settings(geometry="660x540+0+0").save(str(tmp_path / "window" / "settings.json"))
+    async with sit("alice", served.host) as guest:
+        await guest.keys("Return")
+        await guest.is_in()
+        assert guest.window.room_view is not None
+        tree = guest.window.room_view.files.tree
+        assert guest.window.root.winfo_width() < 700
+        await guest.until(
+            lambda: tree.column("#0", "width") + tree.column("c1", "width") <= tree.winfo_width(),
+            "columns that fit",
+        )
+
+
+@pytest_twisted.ensureDeferred
 async def test_another_screen(sit: Sit, tmp_path: Path) -> None:
     """A window that was on a larger screen is all on this one."""
     (tmp_path / "window").mkdir()

@@ -107,7 +107,9 @@ class ScrolledList(ttk.Frame):
         self.tree = ttk.Treeview(
             self, columns=names, show="tree", selectmode="browse", height=height, takefocus=True
         )
-        self.tree.column("#0", width=theme.px(150), minwidth=theme.px(60), stretch=True)
+        # It gets what the others leave: Tk lets columns grow to the width of a list, but not shrink
+        # to that of one that was never as wide as they are.
+        self.tree.column("#0", width=theme.px(60), minwidth=theme.px(60), stretch=True)
         for name in names:
             self.tree.column(name, stretch=False, anchor="e")
         bar = ttk.Scrollbar(self, orient="vertical", command=self.tree.yview)
