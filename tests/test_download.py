@@ -975,7 +975,7 @@ class ResumeTests(DownloadTestCase):
         path, real = self.path + ".part.journal", os.open
 
         def fail(name: str, flags: int, *rest: int) -> int:
-            if name == path and not flags & os.O_CREAT:
+            if name == path:
                 raise OSError(errno.EMFILE, "Too many open files", name)
             return real(name, flags, *rest)
 
@@ -988,6 +988,24 @@ class ResumeTests(DownloadTestCase):
         with mock.patch("os.pread", side_effect=OSError(errno.EIO, "Input/output error")):
             self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
         part = self.started(overwrite=True)
+        self.assertEqual(list(part.have), [(0, 1000)])
+        self.complete(part)
+
+    def test_one_look_at_the_journal(self) -> None:
+        """Whose the part is and what is claimed of it are read at once, when nobody else writes."""
+        self.leave((0, 1000))
+        threads_gone()
+        part, real = PartFile(self.path), os.open
+        part.expect(MTIME_MS, None)
+        opened: list[str] = []
+
+        def note(path: str, *rest: int) -> int:
+            opened.append(path)
+            return real(path, *rest)
+
+        with mock.patch("os.open", note):
+            part.start(len(DATA), self.woken.set)
+        self.assertEqual(opened, [f"{self.path}.part", f"{self.path}.part.journal"])
         self.assertEqual(list(part.have), [(0, 1000)])
         self.complete(part)
 

@@ -44,7 +44,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from chatbox.client.files.journal import Beginning, Claim, Journal, Sample, Subject, is_of
+from chatbox.client.files.journal import Beginning, Claim, Journal, Sample, Subject
 from chatbox.client.files.place import Place
 from chatbox.rdt.ends import End, end_for
 from chatbox.rdt.ranges import RangeSet
@@ -166,12 +166,10 @@ class PartFile:
         self._fd = self._place.open_part()
         try:
             found = os.fstat(self._fd)
-            if found.st_size:
-                self._place.refuse_anothers(found)
             self._size, self._inode = size, found.st_ino
-            is_ours = is_of(self._place.journal_path, self._place.part_path, self._inode)
-            self._journal = Journal(self._place.journal_path)
-            claim = self._journal.read()
+            self._journal = self._place.open_journal(found.st_size)
+            is_ours, claim = self._journal.look(self._fd)
+            self._place.refuse_anothers(is_ours or not found.st_size)
             self.beginning = self._compare(claim, found.st_size) if is_ours else Beginning.NEW
             if self.beginning is Beginning.RESUMED and claim is not None:
                 self._take_up(claim)

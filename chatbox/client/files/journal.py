@@ -48,7 +48,7 @@ import heapq
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -240,21 +240,14 @@ def most_of(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(heapq.nlargest(MAX_RANGES, all_of_them, key=lambda one: one[1] - one[0])))
 
 
-def is_of(path: str, part: str, inode: int) -> bool:
+def is_of(path: str, part: str) -> bool:
     """
-    Whether there is a journal of what is at `part` and has this inode, though all it claims may be
-    void.
+    Whether there is a journal of what is at `part`, though all it claims may be void.
 
     :raises OSError: if that cannot be seen now.
     """
-    with _open_to_read(path) as fd:
-        whole = [] if fd is None else [claim for claim in _read_pages(fd) if claim is not None]
-    newest = _newest(_holding(whole))
-    sample = newest.subject.sample if newest is not None else None
-    if sample is None:
-        return any(claim.subject.inode == inode for claim in whole)
-    with _open_to_read(part) as fd:
-        return fd is not None and sample.is_in(fd)
+    with _open_to_read(path) as fd, _open_to_read(part) as part_fd:
+        return fd is not None and part_fd is not None and _name(_whole(_read_pages(fd)), part_fd)
 
 
 def is_anothers(path: str) -> bool:
@@ -295,12 +288,37 @@ def _read_pages(fd: int) -> list[Claim | None]:
     return [unpack(os.pread(fd, PAGE_BYTES, at * PAGE_BYTES)) for at in range(_PAGES)]
 
 
+def _whole(pages: Iterable[Claim | None]) -> list[Claim]:
+    return [claim for claim in pages if claim is not None]
+
+
 def _holding(claims: Iterable[Claim]) -> list[Claim]:
     return [claim for claim in claims if claim.boot in (ANY_BOOT, this_boot())]
 
 
 def _newest(claims: Iterable[Claim]) -> Claim | None:
     return max(claims, key=lambda claim: claim.serial, default=None)
+
+
+def _name(claims: Sequence[Claim], part: int) -> bool:
+    """Whether whole claims name an open part."""
+    newest = _newest(_holding(claims))
+    sample = newest.subject.sample if newest is not None else None
+    if sample is not None:
+        return sample.is_in(part)
+    inode = os.fstat(part).st_ino
+    return any(claim.subject.inode == inode for claim in claims)
+
+
+def _counting(claims: Iterable[Claim]) -> Claim | None:
+    """The one of whole claims that counts, None if none does."""
+    holding = _holding(claims)
+    newest = _newest(holding)
+    if newest is None:
+        return None
+    about_it = [claim for claim in holding if claim.subject.same(newest.subject)]
+    largest = max(about_it, key=lambda claim: (claim.total, claim.serial))
+    return replace(largest, subject=newest.subject)
 
 
 def _checksum(data: bytes) -> bytes:
@@ -325,27 +343,20 @@ class Journal:
     :raises OSError: from every method.
     """
 
-    def __init__(self, path: str) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    def __init__(self, path: str, *, may_be_new: bool = True) -> None:
+        flags = os.O_RDWR | os.O_CREAT * may_be_new | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(path, flags, 0o666)
         self._serial = 0
         self._next_page = 0
 
     def read(self) -> Claim | None:
         """The claim that counts, None if there is none."""
-        claims = _read_pages(self._fd)
-        whole = [claim for claim in claims if claim is not None]
-        self._serial = max((claim.serial for claim in whole), default=0)
-        # The older of the two pages for what is on the disk is the one to be written next.
-        first, second = (claim.serial if claim else -1 for claim in claims[:_HANDED_OVER])
-        self._next_page = int(second < first)
-        holding = _holding(whole)
-        newest = _newest(holding)
-        if newest is None:
-            return None
-        about_it = [claim for claim in holding if claim.subject.same(newest.subject)]
-        largest = max(about_it, key=lambda claim: (claim.total, claim.serial))
-        return replace(largest, subject=newest.subject)
+        return _counting(self._read())
+
+    def look(self, part: int) -> tuple[bool, Claim | None]:
+        """Whether an open part is the one that this is of, and the claim that counts, if any."""
+        whole = self._read()
+        return _name(whole, part), _counting(whole)
 
     def erase(self) -> None:
         """Claim nothing, and make room for claims."""
@@ -378,6 +389,16 @@ class Journal:
     def close(self) -> None:
         """Let go of the file; what it says stays."""
         os.close(self._fd)
+
+    def _read(self) -> list[Claim]:
+        """All claims that are whole; the next ones go on from there."""
+        claims = _read_pages(self._fd)
+        whole = _whole(claims)
+        self._serial = max((claim.serial for claim in whole), default=0)
+        # The older of the two pages for what is on the disk is the one to be written next.
+        first, second = (claim.serial if claim else -1 for claim in claims[:_HANDED_OVER])
+        self._next_page = int(second < first)
+        return whole
 
     def _write(
         self, number: int, subject: Subject, ranges: Iterable[tuple[int, int]], boot: bytes

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from chatbox.client import words
-from chatbox.client.files.journal import is_anothers, is_of
+from chatbox.client.files.journal import Journal, is_anothers, is_of
 from chatbox.client.files.names import JOURNAL_SUFFIX, PART_SUFFIX
 from chatbox.files import sync_folder
 
@@ -58,9 +58,14 @@ class Place:
         self._refuse_taken()
         with suppress(FileNotFoundError):
             os.lstat(self.journal_path)  # the longest of the names, which may be too long
+        if overwrite:
+            return
         with suppress(FileNotFoundError):
-            self.refuse_anothers(os.lstat(self.part_path))
-        if not overwrite and is_anothers(self.journal_path):
+            size = os.lstat(self.part_path).st_size
+            is_ours = is_of(self.journal_path, self.part_path)
+            # Of nothing there may be no claim yet.
+            self.refuse_anothers(is_ours or (not size and os.path.lexists(self.journal_path)))
+        if is_anothers(self.journal_path):
             raise FileExistsError(
                 errno.EEXIST,
                 "There is such a file already, no journal of a download; move it away",
@@ -113,7 +118,7 @@ class Place:
         """Take away what a kill has left that came when the file had just been given its name."""
         with suppress(OSError):
             part = os.lstat(self.part_path)
-            is_ours = is_of(self.journal_path, self.part_path, part.st_ino)
+            is_ours = is_of(self.journal_path, self.part_path)
             if is_ours and os.path.samestat(part, os.lstat(self.path)):
                 self._remove(self.part_path, self.journal_path)
 
@@ -125,17 +130,21 @@ class Place:
         except FileNotFoundError:
             return False
 
-    def refuse_anothers(self, found: os.stat_result) -> None:
+    def open_journal(self, part_bytes: int) -> Journal:
         """
-        Raise FileExistsError if what is there is not known to be a part of ours, and not to be
-        replaced; OSError if that cannot be seen now.
+        Open the journal of the part, which holds so much; of nothing it may be new.
+
+        :raises OSError: if that cannot be; FileExistsError if there is none.
         """
-        if self.overwrite:
-            return
-        is_ours = is_of(self.journal_path, self.part_path, found.st_ino)
-        # Of nothing there may be no claim yet.
-        is_ours |= not found.st_size and os.path.lexists(self.journal_path)
-        if not is_ours:
+        try:
+            return Journal(self.journal_path, may_be_new=self.overwrite or not part_bytes)
+        except FileNotFoundError:
+            self.refuse_anothers(is_ours=False)
+            raise
+
+    def refuse_anothers(self, is_ours: bool) -> None:
+        """Raise FileExistsError if the part is not known to be ours, and not to be replaced."""
+        if not (is_ours or self.overwrite):
             raise FileExistsError(
                 errno.EEXIST,
                 "There is such a file already, not known to be an unfinished download;"
