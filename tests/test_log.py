@@ -198,6 +198,15 @@ class LogConformance(_Base):
             self.assertEqual(self.history(None, 2, reader), ["open", "open too"])
             self.assertEqual(self.history(0, 2, reader), ["open", "open too"])
 
+    def test_to_oneself(self) -> None:
+        """Who writes to themselves, as from one device to another, reads it once, and it is in
+        nobody's way."""
+        self.append(say("before"), say("note", "ann", "ann"), say("after"))
+        self.assertEqual(texts(self.records), ["before", "note", "after"])
+        self.assertEqual(self.failed, [])
+        self.assertEqual(self.history(None, 9, "ann"), ["before", "note", "after"])
+        self.assertEqual(self.history(None, 9, "bob"), ["before", "after"])
+
     def test_presence_is_not_kept(self) -> None:
         """Coming and going is committed in its place, and not shown in history."""
         self.append(presence("joined"), say("a"), presence("left"), say("b"))

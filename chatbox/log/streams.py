@@ -55,7 +55,7 @@ def words_of(entry: Entry | Record) -> list[str]:
     data = [entry.sender, entry.recipient, entry.text, entry.readers, entry.identity]
     return [
         entry.kind.value,
-        " ".join(entry.readers),
+        " ".join(dict.fromkeys(entry.readers)),  # who writes to themselves has one mailbox
         attempt.who if attempt else "",
         attempt.mark.hex() if attempt else "",
         attempt.via if attempt else "",
