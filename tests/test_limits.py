@@ -244,6 +244,18 @@ class ServerLimitTests(SynchronousTestCase):
         self.settle(0.02)
         self.assertEqual(alice.transport.producerState, "producing")
 
+    def test_long_answer_for_who_is_gone(self) -> None:
+        """Nobody has to wait any more whose page of history comes too late."""
+        alice, _ = self.history(burst=5)
+        self.settle(60)
+        alice.send("<t:history>", *["<t:ping>"] * 4)
+        self.clock.advance(0)
+        self.assertEqual(alice.transport.producerState, "paused")
+        alice.lose()
+        self.log.reply()
+        self.settle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_flooder_goes(self) -> None:
         """Nothing is left of a flooder whose connection is lost, or who hung up."""
         self.start(rate=1, burst=1)

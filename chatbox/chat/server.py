@@ -341,7 +341,7 @@ class ChatProtocol(Protocol):
             self._pause.reset(delay)
 
     def _long_answer(self, size: int) -> None:
-        if self._bucket is not None:
+        if self._bucket is not None and not self._hung_up:  # the log may answer who is gone
             self._pace(self._bucket, size // ANSWER_BYTES)
 
     def _go_on(self) -> None:
