@@ -163,8 +163,14 @@ def identity_of(token: str) -> str:
 class Client:
     """The far end of one connection."""
 
-    def __init__(self, annals: Annals, tell: Callable[[Client, Asked, Message], None]) -> None:
-        """`tell` hears of each answer that was granted."""
+    def __init__(
+        self,
+        annals: Annals,
+        tell: Callable[[Client, Asked, Message], None],
+        is_local: bool,
+    ) -> None:
+        """`tell` hears of each answer that was granted; who is local may be an operator."""
+        self._is_local = is_local
         self._annals = annals
         self._tell = tell
         self.owed: deque[Asked] = deque()
@@ -184,6 +190,8 @@ class Client:
         """The place of the last record when it heard that it is here."""
         self._fresh = False
         self._rest = b""
+        self.due = 0
+        """The place of what everybody heard last while it was here."""
         self.letters: set[int] = set()
         """Places of the private messages that are for it."""
 
@@ -241,6 +249,10 @@ class Client:
             return
         assert line.response == response, what
         assert self.name or asked.kind in ("connect", "disconnect", "ping"), what
+        if self.name and asked.fields.sender and asked.kind != "connect":
+            assert parse_name(asked.fields.sender).key == parse_name(self.name).key, what
+        if asked.kind in (*ORDERS, "get_ban_list"):
+            assert self._is_local and account_key(self.name) == "olga", what
         self._granted(asked, line)
         self._tell(self, asked, line)
 
@@ -281,6 +293,8 @@ class Client:
     def _take_page(self, asked: Asked, line: Message) -> None:
         """The lines ahead of the answer are history, and must be what was to be found."""
         count, page = int(line.text or ""), []
+        wanted = min(100 if asked.fields.count is None else asked.fields.count, 1000)
+        assert count <= wanted, f"{count} for {asked}"
         while self.news and (count or self.news[-1].response == "gap"):
             one = self.news.pop()
             assert one.response in ("gap", "message_received"), f"amid history: {one}"
@@ -355,7 +369,18 @@ class Client:
             end = heard[-1] if heard else self._since
             assert not public or public[-1] <= end, f"has heard up to {end} of {public[-3:]}"
             assert not self.letters - letters, f"letters lost: {self.letters - letters}"
+
+    def check_end(self) -> None:
+        """All was answered, and up to the last words all was heard."""
+        if not self.ended:
             assert not self.owed, f"no answer: {self.owed}"
+        elif self.ended != "too-slow" and self.name:
+            records = self._annals.records
+            heard = [one.sequence or 0 for one in self.news]
+            public = [one for one in heard if not records[one].readers]
+            end = public[-1] if public else self._since
+            assert end >= self.due, f"has heard up to {end}, not {self.due}"
+            assert not self.letters - set(heard), f"letters lost: {self.letters}"
 
     def _check_pages(self, heard: set[int]) -> None:
         """Who is here and asks what came before has all of it."""

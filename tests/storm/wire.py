@@ -63,6 +63,8 @@ class Link:
         self.disconnecting = False
         self.over = False
         """Whether the server knows that the connection is gone."""
+        self.aborted = False
+        """Whether the server has ended it without waiting for what was to be said."""
         self._reset = False
 
     def connect(self, protocol: Any) -> None:
@@ -89,6 +91,12 @@ class Link:
         """Break the connection; what the server has not read is lost."""
         self._reset = True
         self._lose(ConnectionLost())
+
+    @property
+    def moving(self) -> bool:
+        """Whether anything is on its way that can arrive."""
+        ahead = self._on_way_in and self._reading and not self.disconnecting
+        return not self.over and bool(ahead or self._outgoing or self._on_way_out)
 
     # What the reactor does.
 
@@ -183,7 +191,7 @@ class Link:
     def abortConnection(self) -> None:
         """End soon, whatever has not left."""
         if not self.over:
-            self.disconnecting = True
+            self.disconnecting = self.aborted = True
             self._outgoing = b""
             self._producer = None
             self._reactor.callLater(0, self._lose, ConnectionAborted())

@@ -32,6 +32,8 @@ from tests.storm.model import ORDERS, Annals, Asked, Client
 from tests.storm.wire import Link, Reactor
 
 STEPS: Final = 150
+MAX_TURNS: Final = 10_000
+"""Until all is at rest: half a second each, so nobody waits for so long."""
 MAX_CLIENTS: Final = 7
 NAMES: Final = ("bob", "Bob", "ann", "carl", "dora", "ANN", "bob+phone", "eve")
 OPERATOR: Final = "olga"
@@ -121,7 +123,7 @@ class Peer:
         self.world = world
         self.host = host
         self.link = Link(world.reactor, host, room)
-        self.client = Client(world.annals, world.granted)
+        self.client = Client(world.annals, world.granted, is_local=host == HERE)
         protocol = world.factory.buildProtocol(None)
         assert protocol is not None
         self.protocol: ChatProtocol = protocol
@@ -208,11 +210,23 @@ class World:
             self.room, shelf, shelf, self.reactor, gate, self.moderation, limits=self.limits
         )
         self.peers: list[Peer] = []
+        self.addressed: list[tuple[Peer, int]] = []
+        """Whom the letters are for that are just being committed."""
         self.known: list[tuple[str, str]] = []
         """Names that were had, and their tokens."""
         self.lost_words: dict[str, list[Message]] = {}
         """What has no answer, by the token of who said it over a connection that is gone."""
+        self.away: list[tuple[str, str]] = []
+        """Of these, who was cut off."""
         self.counter = 0
+        self.names_used = chance.sample(NAMES, chance.randint(2, len(NAMES)))
+        kinds = [one for one in REQUESTS if one not in ("connect", "disconnect")]
+        self.kinds = (
+            *("say",) * 8,
+            *chance.sample(kinds, chance.randint(1, len(kinds))),
+            *(("connect", "disconnect") if chance.random() < 0.7 else ()),
+        )
+        """What people ask for here: not everything everywhere, so that more of it meets."""
         self.quiet = chance.random() < 0.3
         """Whether nobody is cut off, put out or refused."""
 
@@ -243,6 +257,11 @@ class World:
         for record in records:
             if record.kind is Kind.ORDER:
                 self._check_order(record)
+        addressed, self.addressed = self.addressed, []
+        for peer in self.peers:
+            if peer.protocol.session.state is State.HERE:  # else it went meanwhile
+                peer.client.due = self.annals.public[-1]
+                peer.client.letters.update(place for one, place in addressed if one is peer)
 
     def _address(self, record: Record) -> None:
         key = parse_name(record.recipient).key
@@ -255,7 +274,7 @@ class World:
                 and person.seat is session._seat
                 and person.identity in record.readers
             ):
-                peer.client.letters.add(record.id)
+                self.addressed.append((peer, record.id))
 
     def _check_order(self, record: Record) -> None:
         """Who is kicked or banned is gone."""
@@ -274,7 +293,8 @@ class World:
         if asked.kind == "connect":
             self.known.append((client.name, client.token))
             [peer] = [peer for peer in self.peers if peer.client is client]
-            for one in self.lost_words.pop(client.token, []):
+            words = self.lost_words.pop(client.token, []) if peer.open else []
+            for one in words:
                 client.retries.add(one.text or "")
                 peer.ask("message_request", one.sequence, recipient=one.recipient, text=one.text)
 
@@ -309,13 +329,25 @@ class World:
         if chance.random() < 0.7:
             peer.send(1 << 20)
 
+    def come_back(self) -> None:
+        """Somebody who was cut off, or was not, is there again with their token."""
+        if not self.known or sum(not peer.gone for peer in self.peers) > MAX_CLIENTS:
+            return
+        name, key = self.chance.choice(self.away[-3:] or self.known)
+        peer = Peer(self, self.chance.choice(HOSTS), 1 << 20)
+        self.peers.append(peer)
+        peer.ask("connect", self._number(), sender=name, key=key)
+        if self.chance.random() < 0.5:
+            peer.ask("history", self._number(), after=0, count=1000)
+        peer.send(1 << 20)
+
     def _introduce(self, peer: Peer) -> None:
         chance = self.chance
-        name, key = chance.choice(NAMES), None
+        name, key = chance.choice(self.names_used), None
         if self.known and chance.random() < 0.5:
             name, key = chance.choice(self.known)
             if chance.random() < 0.2:
-                name = chance.choice(NAMES)
+                name = chance.choice(self.names_used)
         elif chance.random() < 0.15:
             name = OPERATOR
         if chance.random() < 0.05:
@@ -340,7 +372,7 @@ class World:
 
     def _ask_one(self, peer: Peer) -> None:
         chance = self.chance
-        kind = chance.choice(("say",) * 8 + tuple(REQUESTS))
+        kind = chance.choice(self.kinds)
         number = self._number()
         fields: dict[str, Any] = {}
         if chance.random() < 0.05:
@@ -367,7 +399,7 @@ class World:
             case one if one in ORDERS:
                 if self.quiet and one in ("kick", "ban", "mute"):
                     return
-                whom = (*NAMES, OPERATOR, "192.0.2.7", "address:bob", "", "all")
+                whom = (*self.names_used, OPERATOR, "192.0.2.7", "address:bob", "", "all")
                 fields |= {"recipient": chance.choice(whom), "count": chance.choice((None, 5))}
                 fields["text"] = chance.choice((None, "spam"))
         peer.ask(kind, number, **fields)
@@ -383,7 +415,7 @@ class World:
         text = chance.choice(
             (f"{self.counter} {padding}",) * 20 + ("", "\0", f"{self.counter} \\<\n>é")
         )
-        whom = chance.choice(("all",) * 6 + ("ALL", "", *NAMES, OPERATOR))
+        whom = chance.choice(("all",) * 6 + ("ALL", "", *self.names_used, OPERATOR))
         peer.ask("message_request", number, recipient=whom, text=text, **fields)
 
     def babble(self) -> None:
@@ -411,6 +443,8 @@ class World:
             peer.gone = True
             if self.chance.random() < 0.5:
                 peer.read(1 << 20)
+            if peer.client.token and not peer.client.ended:
+                self.away.append((peer.client.name, peer.client.token))
             words = [one.fields for one in peer.client.owed if one.kind == "message_request"]
             words = [one for one in words if one.sequence is not None and not one.sender]
             if peer.client.token and words:
@@ -471,6 +505,7 @@ class World:
             waiting = len(jobs._waiting) + len(jobs._row)
             assert waiting <= pipeline.MAX_IN_PROGRESS + 1, f"{waiting} requests in progress"
             box: Any = protocol._outbox
+            assert box._queued_bytes <= outbox.MAX_QUEUED_BYTES, box._queued_bytes
             assert box._queued_bytes == sum(map(len, box._queue))
             assert len(protocol._lines.rest) <= (1 << 16) + self.limits.line
         waiting_bytes = sum(
@@ -493,7 +528,7 @@ class World:
         here = [peer for peer in self.peers if peer.open and peer.client.name]
         self.annals_check(here)
         for peer in here:
-            peer.ask("message_request", 1, recipient="all", text=f"at last {id(peer)}")
+            peer.ask("message_request", 1, recipient="all", text=f"at last {peer.client.name}")
             peer.ask("get_user_list", 1)
             peer.send(1 << 30)
         self._settle()
@@ -506,6 +541,9 @@ class World:
         assert len(names) == len(set(names)), f"twice here: {names}"
         for peer in self.peers:
             peer.client.check(all_of_it=peer in here)
+            if not peer.gone and not peer.link.aborted:
+                peer.client.check_end()
+                assert not peer.silent or peer.link.over
         known = [key for key in self.annals.here if key not in self.annals.unheard]
         assert sorted(known) == sorted(names), f"{known} but {names}"
         assert [parse_name(one).key for one in self.room.names()] == known
@@ -516,21 +554,26 @@ class World:
                 )
 
     def _settle(self) -> None:
-        for _ in range(400):
+        """Let time pass until nothing waits for anything."""
+        at_rest = 0
+        for _ in range(MAX_TURNS):
             for peer in self.peers:
                 if not peer.gone:
                     peer.read(1 << 30)
+                if peer.open:
+                    peer.send(1 << 30)
             self.turn()
             self.log.settle()
             while self.names.asked:
                 self.names.give()
             while self.gate.waiting:
                 self.gate.decide()
+            moving = any(peer.link.moving for peer in self.peers)
+            waiting = any(one.active() for one in self.reactor.getDelayedCalls())
+            at_rest = 0 if moving or waiting else at_rest + 1
+            if at_rest == 3:
+                return
             self.reactor.rightNow += 0.5
-        self.turn()
-        for peer in self.peers:
-            if not peer.gone:
-                peer.read(1 << 30)
 
     def _end(self) -> None:
         for peer in self.peers:
@@ -541,6 +584,8 @@ class World:
         assert not self.room._people and not self.names._claims, self.room._people
         fanout: Any = self.room.fanout
         assert not fanout._listeners and not fanout._aside and not fanout._attended
+        gate: Any = self.factory.gate
+        assert not getattr(gate, "_rows", None)
         assert not self.room._uncommitted_bytes and not self.factory._connections
         assert not self.factory.connections._total and not self.factory.logins._due
         assert not self.annals.here.keys() - self.annals.unheard
@@ -550,6 +595,7 @@ class World:
 
 _STEPS: Final[dict[Callable[[World], None], int]] = {
     World.come: 5,
+    World.come_back: 2,
     World.ask: 12,
     World.babble: 1,
     World.send: 4,
