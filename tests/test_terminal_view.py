@@ -192,15 +192,18 @@ class ViewTests(ViewTestCase):
         self.assertEqual(self.seen()[-1], "> /open notes.txt")
 
     def test_many_candidates(self) -> None:
-        """They are shown a page at a time, the chosen one always among them."""
+        """They are shown a page at a time, with marks, the chosen one always among them."""
         names = tuple(f"person{number:02}" for number in range(30))
         self.hear(UserList(Request(1, Kind.USERS), names))
         self.press(b"pe\t")
+        self.assertTrue(self.seen()[-2].endswith("  …"))
         for name in names:
             self.press(b"\t")
             *_, candidates, typed = self.seen()
             self.assertIn(f"{name}:", candidates)
             self.assertEqual(typed, f"> {name}:")
+            self.assertEqual(names[0] in candidates, not candidates.startswith("…"))
+            self.assertEqual(names[-1] in candidates, not candidates.endswith("…"))
 
     def test_search(self) -> None:
         """Ctrl-R says what it looks for."""

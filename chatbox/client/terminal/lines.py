@@ -111,16 +111,17 @@ def status_row(parts: Sequence[str], columns: int, palette: Palette) -> Line:
 
 
 def candidate_row(candidates: Sequence[str], chosen: int, columns: int, palette: Palette) -> Line:
-    """What Tab offers, from the page on that the chosen one is on."""
+    """What Tab offers: the page that the chosen one is on, with a mark where others are."""
     page: list[Span] = []
     used = 0
     for index, candidate in enumerate(candidates):
         text = candidate.rstrip()
         wide = width(text) + 2
-        if page and used + wide > columns:
+        if page and used + wide >= columns:
             if index > chosen:
+                page.append(Span("…"))
                 break
-            page, used = [], 0
+            page, used = [Span("… ")], 2
         page += [Span(text, palette.chosen if index == chosen else ""), Span("  ")]
         used += wide
     return _clipped(page, columns)
