@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from chatbox.log.store import Writer
+from chatbox.log import Kind
+from chatbox.log.keep import Keep
+from chatbox.log.store import Reader, Writer
 from tests.helpers.chat import NOON
-from tests.helpers.log import say, texts
+from tests.helpers.log import presence, say, texts
 from tests.helpers.processes import PATIENCE, environment
 from tests.test_redis import RedisTestCase
 
@@ -49,6 +52,80 @@ class ExportTests(RedisTestCase):
             self.run_until(lambda found=answers: found)
             expected = [e.text for e in entries * 4 if not e.readers or reader in e.readers]
             self.assertEqual(texts(answers[0]), [*expected, "new"])
+
+    def fetch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Go the way back."""
+        command = [sys.executable, "-m", "chatbox.log.export", *arguments]
+        return subprocess.run(
+            command,
+            check=False,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def test_the_way_back(self) -> None:
+        """Everything has its place, in SQLite as in Redis, and what is said next comes behind."""
+        log, heard = self.node()
+        entries = [say(f"{n}\r\n", *(["ann", "bob"] if n % 3 else [])) for n in range(9)]
+        log.append([*entries, say("to herself", "ann", "ann"), presence("left")])
+        self.run_until(lambda: len(heard.records) == 11)
+        expected = {reader: self.ask(log, 0, reader) for reader in ("", "ann", "bob", "eve")}
+        self.stop_logs()
+        path = os.path.abspath(self.mktemp())
+        done = self.fetch(self.server.url, path)
+        self.assertEqual((done.returncode, done.stderr), (0, f"{path}: 10 messages\n"))
+        self.assertEqual(os.listdir(os.path.dirname(path)), [os.path.basename(path)])
+        reader = Reader(path)
+        self.addCleanup(reader.close)
+        for who, records in expected.items():
+            self.assertEqual(reader.history(0, 100, who), records)
+        writer = Writer(path)
+        writer.open()
+        self.addCleanup(writer.close)
+        self.assertEqual(writer._kept, 10)
+        [new] = writer.commit([say("new")], NOON_MS)
+        self.assertGreater(new.id, heard.records[-1].id)
+        again = self.fetch(self.server.url, path)
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("there is a file already", again.stderr)
+
+    def test_what_is_gone_stays_gone(self) -> None:
+        """Who has not heard all that Redis has forgotten by plan finds a mark in SQLite, too."""
+        log, heard = self.node(Keep(count=10))
+        log.append([say(str(n)) for n in range(500)])
+        self.run_until(lambda: len(heard.records) == 500)
+        after = heard.records[0].id
+        [mark, *expected] = self.ask(log, after)
+        self.assertEqual(mark.kind, Kind.GAP)
+        self.stop_logs()
+        path = os.path.abspath(self.mktemp())
+        self.assertEqual(self.fetch(self.server.url, path).returncode, 0)
+        reader = Reader(path)
+        self.addCleanup(reader.close)
+        [found, *records] = reader.history(after, 100, "")
+        self.assertEqual((found.kind, records[: len(expected)]), (Kind.GAP, expected))
+        self.assertLess(found.id, records[0].id)
+
+    def test_nothing_to_fetch(self) -> None:
+        """What is wrong is said in a sentence, and nothing is left of the attempt."""
+        path = os.path.abspath(self.mktemp())
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+            for url, words in (
+                (self.server.url, "there are no messages"),
+                (f"redis://127.0.0.1:{port}/0", "refused"),
+                (self.server.url.replace("//", "//:secret@"), "without any password"),
+                ("messages.sqlite", "Write redis://HOST"),
+            ):
+                done = self.fetch(url, path)
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertIn(words, done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                self.assertNotIn("secret", done.stderr)
+        self.assertFalse(os.path.exists(path + ".part"))
 
     def test_nothing_to_export(self) -> None:
         """What is no log of ours is named."""

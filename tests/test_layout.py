@@ -38,6 +38,7 @@ ADAPTERS = {
     "lan/invite.py",
     "log/sqlite.py",
     "log/connect.py",
+    "log/fetch.py",
     "log/lookup.py",
     "log/redis.py",
     "rdt/fetch.py",

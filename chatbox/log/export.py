@@ -1,12 +1,15 @@
-"""Writes a SQLite log as the commands that put it into Redis: ``redis-cli --pipe`` reads them.
+"""Moves a log from SQLite to Redis, or back.
 
 ::
 
     python -m chatbox.log.export PATH | redis-cli -n DB --pipe
+    python -m chatbox.log.export redis://HOST/DB PATH
 
-Messages get the places that they would have had in Redis, by their time, so their order stays and
-their places do not: a client that was connected before asks for its history afresh. The servers
-must be stopped, and the Redis must have no messages yet: a place is only ever after all others.
+The first writes a SQLite log as the commands that put it into Redis, which ``redis-cli --pipe``
+reads. Messages get the places that they would have had in Redis, by their time, so their order
+stays and their places do not: a client that was connected before asks for its history afresh. The
+servers must be stopped, and the Redis must have no messages yet: a place is only ever after all
+others. The second is the way back: see `chatbox.log.fetch`.
 """
 
 from __future__ import annotations
@@ -68,9 +71,16 @@ def _command(*words: str) -> bytes:
 
 
 def main() -> None:
-    """Write the commands to standard output."""
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python -m chatbox.log.export PATH | redis-cli --pipe")
+    """Write the commands to standard output; or if there are two arguments, go the way back."""
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
+        sys.exit(
+            "usage: python -m chatbox.log.export PATH | redis-cli --pipe\n"
+            "       python -m chatbox.log.export redis://HOST/DB PATH"
+        )
+    if len(sys.argv) == 3:
+        from chatbox.log.fetch import run
+
+        run(*sys.argv[1:])
     if not os.path.isfile(sys.argv[1]):  # SQLite would make it
         sys.exit(f"{sys.argv[1]}: there is no such file")
     try:

@@ -188,6 +188,17 @@ class Writer:
             self._attempts.add(attempt, place, at)
         return records
 
+    def take_over(self, records: Sequence[Record], last_id: int, floor: int) -> None:
+        """Store what another log has, at its places. Nothing of it is in this one.
+
+        Up to the place `last_id` it has given out all places, and up to `floor` it has forgotten
+        all messages.
+        """
+        self._store([(record, None) for record in records], last_id, None)
+        self._last_id = last_id
+        assert self._db is not None
+        self._db.execute(FORGET[-1], {"to": floor})
+
     def forget(self, at: int) -> None:
         """Remove some of what is too old, or too much."""
         self._store([], self._last_id, at)

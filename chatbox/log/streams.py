@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,11 +14,13 @@ __all__ = [
     "PREFIX",
     "SEQUENCE_BITS",
     "entry_of",
+    "floor_of",
     "holder_of",
     "id_of",
     "page_of",
     "place_of",
     "record_of",
+    "records_of",
     "words_of",
 ]
 
@@ -113,10 +115,12 @@ def record_of(place: int, e: Entry, *, repeated: bool = False) -> Record:
     )
 
 
-def _kept(id: bytes, fields: list[bytes]) -> Iterator[Record]:
-    """Yield the record of a row; a mark if it makes no sense, and nothing if it has no place."""
-    with suppress(ValueError):
-        yield _message(place_of(id), fields)
+def records_of(rows: Iterable[tuple[bytes, list[bytes]]] | None) -> Iterator[Record]:
+    """Yield the records of rows of messages: a mark for one that makes no sense, nothing for one
+    that has no place."""
+    for id, fields in rows or ():
+        with suppress(ValueError):
+            yield _message(place_of(id), fields)
 
 
 def _message(place: int, fields: list[bytes]) -> Record:
@@ -126,8 +130,8 @@ def _message(place: int, fields: list[bytes]) -> Record:
     return gap(place)
 
 
-def _floor(id: bytes) -> int:
-    """A place; 0 if what is said there is none."""
+def floor_of(id: bytes) -> int:
+    """Return the place that an id means; 0 if it means none."""
     try:
         return place_of(id)
     except ValueError:
@@ -143,11 +147,11 @@ def page_of(replies: list[Any], after: int | None, count: int, newest: int) -> l
     whoever gets as many as they asked for goes on behind them.
     """
     *streams, has_mail, (gone, last), start = replies
-    found = [one for rows in streams for id, fields in rows or () for one in _kept(id, fields)]
+    found = [one for rows in streams for one in records_of(rows)]
     if after is None:
         found.sort(key=lambda record: record.id)
         return found[-count:] if count else []
-    floors = _floor(start or b"0-1") - 1, _floor((gone if has_mail else last) or b"0-0")
+    floors = floor_of(start or b"0-1") - 1, floor_of((gone if has_mail else last) or b"0-0")
     marks = [gap(min(floor, newest)) for floor in floors if 0 < after < min(floor, newest)]
     page: list[Record] = []
     for record in sorted(found + marks, key=lambda record: record.id):
