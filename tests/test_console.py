@@ -321,7 +321,7 @@ class LeavingTests(ConsoleTestCase):
         self.done.cancel()
         self.assertTrue(self.disconnects())
         self.assertEqual(transfer.asked, ["interrupt"])
-        self.assertEqual(self.printed(), "b.iso stops at 31 %; the beginning is kept.\n")
+        self.assertEqual(self.printed(), "b.iso stops at 31 %; ask again, and it goes on there.\n")
         self.assertNoResult(self.done)
         self.server.close()
         self.console.connectionLost()

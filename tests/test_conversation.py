@@ -238,7 +238,7 @@ class LeavingTests(ConversationTestCase):
         transfer.confirmed = 310
         self.enter("/quit")
         self.assertEqual(transfer.asked, ["interrupt"])
-        self.assertEqual(self.read(), ["b.iso stops at 31 %; the beginning is kept."])
+        self.assertEqual(self.read(), ["b.iso stops at 31 %; ask again, and it goes on there."])
 
     def test_quit_at_the_end(self) -> None:
         """Of a download that has come to its end just then that is said."""

@@ -283,7 +283,7 @@ class Download:
             self._transfer.interrupt()
             # It may just have come to its end.
             if self.ended is None or self.ended.end.name == "INTERRUPTED":
-                kept = "; the beginning is kept" if progress.confirmed else ""
+                kept = "; ask again, and it goes on there" if progress.confirmed else ""
                 self._say(f"{self._shown} stops at {words.percent(progress)} %{kept}.")
 
     @property
