@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.chat.codes import Code
 from chatbox.chat.heard import heard
 from chatbox.chat.names import Claim, parse_name
+from chatbox.chat.orders import Action, Order
 from chatbox.chat.outbox import Outbox
 from chatbox.chat.people import PLACES, Person, Place, Seat
 from chatbox.chat.room import MAX_UNCOMMITTED_BYTES, Room
@@ -639,3 +640,39 @@ class HeardTests(SynchronousTestCase):
                 time=1234,
             ),
         )
+
+
+def mistake(_: object) -> None:
+    """Be a mistake of ours."""
+    raise ZeroDivisionError
+
+
+class MistakeTests(RoomTestCase):
+    """A mistake of ours with what one has said costs nobody else theirs."""
+
+    def test_an_answer(self) -> None:
+        """Whatever becomes of one who is answered, all hear what was said, and are answered."""
+        alice, bob = self.guest("alice"), self.guest("bob")
+        for work, outcome in ((self.log.commit, None), (self.log.fail, Code.LOG_UNAVAILABLE)):
+            alice.heard()
+            self.room.say(alice.seat, "all", "first", mistake)
+            bob.say("second")
+            self.turns.end()
+            work()
+            self.turns.end()
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertEqual(bob.said.pop(), outcome)
+            heard = ["alice first", "bob second"] if outcome is None else []
+            self.assertEqual(alice.heard(), heard)
+
+    def test_an_order(self) -> None:
+        """Nor does an order that cannot take effect; who gave it is answered."""
+        alice = self.guest("alice")
+        self.room.on_order = mistake
+        told: list[Code | None] = []
+        self.room.order(alice.seat, Order(Action.UNBAN, "eve"), told.append)
+        alice.say("and on")
+        self.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((told, alice.said), ([None], [None]))
+        self.assertEqual(alice.heard()[-1], "alice and on")

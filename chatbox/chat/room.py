@@ -25,6 +25,8 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple
 
+from twisted.logger import Logger
+
 from chatbox.chat.codes import Code
 from chatbox.chat.gate import Origin
 from chatbox.chat.heard import heard
@@ -54,8 +56,13 @@ all if somebody fills it on purpose. Ten, since devices of one operator count ea
 _ENTRY_BYTES: Final = 500
 """What one message that waits takes besides its text, roughly."""
 
+_NOT_HEARD: Final = "what the log has committed, or not, could not be told to everybody"
+"""A mistake with what one has said. It must cost nobody else what comes behind it."""
+
 _ANYBODY: Final[tuple[str, ...]] = ()
 """The readers of what everybody may read."""
+
+_log = Logger()
 
 
 class _Asked(NamedTuple):
@@ -288,43 +295,56 @@ class Room:
 
     def _committed(self, records: Sequence[Record]) -> None:
         for record in records:
-            origin = record.origin
-            if isinstance(origin, Person) and record.text == JOINED:
-                self._arrive(origin, record)
-            elif record.repeated:
-                pass  # Everybody heard it the first time.
-            elif record.kind is Kind.MESSAGE:
-                if record.readers:
-                    self._deliver(record)
-                else:
-                    self.fanout.share(heard(record))
-            else:
-                if origin is None:
-                    self._note_elsewhere(record)
-                self._tell_all(record)
-            if isinstance(origin, _Asked):
-                self._uncommitted_bytes -= origin.cost
-                origin.answer(None)
+            with _log.failuresHandled(_NOT_HEARD):
+                self._hear(record)
+            if isinstance(record.origin, _Asked):
+                with _log.failuresHandled(_NOT_HEARD):
+                    self._answer(record.origin, None)
 
     def _failed(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            origin = entry.origin
-            if isinstance(origin, _Asked):
-                self._uncommitted_bytes -= origin.cost
-                origin.answer(Code.LOG_UNAVAILABLE)
-            elif isinstance(origin, Person) and entry.text == JOINED:
-                if origin.asked is not None:
-                    origin.asked.unused()
-                if origin.place is Place.COMING:
-                    self._forget(origin)
-                    if origin.former_left is not None:
-                        self._unheard.append(origin.former_left)
-                if origin.seat is not None:
-                    seat, origin.seat = origin.seat, None
-                    seat.person = None
-                    self._refuse(seat, Code.LOG_UNAVAILABLE)
-            elif isinstance(origin, Person):
-                self._left_unheard(origin, entry)
+            with _log.failuresHandled(_NOT_HEARD):
+                self._fail(entry)
+
+    def _hear(self, record: Record) -> None:
+        """Tell those whom it concerns what is in the log."""
+        origin = record.origin
+        if isinstance(origin, Person) and record.text == JOINED:
+            self._arrive(origin, record)
+        elif record.repeated:
+            pass  # Everybody heard it the first time.
+        elif record.kind is Kind.MESSAGE:
+            if record.readers:
+                self._deliver(record)
+            else:
+                self.fanout.share(heard(record))
+        else:
+            if origin is None:
+                self._note_elsewhere(record)
+            self._tell_all(record)
+
+    def _fail(self, entry: Entry) -> None:
+        """Take back what the log did not take."""
+        origin = entry.origin
+        if isinstance(origin, _Asked):
+            self._answer(origin, Code.LOG_UNAVAILABLE)
+        elif isinstance(origin, Person) and entry.text == JOINED:
+            if origin.asked is not None:
+                origin.asked.unused()
+            if origin.place is Place.COMING:
+                self._forget(origin)
+                if origin.former_left is not None:
+                    self._unheard.append(origin.former_left)
+            if origin.seat is not None:
+                seat, origin.seat = origin.seat, None
+                seat.person = None
+                self._refuse(seat, Code.LOG_UNAVAILABLE)
+        elif isinstance(origin, Person):
+            self._left_unheard(origin, entry)
+
+    def _answer(self, asked: _Asked, refusal: Code | None) -> None:
+        self._uncommitted_bytes -= asked.cost
+        asked.answer(refusal)
 
     def _left_unheard(self, person: Person, entry: Entry) -> None:
         """Nobody has heard that a person left. It must not be told of who has the name now."""
