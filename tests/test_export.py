@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from chatbox.log import Kind
+from chatbox.log.export import commands
 from chatbox.log.keep import Keep
 from chatbox.log.store import Reader, Writer
 from tests.helpers.chat import NOON
@@ -52,6 +54,25 @@ class ExportTests(RedisTestCase):
             self.run_until(lambda found=answers: found)
             expected = [e.text for e in entries * 4 if not e.readers or reader in e.readers]
             self.assertEqual(texts(answers[0]), [*expected, "new"])
+
+    def test_by_a_clock_that_is_ahead(self) -> None:
+        """What was said by a clock that Redis's has not come to comes first, and keeps nobody from
+        speaking."""
+        path = os.path.abspath(self.mktemp())
+        writer = Writer(path)
+        writer.open()
+        tomorrow = int((time.time() + 86_400) * 1000)
+        writer.commit([say("a"), say("letter", "ann")], tomorrow)
+        writer.close()
+        for command in commands(path):
+            self.assertNotIn(b"ERR", self.server.ask(command))
+        log, heard = self.node()
+        log.append([say("b"), say("answer", "ann")])
+        self.run_until(lambda: heard.records or heard.failed)
+        self.run_until(lambda: not log.busy)
+        self.assertEqual((texts(heard.records), heard.failed), (["b", "answer"], []))
+        found = self.ask(log, 0, "ann")
+        self.assertEqual(texts(found), ["a", "letter", "b", "answer"])
 
     def fetch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Go the way back."""

@@ -49,6 +49,9 @@ def commands(path: str, prefix: str = PREFIX) -> Iterator[bytes]:
         data = words_of(record)[-1]
         for stream in [f"mail:{reader}" for reader in record.readers] or ["kept"]:
             yield _command("XADD", prefix + stream, f"{at}-{number}", "d", data)
+    # The places of what is said next are after these, whatever clock they are of.
+    yield _command("XADD", prefix + "log", f"{at}-{number + 1}", "d", "")
+    yield _command("XDEL", prefix + "log", f"{at}-{number + 1}")
 
 
 def _records(path: str) -> Iterator[Record]:
