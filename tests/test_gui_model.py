@@ -87,6 +87,10 @@ class RoomTestCase(SynchronousTestCase):
 class JoiningTests(RoomTestCase):
     """The first moments."""
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.server.connection.session.limits = {"text": MAX_TEXT_BYTES}
+
     def test_asks_for_everything(self) -> None:
         """One sees at once what was said before, who is here, and what can be downloaded."""
         self.room.handle(Joined("alice", "token"))
@@ -109,6 +113,17 @@ class JoiningTests(RoomTestCase):
         self.assertEqual(
             [(one.name, one.size) for one in self.shown.files], [("a.txt", 5), ("b", 6)]
         )
+
+    def test_another_server(self) -> None:
+        """One that says nothing of limits is none of ours: it is not asked for what it may never
+        answer, and what is said there is shown at once."""
+        self.server.connection.session.limits = {}
+        self.room.handle(Joined("alice", ""))
+        asked = [one.request for one in self.server.requests()]
+        self.assertEqual(asked, ["get_user_list", "get_file"])
+        self.entries()
+        self.hear("bob", "hello")
+        self.assertEqual(self.entries()[-1].text, "hello")
 
     def test_older(self) -> None:
         """What was before is asked for a page at a time, and has days and headings of its own."""

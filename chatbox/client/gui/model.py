@@ -194,7 +194,10 @@ class Room:
         match event:
             case Joined(name=name):
                 shown.notice(f"You are in, as {printable(name)}.")
-                self._session.ask_history(HISTORY_AT_JOIN)
+                if self._session.limits:
+                    # A server that is none of ours may never answer, and while an answer is
+                    # awaited nothing that is said is shown.
+                    self._session.ask_history(HISTORY_AT_JOIN)
                 self.refresh()
                 shown.note(Part.LINK)
             case HistoryPage():
