@@ -295,16 +295,22 @@ class Room:
 
     def _committed(self, records: Sequence[Record]) -> None:
         for record in records:
-            with _log.failuresHandled(_NOT_HEARD):
+            try:
                 self._hear(record)
+            except Exception:
+                _log.failure(_NOT_HEARD)
             if isinstance(record.origin, _Asked):
-                with _log.failuresHandled(_NOT_HEARD):
+                try:
                     self._answer(record.origin, None)
+                except Exception:
+                    _log.failure(_NOT_HEARD)
 
     def _failed(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            with _log.failuresHandled(_NOT_HEARD):
+            try:
                 self._fail(entry)
+            except Exception:
+                _log.failure(_NOT_HEARD)
 
     def _hear(self, record: Record) -> None:
         """Tell those whom it concerns what is in the log."""
