@@ -171,7 +171,7 @@ class DraftTests(SynchronousTestCase):
         self.assertGreater(run.goodput(2.0), 0.95)
 
     def test_probe_up_looks_at_the_queue_as_it_is(self) -> None:
-        """It grows all the time, so the latest round trip counts, not the smallest of a round."""
+        """It grows all the time, so the latest round trip counts, not the mean of a round."""
         run = Run(Path(RATE, RTT, int(3 * BDP)))
         run.until(State.UP)
         feed = Feed(run.bbr, run.path.now, run.flow.delivered)
@@ -343,7 +343,7 @@ class DraftTests(SynchronousTestCase):
         run.on(3.0)
         began, sent = path.now, run.flow.sent
         run.on(1.5)
-        self.assertGreater((run.flow.sent - sent) / (path.now - began), 0.96 * RATE)
+        self.assertGreater((run.flow.sent - sent) / (path.now - began), 0.97 * RATE)
         self.assertLess(path.median_queue_delay(began), 0.3 * RTT, "no more than is calm")
 
     def test_a_policer_does_not_pass_for_a_bad_cable(self) -> None:

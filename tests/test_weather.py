@@ -226,8 +226,8 @@ class RadioTests(SynchronousTestCase):
 
     def test_delays_that_come_and_go(self) -> None:
         """
-        The link is kept full. A sender that takes a late round trip for a queue, or a round whose
-        mean is late, has 0.49 to 0.54 of it.
+        The link is kept full. A sender that takes for a queue what delays vary by has 0.49 to 0.54
+        of it.
         """
         for transfer in self.transfers(RADIO):
             chance = random.Random(transfer.seed)

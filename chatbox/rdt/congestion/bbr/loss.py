@@ -8,9 +8,6 @@ lose without being full, a flow then crawls, though sending less does not save o
 The theory. Overflow shows in one of two ways: a queue stands (the round trip is clearly above its
 minimum), or more is lost the faster we send. Loss that shows neither is *background*:
 
-- A queue *stands* if the smallest round trip of a whole round is clearly above the path's. A path
-  whose delay varies, as that of a radio link does, spreads the round trips, and their mean says
-  nothing; a queue that stands lets none of them through early (the principle of CoDel, RFC 8289).
 - It is learnt (`BackgroundLoss`) only in rounds in which we sent no faster than the path had been
   seen to deliver, while no queue stood. Nobody would be helped if we had sent less. A round is
   judged before it is learnt from, so losses that are new are a signal for a round or two.
@@ -21,6 +18,12 @@ minimum), or more is lost the faster we send. Loss that shows neither is *backgr
   our rate, as those of a policer and of a very short queue do. Then the background may be of the
   same kind, and is forgotten: it has to be learnt again, at a rate that is lower by then.
 - It is never taken for more than `MAX_BACKGROUND_LOSS`, which bounds the harm of a mistake.
+
+A queue is what the mean round trip of a round is above the minimum, less the *jitter*: by how much
+the mean is above the smallest of the same round anyway. It is learnt in the same rounds. A queue
+that stands, ours or that of others, lifts all round trips of a round alike, and does not spread
+them; a path whose delay varies, as that of a radio link does, spreads them in every round. Without
+this such a path would look as if it always had a queue: all its losses would be signals.
 
 In exchange, a signal that comes with a standing queue counts for more than in the draft: see
 `chatbox.rdt.congestion.bbr.bounds`.
@@ -67,6 +70,9 @@ MEMORY_PACKETS = 2000
 PRIOR_PACKETS = 100
 """It begins as if so many packets had come without loss: a first loss alone proves no rate."""
 
+JITTER_GAIN = 0.25
+"""What the spread of a round weighs in the jitter, as a deviation in that of RFC 6298."""
+
 NOISE_DEVIATIONS = 3.0
 """How far chance may carry the losses of a round above the mean, in standard deviations."""
 
@@ -106,9 +112,7 @@ class BackgroundLoss:
             self._total /= excess
 
     def allowance(self, total: int) -> float:
-        """
-        How many bytes of `total` may be lost without that meaning anything.
-        """
+        """How many bytes of `total` may be lost without that meaning anything."""
         return self.room_for(self.rate * total)
 
     def room_for(self, expected: float) -> float:
@@ -127,8 +131,10 @@ class LossRound:
     __slots__ = (
         "_answered_at",
         "_ends_at",
-        "_last_rtt",
-        "_rtt",
+        "_last_mean",
+        "_rtt_count",
+        "_rtt_low",
+        "_rtt_sum",
         "acked",
         "app_limited",
         "bw_latest",
@@ -150,17 +156,21 @@ class LossRound:
         """The most that was delivered in a round trip in it."""
         self._ends_at = 0
         self._answered_at = -math.inf
-        self._rtt = self._last_rtt = math.inf
+        self._last_mean = math.inf
+        self._rtt_count = 0
         self.begin()
 
     def begin(self) -> None:
         """Set the mark here; what was delivered latest stays."""
-        self._begin_rtt()
+        self._last_mean = self.mean_rtt
         self.seen = False
         self.lost = 0
         self.pieces = 0
         self.acked = 0
         self.app_limited = False
+        self._rtt_sum = 0.0
+        self._rtt_low = math.inf
+        self._rtt_count = 0
 
     def forget(self) -> None:
         """Set the mark here, and forget even that ("ResetCongestionSignals")."""
@@ -182,7 +192,6 @@ class LossRound:
         first, self.seen = not self.seen, True
         if first:
             self._ends_at = lost.delivered
-            self._begin_rtt()
         return first
 
     def on_acked(self, acked: Acked) -> None:
@@ -190,7 +199,9 @@ class LossRound:
         sample = acked.rate
         self.acked += acked.newly_acked
         if acked.rtt is not None:
-            self._rtt = min(self._rtt, acked.rtt)
+            self._rtt_sum += acked.rtt
+            self._rtt_low = min(self._rtt_low, acked.rtt)
+            self._rtt_count += 1
         self.bw_latest = max(self.bw_latest, sample.delivery_rate)
         self.app_limited |= sample.app_limited
         self.inflight_latest = max(self.inflight_latest, sample.delivered)
@@ -210,22 +221,26 @@ class LossRound:
         return self.acked + self.lost
 
     @property
-    def rtt(self) -> float:
-        """The smallest round trip since the mark or the first loss; before that if none was yet."""
-        return self._last_rtt if math.isinf(self._rtt) else self._rtt
+    def mean_rtt(self) -> float:
+        """Of the round before, if there was no sample yet."""
+        return self._rtt_sum / self._rtt_count if self._rtt_count else self._last_mean
 
-    def _begin_rtt(self) -> None:
-        self._last_rtt, self._rtt = self.rtt, math.inf
+    @property
+    def spread(self) -> float | None:
+        """By how much the mean is above the smallest round trip; None without a sample."""
+        return self.mean_rtt - self._rtt_low if self._rtt_count else None
 
 
 class Losses:
     """Tells signals from background."""
 
-    __slots__ = ("_min_rtt", "background", "ours", "round")
+    __slots__ = ("_min_rtt", "background", "jitter", "ours", "round")
 
     def __init__(self, datagram_bytes: int, min_rtt: MinRtt) -> None:
         self.background = BackgroundLoss(datagram_bytes)
         self.round = LossRound()
+        self.jitter = 0.0
+        """By how much the mean round trip of a round is above its smallest anyway, in seconds."""
         self.ours = False
         """Whether the last probe lost more though no queue stood: losses follow from our rate."""
         self._min_rtt = min_rtt
@@ -233,7 +248,11 @@ class Losses:
     @property
     def calm(self) -> bool:
         """Whether the present round sees no standing queue."""
-        return self._min_rtt.is_calm(self.round.rtt)
+        return self.is_calm(self.round.mean_rtt)
+
+    def is_calm(self, rtt: float) -> bool:
+        """Whether a round trip of `rtt` met no queue, but at most the path's jitter."""
+        return self._min_rtt.is_calm(rtt - self.jitter)
 
     @property
     def made_up_for(self) -> float:
@@ -247,7 +266,10 @@ class Losses:
 
     def learn(self) -> None:
         """Call this at the end of a round in which nothing was probed."""
-        if self.calm:
+        calm, spread = self.calm, self.round.spread
+        if spread is not None:
+            self.jitter += JITTER_GAIN * (spread - self.jitter)
+        if calm:
             self.background.learn(self.round.lost, self.round.total)
 
     def is_signal(self) -> bool:

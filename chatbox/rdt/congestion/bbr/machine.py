@@ -146,8 +146,8 @@ class Bbr:
             EXTRA_ACKED_ROUNDS if model.full_pipe.reached else 1,
         )
         if model.rounds.started and not sample.app_limited:
-            latest = acked.rtt if self.state is State.UP and acked.rtt else losses.round.rtt
-            model.full_pipe.update(sample.delivery_rate, not model.round_trip.is_calm(latest))
+            latest = acked.rtt if self.state is State.UP and acked.rtt else losses.round.mean_rtt
+            model.full_pipe.update(sample.delivery_rate, not losses.is_calm(latest))
         self._leave_startup_and_drain(acked)
         self._advance_cycle(acked)
         model.round_trip.update(acked.rtt, acked.now)
