@@ -438,6 +438,23 @@ class HistoryTests(SynchronousTestCase):
                 session.connection_lost()
             self.assertEqual(events(session)[0], Said("bob", "all", "now", 1, 1000), end)
 
+    def test_history_that_is_passed_over(self) -> None:
+        """Answers come in order: when a later request is answered, no history will come."""
+        session = joined()
+        number = session.ask_history(5)
+        later = session.say("hi")
+        self.assertEqual(receive(session, said("one", 1), said("hi", 2)), [])
+        self.assertEqual(
+            receive(session, answer("message_response", later, text="True")),
+            [
+                Said("bob", "all", "one", 1, 1000),
+                Said("bob", "all", "hi", 2, 2000),
+                Failed(Request(number, Kind.HISTORY), Problem("", "This server knows no history.")),
+                Succeeded(Request(later, Kind.SAY, "all", "hi")),
+            ],
+        )
+        self.assertEqual(len(receive(session, said("three", 3))), 1)
+
     def test_history_that_claims_too_much(self) -> None:
         """A count larger than what came takes what there is."""
         session = joined()

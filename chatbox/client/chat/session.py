@@ -380,6 +380,7 @@ class ClientSession:
         request = self._take(kind, message.sequence)
         if request is None:
             return  # nobody asked
+        self._pass_over_history(request.number)
         if answers.is_refusal(kind, message):
             self._fail(request, answers.problem(message))
             return
@@ -404,6 +405,14 @@ class ClientSession:
         if request is None or request.kind.wire != kind.wire:
             return None
         return self._pending.pop(number)
+
+    def _pass_over_history(self, number: int) -> None:
+        """Answers come in order. A server that answers a later request first knows no history, and
+        what is held until that comes is none."""
+        for one in self.pending:
+            if one.kind is Kind.HISTORY and one.number < number:
+                del self._pending[one.number]
+                self._fail(one, Problem("", "This server knows no history."))
 
     def _longest(self) -> int:
         """The number of the longest message without an answer, 0 if there is none.
