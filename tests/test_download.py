@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatbox.client.files import download
 from chatbox.client.files.download import CLAIM_BYTES, READ_BYTES, SYNC_BYTES, PartFile
 from chatbox.client.files.journal import Beginning, Journal, Sample, Subject
-from chatbox.client.files.place import RESERVE_BYTES
+from chatbox.client.files.place import RESERVE_BYTES, Place
 from chatbox.rdt.ends import End
 from chatbox.rdt.ranges import RangeSet
 from chatbox.rdt.receiver import Verdict
@@ -317,7 +317,6 @@ class PartFileTests(DownloadTestCase):
                 waited.set()
 
         with mock.patch.object(part._place, "sync_folder", slow):
-            part._folder_synced = True
             part.finish(DIGEST)
             self.assertTrue(syncing.wait(PATIENCE))
             verdict = part.close(End.CANCELLED)
@@ -359,7 +358,6 @@ class PartFileTests(DownloadTestCase):
         self.fill(part)
         broken = OSError(errno.EIO, "Input/output error")
         with mock.patch.object(part._place, "sync_folder", side_effect=broken):
-            part._folder_synced = True
             verdict = self.finished(part)
         self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))
 
@@ -648,19 +646,12 @@ class PartFileTests(DownloadTestCase):
 
     def test_a_folder_that_cannot_be_brought_to_the_disk(self) -> None:
         """Nobody may read some folders, and of others the system says that this makes no sense."""
-        tried = threading.Event()
-
-        def refuse() -> None:
-            tried.set()
-            raise OSError(errno.EINVAL, "Invalid argument")
-
-        self.patch(download, "SYNC_SECONDS", 0.01)
-        part = self.started()
-        with mock.patch.object(part._place, "sync_folder", refuse):
-            part.write(0, memoryview(DATA))
-            self.assertTrue(tried.wait(PATIENCE))
-            part.reached(len(DATA))
+        refusal = OSError(errno.EINVAL, "Invalid argument")
+        with mock.patch.object(Place, "sync_folder", side_effect=refusal) as tried:
+            part = self.started()
+            self.fill(part)
             verdict = self.finished(part)
+        self.assertEqual(tried.call_count, 2)  # when it begins, and for its name
         self.assertEqual((verdict and verdict.end, self.files()), (End.DONE, ["a.bin"]))
 
     def test_a_disk_that_is_full_late(self) -> None:
@@ -1090,6 +1081,7 @@ class ResumeTests(DownloadTestCase):
         with boot, patched, mock.patch.object(Journal, "claim_on_disk", claiming):
             size = 3 * SYNC_BYTES
             part = self.started(size=size)
+            calls.clear()
             part.write(0, memoryview(bytes(SYNC_BYTES)))
             self.wait_for(lambda: self.claimed() == ((0, SYNC_BYTES),))
             with mock.patch.object(download, "SYNC_SECONDS", 0.01):
@@ -1112,8 +1104,10 @@ class ResumeTests(DownloadTestCase):
             gate.wait(PATIENCE)
             real(fd)
 
+        part = self.started()
         with mock.patch("os.fdatasync", slow):
-            self.leave((0, 1000))
+            part.write(0, memoryview(DATA)[:1000])
+            part.close(End.PEER_SILENT)
             threading.Timer(0.05, gate.set).start()
             part = self.started()
         self.assertEqual(tuple(part.have), ((0, 1000),))
@@ -1127,8 +1121,10 @@ class ResumeTests(DownloadTestCase):
             gate.wait(PATIENCE)
             real(fd)
 
+        part = self.started()
         with mock.patch("os.fdatasync", slow):
-            self.leave((0, 1000))
+            part.write(0, memoryview(DATA)[:1000])
+            part.close(End.PEER_SILENT)
             with mock.patch.object(download, "LEAVE_SECONDS", 0.01):
                 error = self.assertRaises(BlockingIOError, self.started)
             self.assertIn("try again later", error.strerror)
@@ -1136,6 +1132,35 @@ class ResumeTests(DownloadTestCase):
             part = self.started()
         self.assertEqual(tuple(part.have), ((0, 1000),))
         self.complete(part)
+
+    def test_prepared_and_given_up(self) -> None:
+        """What was made ready for a transfer that never began is let go, and is not in the way."""
+        for left in ([], ["a.bin.part", "a.bin.part.journal"]):
+            part = PartFile(self.path)
+            part.expect(MTIME_MS, None)
+            part.prepare(len(DATA))
+            part.give_up()
+            part.give_up()
+            self.assertEqual(self.files(), left)
+            self.leave((0, 1000))
+            threads_gone()
+
+    def test_prepared_in_vain(self) -> None:
+        """What was wrong is told when it is to begin."""
+        part = PartFile(self.path)
+        with self.free(0):
+            part.prepare(len(DATA))
+        self.assertRaises(OSError, part.start, len(DATA), self.woken.set)
+        self.assertEqual(self.files(), [])
+
+    def test_another_boot_and_inode(self) -> None:
+        """What came to the disk by itself before the machine stopped tells whose it is."""
+        with mock.patch("chatbox.client.files.download.PartFile._sync"):
+            self.leave((0, 1000))
+            threads_gone()
+        self.copy_part()
+        with mock.patch("chatbox.client.files.journal.this_boot", lambda: b"x" * 16):
+            self.assertEqual(list(self.started().have), [])
 
     def test_a_full_disk(self) -> None:
         """What can be resumed waits for room; a start over that finds none leaves nothing."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from unittest import mock
 
 from chatbox.chat.wire import Message
 from chatbox.client.exits import Exit
+from chatbox.client.files.download import PartFile
 from chatbox.client.files.downloads import MAX_DOWNLOADS
 from chatbox.client.files.shares import shares
 from chatbox.client.files.transfers import MAX_RETURNS, TRANSITIONS, Stage
@@ -64,6 +66,35 @@ class DownloadTests(ConversationTestCase):
         self.assertIn("waits at 10 %", self.read()[0])
         transfer.listener(Ended(End.CANCELLED, "", None, None))
         self.assertEqual(self.read(), [f"b.iso did not arrive: {End.CANCELLED.sentence}"])
+
+    def test_disk_that_is_not_ready(self) -> None:
+        """It begins when the disk is, says what it waits for, and can be given up meanwhile."""
+        self.fetch.waiting = []
+        for name, command, begun in (("a", "/downloads", 1), ("b", "/cancel", 1)):
+            (request,) = self.enter(f"/get b.iso {self.folder}/{name}")
+            self.server.offer(request.sequence)
+            self.assertEqual(self.read(), [])
+            self.enter(command)
+            lines = self.read()
+            if name == "a":
+                self.assertEqual(lines, ["b.iso waits for the disk."])
+            else:
+                self.assertEqual(lines, ["No download of b.iso: cancelled."])
+            self.fetch.waiting.pop()()
+            self.assertEqual(len(self.fetch.begun), begun)
+            if name == "a":
+                self.fetch.begun[0].listener(Ended(End.CANCELLED, "", None, None))
+                self.read()
+
+    def test_disk_that_is_still_busy(self) -> None:
+        """A person hears it when what came before keeps the disk from it."""
+        self.fetch.waiting = []
+        (request,) = self.enter(f"/get b.iso {self.folder}/a")
+        with mock.patch.object(PartFile, "is_free", new=False):
+            self.server.offer(request.sequence)
+        self.assertEqual(
+            self.read(), ["b.iso waits: the disk has yet to take what came of it before."]
+        )
 
     def test_in_one_go(self) -> None:
         """/get does not stop half way."""

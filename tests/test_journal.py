@@ -192,11 +192,11 @@ class JournalTests(SynchronousTestCase):
             file.write(b"spoiled")
 
     def test_new(self) -> None:
-        """A new journal claims nothing."""
+        """A new journal claims nothing, and then names the part, for ever."""
         made = self.open()
         self.assertIsNone(made.read())
-        made.erase()
-        self.assertIsNone(made.read())
+        made.begin(SUBJECT)
+        self.assertEqual(made.read(), Claim(1, SUBJECT, ()))
         self.assertEqual(os.path.getsize(self.path), 3 * PAGE_BYTES)
 
     def test_handed_over(self) -> None:
@@ -251,12 +251,12 @@ class JournalTests(SynchronousTestCase):
 
     def test_a_spoiled_page(self) -> None:
         """Whichever page is spoiled, what is on the disk is lost by one claim at most."""
-        for spoiled, expected in ((0, 4), (1, 3), (2, 4)):
+        for spoiled, expected in ((0, 3), (1, 4), (2, 4)):
             made = self.open()
-            made.erase()
+            made.begin(SUBJECT)
             for number in range(1, 5):
                 made.claim_on_disk(SUBJECT, [(0, number)])
-            # Pages 0 and 1 in turn: 1 and 3 are in page 0, 2 and 4 in page 1.
+            # The first is in page 0, then pages 1 and 0 in turn: 2 and 4 are in page 0.
             self.spoil(spoiled)
             self.assertEqual(self.ranges(), ((0, expected),))
             # The next claim must not take the place of the only one that is left.
@@ -271,8 +271,8 @@ class JournalTests(SynchronousTestCase):
         made = self.open()
         made.claim_on_disk(SUBJECT, [(0, 5)])
         made.claim_handed_over(SUBJECT, [(0, 6)])
-        made.erase()
-        self.assertIsNone(self.ranges())
+        made.begin(SUBJECT)
+        self.assertEqual(self.ranges(), ())
 
     @given(st.binary(max_size=4 * PAGE_BYTES))
     def test_any_file(self, contents: bytes) -> None:
@@ -282,7 +282,7 @@ class JournalTests(SynchronousTestCase):
         made = Journal(self.path)
         try:
             self.assertIsNone(made.read())
-            made.erase()
+            made.begin(SUBJECT)
             made.claim_on_disk(SUBJECT, [(1, 2)])
             found = made.read()
             self.assertEqual(found and found.ranges, ((1, 2),))

@@ -122,6 +122,8 @@ class FakeFetch:
         self.error: Exception | None = None
         self.resumed_from = 0
         """Bytes that a target is said to have already."""
+        self.waiting: list[Callable[[], None]] | None = None
+        """What is to be called when the disk is ready, if a test is to do that."""
 
     def __call__(
         self,
@@ -140,3 +142,10 @@ class FakeFetch:
             target.resumed_from = self.resumed_from
         self.begun.append(FakeTransfer(offer, target, listener, pause_half_way, rate_limit, rtt))
         return self.begun[-1]
+
+    def prepare(self, target: PartFile, size: int, then: Callable[[], None]) -> None:
+        """The disk is ready, or as soon as the test says so."""
+        if self.waiting is None:
+            then()
+        else:
+            self.waiting.append(then)

@@ -72,9 +72,9 @@ ROOM_BYTES: Final = 4 << 20
 """What is reserved ahead of what comes: so little that nobody waits for it, for a file system in
 memory fills it with zeros first, and one that cannot reserve writes into each of its blocks."""
 
-LEAVE_SECONDS: Final = 10.0
-"""For which a new attempt waits until the disk has taken what the one before it left. Nothing else
-goes on meanwhile, in this process."""
+LEAVE_SECONDS: Final = 20.0
+"""For which a new attempt waits until the disk has taken what the one before it left: less than a
+server waits for the first packet (30 s in ours)."""
 
 _NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
 """What a file system that reserves nothing says, where the C library does not make up for that."""
@@ -113,6 +113,9 @@ class PartFile:
         self._have: tuple[tuple[int, int], ...] = ()
         self._wake: Callable[[], None] = lambda: None
         self._thread: threading.Thread | None = None
+        self._prepared = False
+        self._problem: OSError | None = None
+        """Why it could not be prepared."""
         # Shared with the thread.
         self._changed = threading.Condition()
         self._written = RangeSet()
@@ -129,8 +132,6 @@ class PartFile:
         self._naming = False
         self._end: End | None = None
         self._verdict: Verdict | None = None
-        # The thread's own.
-        self._folder_synced = False
         # The reactor's own.
         self._room = 0
         self._unclaimed = 0
@@ -148,15 +149,51 @@ class PartFile:
         """
         self._mtime_ms, self._digest = mtime_ms, digest
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the attempt before this has let go of the part."""
+        return self._place.part_path not in _leaving
+
+    def prepare(self, size: int) -> None:
+        """
+        Take up what an earlier attempt has left, or make the file, if there is room for all of it.
+        This waits for the disk, and is for a thread; what goes wrong `start` raises.
+        """
+        try:
+            self._prepare(size)
+        except OSError as error:
+            self._problem = error
+        self._prepared = True
+
     def start(self, size: int, wake: Callable[[], None]) -> None:
         """
-        Take up what an earlier attempt has left, or make the file, if there is room for all of it;
-        `wake` is called from a thread when there is a verdict.
+        Be ready for `size` bytes, once prepared, which is done here if it was not before; `wake` is
+        called from a thread when there is a verdict.
 
         :raises FileExistsError: as when this was made.
         :raises BlockingIOError: if the disk still has not taken what the attempt before this left.
         :raises OSError: if the disk has not enough room, or the file cannot be made, or no thread.
         """
+        if not self._prepared:
+            self.prepare(size)
+        self._prepared = False
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+        self._wake = wake
+        try:
+            self._thread = start_thread(self._run, "download file")
+        except OSError:
+            self._let_go()
+            raise
+
+    def give_up(self) -> None:
+        """It was prepared, but is not to be started."""
+        if self._prepared and self._problem is None:
+            self._let_go()
+        self._prepared = False
+
+    def _prepare(self, size: int) -> None:
         leaving = _leaving.get(self._place.part_path)
         if leaving is not None:
             leaving.join(LEAVE_SECONDS)
@@ -176,14 +213,16 @@ class PartFile:
             else:
                 self._start_over(self._journal)
             self._place.check_room(self._fd, size)
-            self._wake = wake
-            self._thread = start_thread(self._run, "download file")
         except OSError:
-            with suppress(OSError):
-                if not os.fstat(self._fd).st_size:
-                    self._place.clear()
-            self._release()
+            self._let_go()
             raise
+
+    def _let_go(self) -> None:
+        """Leave what is there as it is, if that is anything."""
+        with suppress(OSError):
+            if not os.fstat(self._fd).st_size:
+                self._place.clear()
+        self._release()
 
     def recognise(self, mtime_ns: int) -> bool:
         """Whether a file that was last changed then is the one that this is a part of."""
@@ -291,7 +330,7 @@ class PartFile:
         if found > subject.size:
             return Beginning.UNUSABLE
         if not claim.ranges:
-            return Beginning.NEW
+            return Beginning.UNUSABLE if found else Beginning.NEW
         if found < claim.ranges[-1][1]:
             return Beginning.UNUSABLE
         same = (
@@ -313,10 +352,13 @@ class PartFile:
         self.resumed_from = self._written.total
 
     def _start_over(self, journal: Journal) -> None:
-        """Begin with nothing."""
-        journal.erase()  # before what it speaks of
-        os.ftruncate(self._fd, 0)
-        self._claim()
+        """Begin with nothing, and with a journal that is on the disk before there is more."""
+        if os.fstat(self._fd).st_size:
+            os.ftruncate(self._fd, 0)  # before the journal forgets whose it was
+            os.fdatasync(self._fd)
+        journal.begin(Subject(self._inode, self._size, self._mtime_ms or 0, self._digest))
+        with suppress(OSError):  # not all systems, nor all folders, allow that
+            self._place.sync_folder()
 
     # ---- claims
 
@@ -347,7 +389,7 @@ class PartFile:
             self._journal.sync()
 
     def _to_disk(self) -> None:
-        """Wait until all that was written is on the disk, and that there is such a file."""
+        """Wait until all that was written is on the disk."""
         try:
             os.fdatasync(self._fd)
         except OSError:
@@ -357,10 +399,6 @@ class PartFile:
                 if self._journal is not None:
                     self._uncertain = not self._journal.take_back()
             raise
-        if not self._folder_synced:
-            self._folder_synced = True
-            with suppress(OSError):  # not all systems, nor all folders, allow that
-                self._place.sync_folder()
 
     # ---- ending
 
@@ -435,11 +473,9 @@ class PartFile:
             return Verdict(End.HASH_MISMATCH)
         if os.fstat(self._fd).st_size != self._size:
             return _SHORTENED
-        self._folder_synced = True  # it will be when the file has its name
         self._to_disk()
         with self._changed:
             if self._end is not None:
-                self._folder_synced = False
                 return None
             self._naming = True
         self._place.give_name()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from chatbox.client.chat.events import Offer
 from chatbox.client.connect.connection import LEAVE_TIMEOUT
 from chatbox.client.files.transfers import Transfer
+from chatbox.threads import start_thread
 
 if TYPE_CHECKING:
     from chatbox.client.files.download import PartFile
@@ -64,6 +65,18 @@ class Fetcher:
             rtt=rtt,
         )
         return transfer
+
+    def prepare(self, target: PartFile, size: int, then: Callable[[], None]) -> None:
+        """Let a thread wait for the disk; call `then` when `target` can begin, or says why not."""
+
+        def run() -> None:
+            target.prepare(size)
+            self._reactor.callFromThread(then)
+
+        try:
+            start_thread(run, "prepare file")
+        except OSError:
+            then()  # there it needs another, and says so
 
     async def tell_ends(self) -> None:
         """Let the server hear how the transfers ended, before this process is gone."""

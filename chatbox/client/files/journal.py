@@ -18,6 +18,9 @@ it does not grow, and a reader needs to look at nothing else.
   for the disk and may be written often, by the reactor's thread. It names the boot of the machine
   in which it holds, and after another boot it counts for nothing.
 
+The first claim is on the disk before the part holds a byte: it says whose that is and nothing else.
+So no loss of power leaves a part of ours that is not known as one.
+
 A claim also names the part, so that a journal beside somebody else's part claims nothing, and the
 file on the server by size, time of change and, where it was known, digest. Which file the part is
 of, the newest claim says (the highest serial number) of those that are whole and hold. Of the
@@ -28,9 +31,10 @@ What the part is known by is a *sample* of it: a few bytes, and where they stand
 do, for a number that has become free goes to the next file that is made, and where a file system
 has none of its own (FAT, FUSE) it makes up others when it is mounted again. Bytes that are mostly
 zeros are no sample, since every file begins with them for which room was made ahead. Until there is
-a better one, and when the machine stopped before any of it was brought to the disk, the inode must
-do. A file that has the sample and is another's after all has the same bytes of the same file in it,
-so it is of as much use, or comes to the wrong digest.
+a better one, and when the machine stopped before any of it was brought to the disk, the inode will
+do, or a sample that was handed over and came to the disk by itself. A file that has the sample and
+is another's after all has the same bytes of the same file in it, so it is of as much use, or comes
+to the wrong digest.
 
 Ways not taken: a log of records, appended (it grows, and has to be read and repaired as a whole);
 a tail on the part itself (it cannot be removed in the same instant in which the file gets its name,
@@ -307,7 +311,10 @@ def _name(claims: Sequence[Claim], part: int) -> bool:
     if sample is not None:
         return sample.is_in(part)
     inode = os.fstat(part).st_ino
-    return any(claim.subject.inode == inode for claim in claims)
+    samples = [claim.subject.sample for claim in claims]
+    return any(claim.subject.inode == inode for claim in claims) or any(
+        sample is not None and sample.is_in(part) for sample in samples
+    )
 
 
 def _counting(claims: Iterable[Claim]) -> Claim | None:
@@ -358,10 +365,13 @@ class Journal:
         whole = self._read()
         return _name(whole, part), _counting(whole)
 
-    def erase(self) -> None:
-        """Claim nothing, and make room for claims."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, bytes(_PAGES * PAGE_BYTES), 0)
+    def begin(self, subject: Subject) -> None:
+        """Only name the part, make room for claims, and wait until that is on the disk."""
+        self._serial += 1
+        os.pwrite(self._fd, pack(Claim(self._serial, subject, ())) + bytes(2 * PAGE_BYTES), 0)
+        os.ftruncate(self._fd, _PAGES * PAGE_BYTES)
+        self._next_page = 1
+        self.sync()
 
     def claim_handed_over(self, subject: Subject, ranges: Iterable[tuple[int, int]]) -> None:
         """Claim what the system was given; does not wait for the disk."""

@@ -76,6 +76,10 @@ class Fetch(Protocol):
         Raises RemoteError if the offer makes no sense, NoSocket, or another OSError if the file
         cannot be written."""
 
+    def prepare(self, target: PartFile, size: int, then: Callable[[], None]) -> None:
+        """Have `target` wait for its disk; call `then` when it need not any more, though it may
+        have been given up by then."""
+
 
 MAX_RETURNS: Final = 20
 """How often in a row one download goes on after the server went away, if nothing new comes of it.
@@ -160,6 +164,8 @@ class Download:
         self._doubted = False
         """The chat connection has ended since it began."""
         self._transfer: Transfer | None = None
+        self._offer: Offer | None = None
+        """What is about to begin, as soon as the disk is ready for it."""
         self._server = ""
         self._asked_at = clock()
         self._started_at = 0.0
@@ -177,15 +183,28 @@ class Download:
         if not self._returned:
             self._started_at = self._clock()
         self._doubted = False
-        self._target.expect(offer.mtime_ms, offer.digest)
+        self._offer = offer
+        target = self._target
+        target.expect(offer.mtime_ms, offer.digest)
+        if not target.is_free:
+            self._say(f"{self._shown} waits: the disk has yet to take what came of it before.")
+        rtt = waited if 0 < waited < MAX_RTT else 0.0
+        fetch.prepare(target, offer.size, lambda: self._begin(offer, target, fetch, rtt))
+
+    def _begin(self, offer: Offer, target: PartFile, fetch: Fetch, rtt: float) -> None:
+        """The disk is ready for it, or will never be."""
+        if self._offer is not offer:
+            target.give_up()
+            return
+        self._offer = None
         try:
             self._transfer = fetch(
                 offer,
-                self._target,
+                target,
                 self._on_event,
                 pause_half_way=self._pause_half_way,
                 rate_limit=self._rate_limit,
-                rtt=waited if 0 < waited < MAX_RTT else 0.0,
+                rtt=rtt,
             )
         except RemoteError as error:
             self.refuse(printable(error.detail or error.code), Exit.BAD_DATA)
@@ -211,6 +230,7 @@ class Download:
 
     def refuse(self, sentence: str, status: Exit) -> None:
         """There will be no transfer."""
+        self._offer = None
         if self.stage is not Stage.ENDED:
             self.status = status
             self._say(f"No download of {self._shown}: {sentence}")
@@ -270,7 +290,7 @@ class Download:
         """How far it is, in a line."""
         progress = self.progress()
         if progress is None:
-            return f"{self._shown} waits for the server."
+            return f"{self._shown} waits for the {'server' if self._offer is None else 'disk'}."
         text = words.progress_text(self.name, progress)
         if self.stage in (Stage.HALF_WAY, Stage.PAUSED):
             text = f"{text}. {self._hint}"
@@ -279,6 +299,7 @@ class Download:
     def interrupt(self) -> None:
         """This program ends, and the transfer with it: tell the server, and say where it stands."""
         progress = self.progress()
+        self._offer = None
         if self._transfer is not None and progress is not None:
             self._transfer.interrupt()
             # It may just have come to its end.
