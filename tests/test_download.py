@@ -198,7 +198,7 @@ class PartFileTests(DownloadTestCase):
 
     def test_file_system_that_reserves_nothing(self) -> None:
         """Where the system's library makes up for that it is not seen; there are others."""
-        for number in (errno.EOPNOTSUPP, errno.EINVAL):
+        for number in (errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
             self.woken.clear()
             with mock.patch("os.posix_fallocate", side_effect=OSError(number, "no")):
                 part = self.started()
@@ -531,6 +531,19 @@ class PartFileTests(DownloadTestCase):
         # As with any letter but those of ASCII where the locale is C, and Python goes by it.
         foreign = self.assertRaises(OSError, PartFile, os.path.join(self.folder, "n\ud800"))
         self.assertEqual(foreign.strerror, "The locale here has no letters for a file of that name")
+
+    def test_names_that_the_disk_cannot_have(self) -> None:
+        """A stick for instance, which has no colons; a folder that went is another matter."""
+        part = PartFile(self.path)
+        for number in (errno.EINVAL, errno.ENOENT, errno.EILSEQ):
+            with mock.patch("os.open", side_effect=OSError(number, "what the system says")):
+                error = self.assertRaises(OSError, part.start, 10, self.woken.set)
+                self.assertIn("takes no file of that name", error.strerror)
+                self.assertEqual(error.filename, self.path)
+        os.rmdir(self.folder)
+        error = self.assertRaises(FileNotFoundError, part.start, 10, self.woken.set)
+        self.assertEqual(error.filename, f"{self.path}.part.journal")
+        os.mkdir(self.folder)
 
     def test_devices(self) -> None:
         """What is no file is not replaced by one, whoever asks for it."""

@@ -76,7 +76,7 @@ LEAVE_SECONDS: Final = 20.0
 """For which a new attempt waits until the disk has taken what the one before it left: less than a
 server waits for the first packet (30 s in ours)."""
 
-_NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
+_NO_ROOM_AHEAD: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM})
 """What a file system that reserves nothing says, where the C library does not make up for that."""
 
 _WORTHLESS: Final = frozenset({End.CANCELLED, End.FILE_CHANGED, End.HASH_MISMATCH})

@@ -29,6 +29,10 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EM
 """What a file system without hard links (FAT) says when asked for one."""
 
 
+_BAD_NAME: Final = frozenset({errno.EINVAL, errno.ENOENT, errno.EILSEQ})
+"""What FAT and its like say when a new file's name has a letter that theirs cannot have, as `:`."""
+
+
 class Place:
     """
     The place of one download's file, and of what is there meanwhile.
@@ -84,7 +88,7 @@ class Place:
         while True:
             if not os.path.lexists(self.part_path):
                 # With no journal beside it, it would be somebody else's, and a kill may come now.
-                os.close(os.open(self.journal_path, flags, 0o666))
+                self._make_journal(flags)
             fd = os.open(self.part_path, flags, 0o666)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,6 +109,16 @@ class Place:
                 # It is a finished file too: a kill came between giving it its name and taking this
                 # one away.
                 os.unlink(self.part_path)
+
+    def _make_journal(self, flags: int) -> None:
+        """The first file of the three."""
+        try:
+            os.close(os.open(self.journal_path, flags, 0o666))
+        except OSError as error:
+            if error.errno not in _BAD_NAME or not os.path.isdir(self._folder):
+                raise
+            what = "The disk there takes no file of that name; save it under another"
+            raise OSError(errno.EINVAL, what, self.path) from None
 
     def _refuse_taken(self) -> None:
         if os.path.exists(self.path) and not os.path.isfile(self.path):
