@@ -158,6 +158,33 @@ class SurvivingTests(SurvivingTestCase):
         self.answer_history(question, 7, 12)
         self.assertEqual(self.texts(), ["7", "12", "Back"])
 
+    def test_refused_while_catching_up(self) -> None:
+        """What a connection brings that is given up comes again by the next one."""
+        self.say(5)
+        self.cut()
+        question = self.let_in(self.reconnect()[0])
+        number = question.sequence
+        refusal = Message(response="error", error="log-unavailable", sequence=number)
+        news = Message("bob", "all", text="12", response="message_received", sequence=12)
+        self.server.connection.dataReceived(format_line(refusal) + format_line(news))
+        self.say(13)
+        self.cut()
+        question = self.let_in(self.reconnect()[0])
+        self.assertEqual(question.after, 5)
+        self.answer_history(question, 7, 12, 13)
+        self.assertEqual(self.texts(), ["5", "Cut", "7", "12", "13", "Back"])
+
+    def test_heard_before_the_name_is_ours(self) -> None:
+        """What comes too early, as letters do from older servers, is no reason to miss others."""
+        self.say(5)
+        self.cut()
+        [connect] = self.reconnect()
+        self.say(12)
+        question = self.let_in(connect)
+        self.assertEqual(question.after, 5)
+        self.answer_history(question, 7, 12)
+        self.assertEqual(self.texts(), ["5", "Cut", "7", "12", "Back"])
+
     def test_gap(self) -> None:
         """A mark stands where the server no longer has what was missed."""
         self.say(5)

@@ -125,7 +125,7 @@ class ClientSession:
 
     def receive_data(self, data: bytes) -> None:
         """Take what the server sent, in pieces of any size."""
-        if self.state is State.ENDED:
+        if self.state in (State.AWAY, State.ENDED):
             return
         for line in self._lines.feed(data):
             if line is None:
@@ -323,8 +323,8 @@ class ClientSession:
 
     def _receive_line(self, line: bytes) -> None:
         """Take one line of the server."""
-        if not line:
-            return
+        if not line or self.state is State.AWAY:
+            return  # of a connection that is given up: by the next one it comes again
         try:
             message = wire.parse_line(line)
             match message.response:
@@ -354,7 +354,8 @@ class ClientSession:
 
     def _hear(self, place: int, news: News) -> None:
         """Something is said now, or it is part of the history that was asked for."""
-        self._news.hear(place, news, hold=self._awaits(Kind.HISTORY, Kind.CATCH_UP))
+        hold = self.state is State.REJOINING or self._awaits(Kind.HISTORY)
+        self._news.hear(place, news, hold=hold)
 
     def _awaits(self, *kinds: Kind) -> bool:
         return any(request.kind in kinds for request in self._pending.values())
