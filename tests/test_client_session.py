@@ -343,6 +343,22 @@ class RequestTests(SynchronousTestCase):
         numbers = [event.request.number for event in happened if not isinstance(event, Lost)]  # type: ignore[union-attr]
         self.assertEqual(numbers, [listing, first, second])
 
+    def test_refusals_without_numbers(self) -> None:
+        """A history that is refused so is awaited no more, and news is shown again."""
+        session = ClientSession()
+        session.join("alice", "192.0.2.1")
+        number = session.ask_history(3)
+        _, *happened = receive(
+            session,
+            answer("connect_response", None, text="True"),
+            Message(response="error", error="unknown-request"),
+            said("news", 4),
+        )
+        failed, news = happened
+        assert isinstance(failed, Failed) and failed.request is not None
+        self.assertEqual(failed.request.number, number)
+        assert isinstance(news, Said)
+
     def test_answers_that_nobody_asked_for(self) -> None:
         """An answer to no request, or of another kind than its request, changes nothing."""
         session = joined()

@@ -91,6 +91,11 @@ _FINAL: Final = frozenset({Code.REPLACED, Code.KICKED, Code.BANNED})
 """Last words after which nobody should come back by themselves: two connections would replace each
 other for ever, and who was put out is not wanted."""
 
+_SENTENCES: Final = frozenset(
+    {Kind.HISTORY, Kind.CATCH_UP, Kind.USERS, Kind.FILES, Kind.PING, Kind.BANS}
+)
+"""What is refused by an error of no kind of its own."""
+
 
 class ClientSession:
     """One client's conversation with a server, from the first byte to the last.
@@ -113,6 +118,8 @@ class ClientSession:
         """How many lines made no sense."""
         self._restarting = False
         """Whether the server has said that it restarts."""
+        self._numbered = False
+        """Whether the server gives numbers back."""
         self._pending: dict[int, Request] = {}
         self._last_number = last_number
         self._bans: deque[Banned] = deque(maxlen=MAX_HISTORY)
@@ -371,6 +378,8 @@ class ClientSession:
         number = message.sequence
         if problem.code == Code.TOO_LONG and number is None and self.state is not State.JOINING:
             number = self._longest()
+        if number is None and not self._numbered and self.state in (State.JOINED, State.REJOINING):
+            number = next((one.number for one in self.pending if one.kind in _SENTENCES), None)
         request = self._pending.pop(number or 0, None)
         if self.state is State.JOINING and (request is None or request.kind is Kind.CONNECT):
             request = request or self._take(Kind.CONNECT, None)
@@ -382,6 +391,7 @@ class ClientSession:
         if request is None:
             return  # nobody asked
         self._pass_over_history(request.number)
+        self._numbered |= message.sequence is not None
         if answers.is_refusal(kind, message):
             self._fail(request, answers.problem(message))
             return
