@@ -5,6 +5,7 @@ arrives, who stops reading, who is cut off in the middle of a line, how long the
 it refuses. What must hold whatever comes is what ``docs/protocol.rst`` promises, told again by a
 model that knows nothing of the server: see `model`.
 
+`world` is that; `client` has a client of ours, and a server that is slow, odd and gone at times.
 `tests.test_storm` runs some seeds. This package as a program runs as many as one likes::
 
     python -m tests.storm 1 10000

@@ -313,8 +313,8 @@ class Client:
         after, before = asked.fields.after, asked.fields.before
         if after is not None:
             may_read = [one for one in may_read if one > max(after, gone)]
-            if not after and shown:  # which is no place, so nothing is said to be gone after it
-                may_read = may_read[may_read.index(shown[0]) :]
+            if not after:  # which is no place, so nothing is said to be gone after it
+                may_read = may_read[may_read.index(shown[0]) :] if shown else []
             assert shown == may_read[: len(shown)], f"{what}: of {may_read}"
             if line.after is None:
                 rest = may_read[len(shown) :]
