@@ -98,6 +98,7 @@ class Server:
                 text=row.text,
                 response="message_received",
                 sequence=row.id,
+                time=self.rows.index(row),
             )
         )
 
@@ -363,7 +364,7 @@ class Person:
         rows = self.server.rows[self.server.before :]
         earlier = {row.text for row in self.server.rows[: self.server.before]}
         heard = [row for row in rows if row.recipient in ("all", NAME)]
-        mine = [(row.id, row.text) for row in heard]
+        mine = [self.server.rows.index(row) for row in heard]
         letters = {row.text for row in rows if row.sender == NAME and row.recipient != "all"}
         at, gap, life = 0, False, 1
         for one in self.seen:
@@ -372,15 +373,14 @@ class Person:
             elif one.text in earlier:  # which may be asked for if nothing else was heard
                 assert not at, f"{one.text} is older"
             elif one.text not in letters:  # our own, which only history has
-                found = one.id, one.text
-                assert found in mine[at:], f"{found} is out of order, at {mine[at:][:3]}"
-                place = mine.index(found, at)
+                assert one.at in mine[at:], f"{one} is out of order, at {heard[at:][:3]}"
+                place = mine.index(one.at, at)
                 # Who finds a log that began anew and is ahead of them already cannot tell.
                 anew = heard[place].life != life
-                assert gap or place == at or anew, f"missing without a word: {mine[at:place]}"
+                assert gap or place == at or anew, f"missing without a word: {heard[at:place]}"
                 at, gap, life = place + 1, False, heard[place].life
         anew = any(row.life != life for row in heard[at:])
-        assert at == len(mine) or anew, f"never seen: {mine[at:]}"
+        assert at == len(mine) or anew, f"never seen: {heard[at:]}"
 
 
 _STEPS: Final = {

@@ -388,6 +388,8 @@ class Client:
             if asked.fields.after is None or answer.after is not None:
                 continue
             shown = {one.sequence or 0 for one in page}
+            if not shown and not asked.fields.after:
+                continue  # nothing is kept, and 0 is no place after which something is gone
             floor = max((one.sequence or 0 for one in page if one.response == "gap"), default=0)
             floor = max(floor, asked.fields.after, min(shown, default=0) - 1)
             for said in self._annals.messages:

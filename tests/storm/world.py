@@ -38,7 +38,7 @@ MAX_CLIENTS: Final = 7
 NAMES: Final = ("bob", "Bob", "ann", "carl", "dora", "ANN", "bob+phone", "eve")
 OPERATOR: Final = "olga"
 HERE: Final = "127.0.0.1"
-HOSTS: Final = ("192.0.2.7", "192.0.2.8", "2001:db8::7", HERE)
+HOSTS: Final = ("192.0.2.7", "192.0.2.8", "2001:db8::7", HERE, HERE)
 NONSENSE: Final = (
     (b"hello", "bad-line"),
     (b"", "bad-line"),
@@ -348,7 +348,7 @@ class World:
             name, key = chance.choice(self.known)
             if chance.random() < 0.2:
                 name = chance.choice(self.names_used)
-        elif chance.random() < 0.15:
+        elif chance.random() < (0.5 if peer.host == HERE else 0.05):
             name = OPERATOR
         if chance.random() < 0.05:
             key = chance.choice(("", "short", "z" * 30))
