@@ -59,6 +59,21 @@ class ResendTests(SynchronousTestCase):
             self.answers(again, "<t:history>"), ["message_received hi", "history_response 1"]
         )
 
+    def test_the_recipient_is_spelled_in_another_way(self) -> None:
+        """The same person is meant, who has come back as ANN: it is not heard twice."""
+        ann, anns = self.client("ann")
+        alice, token = self.client("alice")
+        self.answers(alice, "<r:ann><t:message_request><m:hi><q:7>")
+        self.assertEqual(self.answers(ann), ["message_received hi"])
+        for client in (alice, ann):
+            client.session.connection_lost()
+        ann, _ = self.client("ANN", anns)
+        again, _ = self.client("alice", token)
+        self.assertEqual(
+            self.answers(again, "<r:ann><t:message_request><m:hi><q:7>"), ["message_response True"]
+        )
+        self.assertEqual(self.answers(ann), [])
+
     def test_the_same_number_on_one_connection(self) -> None:
         """Who types the same line twice is heard twice: nobody repeats what is answered."""
         bob, _ = self.client("bob")

@@ -166,15 +166,15 @@ class Room:
         if self._uncommitted_bytes + cost > MAX_UNCOMMITTED_BYTES:
             raise RemoteError(Code.BUSY)
         if recipient.lower() == EVERYBODY:
-            to, readers = EVERYBODY, _ANYBODY
+            to, key, readers = EVERYBODY, EVERYBODY, _ANYBODY
         else:
-            to, identity = self._look_up(recipient)
+            to, key, identity = self._look_up(recipient)
             readers = (speaker.identity, identity)
         self._uncommitted_bytes += cost
         origin = _Asked(answer, cost)
         attempt = None
         if number is not None:
-            attempt = Attempt(speaker.identity, _mark(number, to, text), seat.number)
+            attempt = Attempt(speaker.identity, _mark(number, key, text), seat.number)
         self._gather(Entry(Kind.MESSAGE, speaker.name.text, to, text, readers, origin, attempt))
 
     def order(self, seat: Seat, order: Order, answer: Callable[[Code | None], None]) -> None:
@@ -443,14 +443,16 @@ class Room:
         except RemoteError:
             return None
 
-    def _look_up(self, raw: str) -> tuple[str, str]:
-        """Return the name and the identity of somebody in the room. Raises RemoteError."""
+    def _look_up(self, raw: str) -> tuple[str, str, str]:
+        """Return the name, its key and the identity of somebody in the room. Raises RemoteError."""
         listener = self._find(raw)
         if listener is not None and listener.place is Place.HERE:
-            return listener.name.text, listener.identity
+            return listener.name.text, listener.name.key, listener.identity
         with suppress(RemoteError):
-            if elsewhere := self._elsewhere.get(parse_name(raw).key):
-                return elsewhere
+            key = parse_name(raw).key
+            if elsewhere := self._elsewhere.get(key):
+                name, identity = elsewhere
+                return name, key, identity
         raise RemoteError(Code.NO_SUCH_USER)
 
     def _expel(self, person: Person, tell: Callable[[Seat], None]) -> None:
@@ -473,7 +475,7 @@ class Room:
 
 
 def _mark(number: int, recipient: str, text: str) -> bytes:
-    """Tell messages of one person apart.
+    """Tell messages of one person apart. `recipient` is a key: names may be spelled in many ways.
 
     The number alone would do if every client counted on when it comes back. One that begins at 1
     again would lose what it says; so what is said counts too.
