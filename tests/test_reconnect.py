@@ -174,6 +174,17 @@ class SurvivingTests(SurvivingTestCase):
         self.answer_history(question, 7, 12, 13)
         self.assertEqual(self.texts(), ["5", "Cut", "7", "12", "13", "Back"])
 
+    def test_no_history_to_catch_up_with(self) -> None:
+        """A server that does not know what history is will not know it the next time, either."""
+        self.say(5)
+        self.session.say("one")
+        self.cut()
+        question = self.let_in(self.reconnect()[0])
+        self.server.answer(question.sequence, "error", text="unknown request")
+        self.assertEqual([request.text for request in self.server.requests()], ["one"])
+        self.say(13)
+        self.assertEqual(self.texts(), ["5", "Cut", "Back", "13"])
+
     def test_heard_before_the_name_is_ours(self) -> None:
         """What comes too early, as letters do from older servers, is no reason to miss others."""
         self.say(5)

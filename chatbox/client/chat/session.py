@@ -450,12 +450,15 @@ class ClientSession:
             self._events.append(Failed(request, problem))
 
     def _fail_to_rejoin(self, request: Request, problem: Problem) -> None:
-        """Try again later, unless the name is somebody else's now."""
-        if request.kind is Kind.CONNECT and problem.code not in _PASSING:
+        """Try again later, unless that would be the same every time: the name is somebody else's
+        now, or the server knows no history."""
+        if problem.code in _PASSING or request.kind not in (Kind.CONNECT, Kind.CATCH_UP):
+            self._cut()
+        elif request.kind is Kind.CATCH_UP:
+            self._caught_up(0, more=False)
+        else:
             self.survives = False
             self.give_up(problem)
-        else:
-            self._cut()
 
     def _ignore(self, why: str) -> None:
         """Go on after a line that makes no sense; say so the first time."""
