@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
+import threading
 from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from chatbox.chat.wire import Message
 from chatbox.client.exits import Exit
 from chatbox.client.files.download import PartFile
 from chatbox.client.files.downloads import MAX_DOWNLOADS
+from chatbox.client.files.fetcher import Fetcher
 from chatbox.client.files.shares import shares
 from chatbox.client.files.transfers import MAX_RETURNS, TRANSITIONS, Stage
 from chatbox.client.words import Hints
@@ -17,6 +22,8 @@ from chatbox.errors import NoSocket, RemoteError
 from chatbox.rdt.ends import End
 from chatbox.rdt.receiver import Ended, Opened, Paused, Resumed
 from tests.helpers.client import FakeTransfer
+from tests.helpers.processes import PATIENCE
+from tests.helpers.threads import no_threads
 from tests.test_conversation import ConversationTestCase
 
 
@@ -440,3 +447,23 @@ class ReturningTests(ConversationTestCase):
             pass
         self.end(transfer, End.SERVER_STOPPING)
         self.assertEqual(self.conversation.downloads.running, [])
+
+
+class FetcherTests(SynchronousTestCase):
+    """What prepares the files of real transfers."""
+
+    def test_waits_in_a_thread(self) -> None:
+        """The reactor goes on, and is told; where there are no more threads it is told at once."""
+        prepared: list[threading.Thread] = []
+        told: queue.Queue[object] = queue.Queue()
+        target = mock.Mock(prepare=lambda size: prepared.append(threading.current_thread()))
+        reactor = mock.Mock(callFromThread=told.put)
+        fetcher, then = Fetcher(reactor, "192.0.2.1"), mock.Mock()
+        fetcher.prepare(target, 10, then)
+        self.assertIs(told.get(timeout=PATIENCE), then)
+        then.assert_not_called()
+        self.assertIsNot(prepared.pop(), threading.current_thread())
+        with no_threads():
+            fetcher.prepare(target, 10, then)
+        then.assert_called_once_with()
+        self.assertEqual(prepared, [])
