@@ -467,3 +467,15 @@ class FetcherTests(SynchronousTestCase):
             fetcher.prepare(target, 10, then)
         then.assert_called_once_with()
         self.assertEqual(prepared, [])
+
+    def test_a_mistake_keeps_nobody_waiting(self) -> None:
+        """It goes on where the mistake is made again and can be told."""
+        told: queue.Queue[object] = queue.Queue()
+        target = mock.Mock(prepare=mock.Mock(side_effect=ValueError))
+        reactor, then = mock.Mock(callFromThread=told.put), mock.Mock()
+        with mock.patch("threading.excepthook"):
+            Fetcher(reactor, "192.0.2.1").prepare(target, 10, then)
+            self.assertIs(told.get(timeout=PATIENCE), then)
+            for thread in threading.enumerate():
+                if thread.name == "prepare file":
+                    thread.join(PATIENCE)

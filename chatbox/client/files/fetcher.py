@@ -70,8 +70,10 @@ class Fetcher:
         """Let a thread wait for the disk; call `then` when `target` can begin, or says why not."""
 
         def run() -> None:
-            target.prepare(size)
-            self._reactor.callFromThread(then)
+            try:
+                target.prepare(size)
+            finally:  # a mistake is made again where somebody is told of it
+                self._reactor.callFromThread(then)
 
         try:
             start_thread(run, "prepare file")
