@@ -443,6 +443,18 @@ class RoomTests(RoomTestCase):
         self.turns.end()
         self.assertEqual(alice.heard(), ["far hello from afar"])
 
+    def test_a_letter_to_who_had_the_name_before(self) -> None:
+        """A process that has yet to hear who has a name now may still append one."""
+        alice = self.guest("alice")
+        alice.heard()
+        assert alice.seat.person is not None
+        identity = alice.seat.person.identity
+        for number, reader in enumerate(("another's", identity), 100):
+            letter = Record(number, 1, Kind.MESSAGE, "far", "alice", reader, ("x", reader))
+            self.room._committed([letter])
+        self.turns.end()
+        self.assertEqual(alice.heard(), [f"far {identity} (to alice)"])
+
     # Taking over.
 
     def test_take_over(self) -> None:
