@@ -147,8 +147,7 @@ class Writer:
     def close(self) -> None:
         """Let go of the file. Raises OSError from a disk that is gone, and has let go then, too."""
         if self._sure is not None:
-            with suppress(sqlite3.Error, OSError, LocalError):
-                self._open()
+            self._take_out()
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.execute(STATE, (self._last_id, self._kept, self._last_id))
@@ -232,12 +231,16 @@ class Writer:
             self._disconnect()
             # The file may have it all the same, and may have counted up to there.
             self._sure, self._last_id = self._last_id, last_id
-            with suppress(sqlite3.Error, OSError, LocalError):
-                self._open()
+            self._take_out()
             raise
         self._reserved = reserved
         self._kept = kept
         self.written += _COMMIT_BYTES + sum(_ROW_BYTES + len(r.text) for r, _ in fresh)
+
+    def _take_out(self) -> None:
+        """Take out of the file what is not sure to be in it, if the disk allows that now."""
+        with suppress(sqlite3.Error, OSError, LocalError):
+            self._open()
 
     def _excess(self, db: sqlite3.Connection, at: int) -> tuple[int, int]:
         """Choose what to forget: up to which place, and how many messages that is."""
