@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any, Final
 from unittest import mock
@@ -278,7 +279,7 @@ class CrashTests(DownloadTestCase):
     def test_one_attempt(self) -> None:
         """From nothing to the file, one that is like no other and one that is."""
         for file in (FILE, ZEROS):
-            self.stop_everywhere(file, lambda file=file: self.attempt(file))  # type: ignore[misc]
+            self.stop_everywhere(file, partial(self.attempt, file))
             os.unlink(self.path)
 
     def test_given_up(self) -> None:
@@ -290,8 +291,8 @@ class CrashTests(DownloadTestCase):
         for file in (FILE, ZEROS):
             self.stop_everywhere(
                 file,
-                lambda file=file: self.attempt(file, End.PEER_SILENT),  # type: ignore[misc]
-                lambda file=file: self.attempt(file),  # type: ignore[misc]
+                partial(self.attempt, file, End.PEER_SILENT),
+                partial(self.attempt, file),
             )
             os.unlink(self.path)
 

@@ -368,7 +368,8 @@ class Journal:
     def begin(self, subject: Subject) -> None:
         """Only name the part, make room for claims, and wait until that is on the disk."""
         self._serial += 1
-        os.pwrite(self._fd, pack(Claim(self._serial, subject, ())) + bytes(2 * PAGE_BYTES), 0)
+        first = pack(Claim(self._serial, subject, ()))
+        os.pwrite(self._fd, first.ljust(_PAGES * PAGE_BYTES, b"\0"), 0)
         if os.fstat(self._fd).st_size > _PAGES * PAGE_BYTES:  # it was another program's
             os.ftruncate(self._fd, _PAGES * PAGE_BYTES)
         self._next_page = 1

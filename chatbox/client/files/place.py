@@ -28,7 +28,6 @@ RESERVE_BYTES: Final = 16 << 20
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 """What a file system without hard links (FAT) says when asked for one."""
 
-
 _BAD_NAME: Final = frozenset({errno.EINVAL, errno.ENOENT, errno.EILSEQ})
 """What FAT and its like say when a new file's name has a letter that theirs cannot have, as `:`."""
 
